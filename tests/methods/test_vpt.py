@@ -1,0 +1,95 @@
+"""Visual prompts as Jia et al. define them, in what the shared battery does not see."""
+
+import math
+
+import pytest
+import torch
+
+import vpt
+from tests.zoo import SMALL, images_for, vit
+from vpt import VptError
+
+
+def prompted(method: str = "vpt-deep", **options: object) -> vpt.Prompted:
+    return vpt.attach(vit().double(), method, num_classes=3, **options).double()
+
+
+def test_prompts_start_within_the_papers_bound() -> None:
+    values = prompted(num_tokens=200).method.values
+    bound = math.sqrt(6 / (3 * SMALL["patch_size"] ** 2 + SMALL["embed_dim"]))
+    assert values.abs().max() <= bound
+    assert values.abs().max() > 0.99 * bound
+    assert abs(values.mean()) < bound / 50
+
+
+def test_the_bound_follows_the_size_of_projected_prompts() -> None:
+    values = prompted(num_tokens=400, project=4).method.values
+    bound = math.sqrt(6 / (3 * SMALL["patch_size"] ** 2 + 4))
+    assert 0.99 * bound < values.abs().max() <= bound
+
+
+def test_shallow_prompts_are_the_first_block_of_deep_ones() -> None:
+    shallow, deep = prompted("vpt-shallow", num_tokens=4), prompted("vpt-deep", num_tokens=4, first=1)
+    deep.load_tuned_state(shallow.tuned_state())
+    images = images_for(vit().double())
+    assert torch.equal(shallow(images), deep(images))
+
+
+def test_prompt_dropout_draws_a_mask_for_each_image() -> None:
+    model = prompted(num_tokens=6, dropout=0.5).train()
+    drawn = model.method.prompts(1, batch=3)
+    assert drawn.shape == (3, 6, SMALL["embed_dim"])
+    assert not torch.equal(drawn[0] == 0, drawn[1] == 0)
+
+
+def test_without_dropout_prompts_are_computed_once_for_the_batch() -> None:
+    model = prompted(num_tokens=6, dropout=0.5).eval()
+    assert model.method.prompts(1, batch=3).shape == (1, 6, SMALL["embed_dim"])
+
+
+def test_initialised_from_patches_each_prompt_is_what_its_block_is_given() -> None:
+    model = prompted(num_tokens=5, init="patches")
+    images = images_for(vit().double())
+    model.initialise(images)
+    x = model.tower.embed(images)
+    for layer in range(model.tower.depth):
+        patches = x[:, 1:].flatten(0, 1)
+        for prompt in model.method.values[layer]:
+            assert (patches == prompt).all(-1).any()
+        x = model.tower.advance(layer, x)
+
+
+def test_no_graph_is_built_below_the_first_prompt() -> None:
+    model = prompted(num_tokens=2, last=1).train()
+    seen = []
+    for layer, block in enumerate(model.tower.model.blocks):
+        block.norm2.register_forward_pre_hook(
+            lambda module, inputs, layer=layer: seen.append((layer, inputs[0].requires_grad))
+        )
+    model(images_for(vit().double()))
+    assert seen == [(0, False), (1, False), (2, True)]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"num_tokens": 0}, "num_tokens=0 leaves no prompt to learn"),
+        ({"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
+        ({"first": 2, "last": 2}, "give first or last, not both"),
+        ({"first": 4}, "4 blocks cannot have prompts: the backbone has 1 to 3"),
+        ({"last": 0}, "0 blocks cannot have prompts"),
+        ({"project": 4, "init": "patches"}, "init='patches' sets prompts of the backbone's width"),
+        ({"init": "zeros"}, "method.init='zeros' will not do"),
+        ({"num_tokns": 3}, "method.num_tokns is no option of vpt-deep: did you mean 'num_tokens'"),
+    ],
+)
+def test_bad_options_are_told_in_a_sentence(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(VptError) as error:
+        prompted(**options)
+    assert sentence in str(error.value)
+
+
+def test_too_few_patches_to_initialise_from() -> None:
+    model = prompted(num_tokens=100, init="patches")
+    with pytest.raises(VptError, match="48 patch tokens cannot initialise 100 prompts"):
+        model.initialise(images_for(vit().double()))

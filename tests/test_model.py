@@ -1,0 +1,79 @@
+"""The prompted model as its users hold it: modes, counts, predictions."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import vpt
+from tests.zoo import vit
+from vpt import VptError
+
+
+def model(method: str = "vpt-deep", **options: object) -> vpt.Prompted:
+    return vpt.attach(vit(proj_drop_rate=0.5, drop_path_rate=0.5), method, classes=["ant", "bee", "fly"], **options)
+
+
+def in_training(prompted: vpt.Prompted) -> set[str]:
+    return {name for name, module in prompted.train().tower.named_modules() if module.training}
+
+
+@pytest.mark.parametrize("method", ["linear", "vpt-shallow", "vpt-deep"])
+def test_a_frozen_tower_stays_in_evaluation_mode(method: str) -> None:
+    assert in_training(model(method)) == set()
+    assert model(method).train().method.training
+
+
+def test_a_tuned_tower_trains_its_dropout_too() -> None:
+    modules = in_training(model("full"))
+    assert {"model.blocks.0.attn.proj_drop", "model.blocks.2.drop_path1"} <= modules
+
+
+def test_frozen_blocks_stay_in_evaluation_mode_beside_tuned_ones() -> None:
+    modules = in_training(model("partial-k", k=1))
+    assert "model.blocks.2.attn.proj_drop" in modules
+    assert not any(name.startswith(("model.blocks.0", "model.blocks.1", "model.patch_embed")) for name in modules)
+
+
+def test_evaluation_mode_is_evaluation_mode() -> None:
+    assert not any(module.training for module in model("full").train().eval().modules())
+
+
+def test_classes_are_named_or_counted() -> None:
+    assert vpt.attach(vit(), num_classes=3).classes == ("0", "1", "2")
+    with pytest.raises(VptError, match=r"give classes=\[…\] or num_classes=…"):
+        vpt.attach(vit())
+    with pytest.raises(VptError, match="num_classes=2, but 3 classes are named"):
+        vpt.attach(vit(), classes=["a", "b", "c"], num_classes=2)
+    with pytest.raises(VptError, match="two classes are both named 'a'"):
+        vpt.attach(vit(), classes=["a", "b", "a"])
+    with pytest.raises(VptError, match="a model needs at least one class"):
+        vpt.attach(vit(), classes=[])
+
+
+def test_an_unknown_method_is_told_with_the_near_name() -> None:
+    with pytest.raises(VptError, match="there is no method 'vpt-depe': did you mean 'vpt-deep'"):
+        vpt.attach(vit(), "vpt-depe", num_classes=2)
+
+
+def test_predictions_are_probabilities_in_order(tmp_path: Path) -> None:
+    Image.new("L", (40, 30), 90).save(tmp_path / "grey.png")
+    picture = Image.new("RGBA", (50, 60), (200, 10, 10, 255))
+    prompted = model().train()
+    single = prompted.predict(tmp_path / "grey.png")
+    several = prompted.predict([tmp_path / "grey.png", picture], batch_size=1)
+    assert prompted.training
+    assert several[0].scores == pytest.approx(single.scores, abs=1e-6)
+    assert sum(several[1].scores.values()) == pytest.approx(1)
+    assert list(single.scores.values()) == sorted(single.scores.values(), reverse=True)
+    assert (single.label, single.score) == next(iter(single.scores.items()))
+    with pytest.raises(VptError, match="none.png"):
+        prompted.predict(tmp_path / "none.png")
+
+
+def test_the_head_starts_small_and_without_a_bias() -> None:
+    torch.manual_seed(0)
+    head = model().head
+    assert torch.equal(head.bias, torch.zeros(3))
+    assert 0 < head.weight.std() < 0.03

@@ -1,0 +1,60 @@
+"""Options are a function's keyword-only arguments; what does not fit is named."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from vpt import VptError
+from vpt.options import checked, options_of
+
+
+def bake(
+    oven: object,
+    *,
+    minutes: int = 10,
+    heat: float,
+    tray: Path | None = None,
+    grill: Literal["on", "off"] = "off",
+):
+    raise AssertionError("checking options must not call the function")
+
+
+def bake_anything(*, minutes: int = 10, **more: object):
+    raise AssertionError("checking options must not call the function")
+
+
+def test_options_are_the_keyword_only_arguments() -> None:
+    assert list(options_of(bake)) == ["minutes", "heat", "tray", "grill"]
+
+
+def test_values_get_the_types_that_the_function_asks_for() -> None:
+    given = {"minutes": "30", "heat": "1e-3", "tray": "pan"}
+    assert checked(bake, given, "oven") == {"minutes": 30, "heat": 0.001, "tray": Path("pan")}
+
+
+def test_further_keywords_pass_where_the_function_takes_any() -> None:
+    assert checked(bake_anything, {"minutes": 5, "salt": 1}, "oven") == {"minutes": 5, "salt": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"minuts": 3, "heat": 1}, "oven.minuts is no option of oven: did you mean 'minutes'?"),
+        ({"minutes": "many", "heat": 1}, "oven.minutes='many' will not do: input should be a valid integer"),
+        ({"minutes": 1.5, "heat": 1}, "oven.minutes=1.5 will not do"),
+        ({"grill": "hot", "heat": 1}, "oven.grill='hot' will not do: input should be 'on' or 'off'."),
+        ({"oven": 3, "heat": 1}, "oven.oven is no option"),
+        ({}, "oven.heat is missing: it has no default."),
+    ],
+)
+def test_what_does_not_fit_is_named(given: dict[str, object], sentence: str) -> None:
+    with pytest.raises(VptError) as error:
+        checked(bake, given, "oven")
+    assert sentence in str(error.value)
+
+
+def test_what_the_program_itself_passes_is_no_option() -> None:
+    with pytest.raises(VptError, match="oven.heat is no option"):
+        checked(bake, {"heat": 2}, "oven", given={"heat": 1})
+    assert checked(bake, {"minutes": 2}, "oven", given={"heat": 1}) == {"minutes": 2}

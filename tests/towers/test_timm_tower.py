@@ -1,0 +1,105 @@
+"""timm's models by name and in hand, and what is said of those that cannot be had."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+import vpt
+from tests.zoo import images_for, vit
+from vpt import VptError
+from vpt.towers.load import load, names, wrap
+
+TINY = {"pretrained": False, "depth": 2, "embed_dim": 12, "num_heads": 2}
+
+
+def test_a_live_model_keeps_its_classifier_and_shares_its_weights() -> None:
+    model = vit()
+    before = model(images_for(model))
+    tower = wrap(model).tower
+    assert torch.equal(model(images_for(model)), before)
+    assert tower.model.blocks[0].mlp.fc1.weight is model.blocks[0].mlp.fc1.weight
+    assert not any(name.startswith("model.head") for name, _ in tower.named_parameters())
+
+
+def test_image_size_resamples_position_embeddings() -> None:
+    tower = load("timm/vit_tiny_patch16_224", image_size=64, **TINY).tower
+    assert tower.embed(torch.zeros(1, 3, 64, 64)).shape == (1, 17, 12)
+
+
+def test_preprocessing_is_what_the_model_was_trained_with() -> None:
+    preprocessing = load("timm/vit_tiny_patch16_224.augreg_in21k", **TINY).preprocessing
+    assert preprocessing.mean == (0.5, 0.5, 0.5)
+    assert preprocessing.size == (224, 224)
+    assert preprocessing.crop == 0.9
+
+
+def test_weights_from_a_local_file(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = timm.create_model("vit_tiny_patch16_224", depth=2, embed_dim=12, num_heads=2)
+    save_file({name: tensor.half() for name, tensor in model.state_dict().items()}, tmp_path / "w.safetensors")
+    options = {**TINY, "pretrained": True, "weights": str(tmp_path / "w.safetensors")}
+    tower = load("timm/vit_tiny_patch16_224", **options).tower
+    assert torch.equal(tower.model.pos_embed, model.pos_embed.half().float())
+
+
+def test_names_can_be_listed() -> None:
+    assert "timm/vit_base_patch16_224.augreg_in21k" in names("timm")
+    assert set(names("vpt")) <= set(names())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("vit_base_patch16_224", {}, "names no library: write it as 'library/model'"),
+        ("tim/vit_base_patch16_224", {}, "names no library"),
+        ("timm/vit_bse_patch16_224", {}, "did you mean vit_base_patch16_224"),
+        (
+            "timm/resnet18",
+            {"pretrained": False},
+            "cannot be prompted: it is not of timm's VisionTransformer family",
+        ),
+        (
+            "timm/vit_tiny_patch16_224",
+            {"pretrained": False, "dpth": 3},
+            "does not take these backbone options",
+        ),
+        ("timm/vit_tiny_patch16_224", {"weights": "none.pt"}, "'none.pt' does not exist"),
+        ("timm/vit_tiny_patch16_224.no_such_tag", {}, "could not be had"),
+        ("vpt/vit-nan", {}, "no backbone 'vpt/vit-nan' comes with the package"),
+    ],
+)
+def test_a_backbone_that_cannot_be_had(name: str, options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(VptError) as error:
+        load(name, **options)
+    assert sentence in str(error.value)
+
+
+def test_offline_the_remedy_is_named() -> None:
+    with pytest.raises(VptError, match="name a local file with weights=…, or ask for pretrained=False"):
+        load("timm/vit_tiny_patch16_224.augreg_in21k")
+
+
+def test_a_file_that_holds_other_weights(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(VptError, match="does not hold weights for timm/vit_tiny_patch16_224"):
+        load("timm/vit_tiny_patch16_224", weights=str(tmp_path / "w.safetensors"))
+
+
+def test_images_of_another_size() -> None:
+    model = vpt.attach(vit(), num_classes=2)
+    with pytest.raises(VptError, match="takes images of 32×32 pixels and got 48×48: resize them, or create it"):
+        model(torch.zeros(1, 3, 48, 48))
+
+
+@pytest.mark.parametrize("model", [timm.create_model("resnet18"), torch.nn.Linear(2, 2)])
+def test_a_live_model_that_no_tower_opens(model: torch.nn.Module) -> None:
+    with pytest.raises(VptError, match="no tower opens a"):
+        vpt.attach(model, num_classes=2)
+
+
+def test_a_model_without_pooling() -> None:
+    with pytest.raises(VptError, match="it was made without pooling"):
+        vpt.attach(vit(global_pool=""), num_classes=2)

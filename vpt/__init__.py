@@ -1,0 +1,54 @@
+"""Visual and multimodal prompt tuning of frozen vision transformers and CLIP models."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vpt import data
+    from vpt.assemble import attach, create, load
+    from vpt.engine.evaluate import evaluate
+    from vpt.engine.fit import fit
+    from vpt.errors import VptError
+    from vpt.model import Prediction, Prompted
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "create": "vpt.assemble:create",
+    "attach": "vpt.assemble:attach",
+    "load": "vpt.assemble:load",
+    "data": "vpt.data",
+    "fit": "vpt.engine.fit:fit",
+    "evaluate": "vpt.engine.evaluate:evaluate",
+    "Prompted": "vpt.model:Prompted",
+    "Prediction": "vpt.model:Prediction",
+    "VptError": "vpt.errors:VptError",
+}
+
+__all__ = [
+    "Prediction",
+    "Prompted",
+    "VptError",
+    "attach",
+    "create",
+    "data",
+    "evaluate",
+    "fit",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: torch and timm take seconds."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'vpt' has no attribute {name!r}")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    value = getattr(import_module(module), attribute) if attribute else import_module(module)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,135 @@
+"""Models by name, around live backbones, and from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vpt import saving
+from vpt.errors import VptError
+from vpt.methods import find
+from vpt.model import Prompted
+from vpt.options import checked
+from vpt.preprocessing import Preprocessing
+from vpt.towers import load as towers
+from vpt.towers.base import Backbone
+
+
+def create(
+    name: str,
+    method: str = "vpt-deep",
+    *,
+    classes: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    pretrained: bool = True,
+    weights: str | None = None,
+    image_size: int | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Prompted:
+    """A frozen backbone by name, with a method and a new head.
+
+    Args:
+        name: "library/model", e.g. "timm/vit_base_patch16_224.augreg_in21k" or "vpt/vit-nano".
+        method: as `vpt list methods` shows, e.g. "vpt-deep".
+        classes: names of the classes; or
+        num_classes: how many there are.
+        pretrained: load the backbone's weights.
+        weights: a local file with them, in place of the hub.
+        image_size: side of the images in pixels, where not the backbone's own.
+        backbone_options: further options of the library's own constructor.
+        options: of the method, e.g. num_tokens=10.
+
+    Raises:
+        VptError: a name or option that does not exist, or weights that cannot be had.
+    """
+    given = {"weights": weights, "image_size": image_size} | dict(backbone_options or {})
+    given = {key: value for key, value in given.items() if value is not None}
+    backbone = towers.load(name, pretrained=pretrained, **given)
+    return _assemble(backbone, method, _class_names(classes, num_classes), options)
+
+
+def attach(
+    model: nn.Module,
+    method: str = "vpt-deep",
+    *,
+    classes: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> Prompted:
+    """A method and a new head on a backbone in hand, whose weights are shared and frozen.
+
+    The other arguments, and the errors raised, are those of `create`.
+    """
+    return _assemble(towers.wrap(model), method, _class_names(classes, num_classes), options)
+
+
+def load(
+    source: str | Path,
+    *,
+    backbone: nn.Module | str | None = None,
+    weights: str | None = None,
+    any_backbone: bool = False,
+) -> Prompted:
+    """What `save_pretrained` wrote, in evaluation mode.
+
+    Args:
+        source: a folder, or a repository of the Hugging Face hub ("user/name").
+        backbone: a live model, or a name, in place of the one that was saved with.
+        weights: a local file with the backbone's weights.
+        any_backbone: load even if the backbone's weights are not those that were trained with.
+
+    Raises:
+        VptError: nothing to load, or a backbone with other weights.
+    """
+    tensors, facts = saving.read(source)
+    recipe = facts["backbone"]
+    if isinstance(backbone, nn.Module):
+        found = towers.wrap(backbone)
+    elif backbone or recipe["name"]:
+        options = {**recipe["options"], **({"weights": weights} if weights else {})}
+        found = towers.load(backbone or recipe["name"], **options)
+    else:
+        raise VptError(f"{source} was saved with a backbone that has no name: pass it as backbone=….")
+    method = dict(facts["method"])
+    model = _assemble(found, method.pop("name"), facts["classes"], method)
+    model.preprocessing = Preprocessing.from_dict(facts["preprocessing"])
+    actual = saving.fingerprint(model.frozen_state())
+    if actual != recipe["fingerprint"] and not any_backbone:
+        trained = f"{recipe['name'] or 'a backbone'} of fingerprint {recipe['fingerprint']}"
+        here = f"the {found.name or 'backbone'} loaded here has {actual}"
+        raise VptError(
+            f"{source} was trained with {trained}, and {here}: load the same weights or pass any_backbone=True."
+        )
+    model.load_tuned_state(tensors)
+    return model
+
+
+def _assemble(backbone: Backbone, method: str, classes: Sequence[str], options: Mapping[str, Any]) -> Prompted:
+    kind = find(method)
+    values = checked(kind, options, "method")
+    return Prompted(
+        backbone.tower,
+        kind(backbone.tower, **values),
+        classes=classes,
+        preprocessing=backbone.preprocessing,
+        recipe={
+            "backbone": {"name": backbone.name, "options": backbone.options, "revision": backbone.revision},
+            "method": {"name": method, **values},
+        },
+    )
+
+
+def _class_names(classes: Sequence[str] | None, num_classes: int | None) -> list[str]:
+    if classes is None and num_classes is None:
+        raise VptError("the head needs its classes: give classes=[…] or num_classes=….")
+    names = [str(name) for name in classes] if classes is not None else [str(i) for i in range(num_classes or 0)]
+    if num_classes is not None and len(names) != num_classes:
+        raise VptError(f"num_classes={num_classes}, but {len(names)} classes are named: leave one of the two out.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise VptError(f"two classes are both named {twice[0]!r}: class names must differ.")
+    return names

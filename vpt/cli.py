@@ -1,0 +1,170 @@
+"""The command `vpt`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vpt.errors import VptError
+
+EXIT_OK, EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+EPILOG = """exit codes: 0 done, 1 failed, 2 a mistake in what was asked for, 130 interrupted"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    given = parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], None] = given.command
+    try:
+        command(given)
+    except VptError as error:
+        print(f"vpt: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except KeyboardInterrupt:
+        print("vpt: interrupted; a training run goes on with --resume.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_OK
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(prog="vpt", description="Visual prompt tuning of frozen backbones.", epilog=EPILOG)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(command=command)
+        return sub
+
+    def add_config(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("config", metavar="CONFIG", help="a YAML file; those in configs/ tell what they expect")
+        sub.add_argument("overrides", nargs="*", metavar="KEY.PATH=VALUE", help="changes, e.g. train.epochs=10")
+        sub.add_argument("--quiet", action="store_true", help="no progress")
+
+    def add_existing(sub: argparse.ArgumentParser) -> None:
+        choice = sub.add_mutually_exclusive_group()
+        choice.add_argument("--resume", action="store_true", help="go on with the run that lies in the run directory")
+        choice.add_argument("--overwrite", action="store_true", help="delete the run that lies in the run directory")
+
+    sub = add("train", _train, "train one experiment, and measure it on the test split")
+    add_config(sub)
+    add_existing(sub)
+
+    sub = add("compare", _compare, "train several methods or seeds of one config, and print them as a table")
+    add_config(sub)
+    sub.add_argument("--overwrite", action="store_true", help="delete finished runs; otherwise they are kept and read")
+
+    sub = add("pretrain", _pretrain, "train a backbone from scratch, and write it in timm's format")
+    add_config(sub)
+    add_existing(sub)
+
+    sub = add("eval", _eval, "measure a run on one of its splits, or on other data")
+    sub.add_argument("run", metavar="RUN", help="a run directory")
+    sub.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="other data than the run's")
+    sub.add_argument("--split", default="test", choices=["train", "val", "test"], help="default: %(default)s")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+    sub = add("predict", _predict, "classify image files")
+    sub.add_argument("run", metavar="RUN", help="a run directory, a saved model, or a repository of the hub")
+    sub.add_argument("images", nargs="+", metavar="IMAGES", help="image files, or folders of them")
+    sub.add_argument("--top", type=_positive, default=3, metavar="K", help="classes to show (default: %(default)s)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+    sub = add("list", _list, "list what there is")
+    sub.add_argument("what", choices=["methods", "backbones", "datasets"])
+    sub.add_argument("pattern", nargs="?", default="", help="only names that hold this text")
+
+    sub = add("inspect", _inspect, "show a backbone's shape, and which path each of its blocks takes and why")
+    sub.add_argument("backbone", metavar="BACKBONE", help="library/model, e.g. vpt/vit-nano")
+    return top
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or text == "0":
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _train(given: argparse.Namespace) -> None:
+    from vpt import build, config
+
+    settings = config.read(given.config, given.overrides)
+    result = build.train(settings, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
+    _show([result])
+    print(f"saved in {result['run']}; try: vpt predict {result['run']} IMAGES…")
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from vpt import build, config
+
+    settings = config.read(given.config, given.overrides)
+    _show(build.compare(settings, overwrite=given.overwrite, progress=not given.quiet))
+    print(f"as Markdown and CSV: {settings.out}/table.md, {settings.out}/table.csv")
+
+
+def _pretrain(given: argparse.Namespace) -> None:
+    from vpt import build, config
+
+    settings = config.read(given.config, given.overrides)
+    folder = build.pretrain(settings, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
+    print(f"backbone written to {folder}; use it as backbone timm/local-dir:{folder}")
+
+
+def _eval(given: argparse.Namespace) -> None:
+    from vpt import build
+
+    metrics = build.measure(given.run, given.split, given.overrides)
+    if given.json:
+        print(json.dumps(metrics))
+    else:
+        _show([metrics])
+
+
+def _predict(given: argparse.Namespace) -> None:
+    from vpt import build
+    from vpt.report.tables import print_table
+
+    rows = []
+    for path, prediction in build.predict(given.run, given.images):
+        best = dict(list(prediction.scores.items())[: given.top])
+        if given.json:
+            print(json.dumps({"image": str(path), "label": prediction.label, "scores": best}, ensure_ascii=False))
+        else:
+            rows.append({"image": str(path), "label": prediction.label} | _ranked(best))
+    if rows:
+        print_table(rows)
+
+
+def _ranked(scores: dict[str, float]) -> dict[str, str]:
+    return {f"{rank}.": f"{name} {score:.1%}" for rank, (name, score) in enumerate(scores.items(), 1)}
+
+
+def _list(given: argparse.Namespace) -> None:
+    from vpt import build
+    from vpt.report.tables import print_table
+
+    rows = build.listing(given.what, given.pattern)
+    if not rows:
+        raise VptError(f"no {given.what} match {given.pattern!r}: leave the pattern out to see all.")
+    print_table(rows)
+
+
+def _inspect(given: argparse.Namespace) -> None:
+    from vpt import build
+    from vpt.report.tables import print_table
+
+    print_table(build.inspect(given.backbone))
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    from vpt.report.tables import print_table
+
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Experiments as YAML: sections that are the keyword arguments of the functions they feed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from vpt.errors import VptError, did_you_mean
+from vpt.options import validated
+
+
+class Config(BaseModel):
+    """One experiment, or a table of them.
+
+    Each section holds `name` and the options of what it names; a plain string is short for the name alone.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    backbone: dict[str, Any] = Field(description="name, and options as `vpt.create` takes them")
+    method: dict[str, Any] = Field(description="name, and the method's own options")
+    data: dict[str, Any] = Field(description="name, and options as `vpt.data` takes them")
+    train: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of `vpt.fit`")
+    seed: int = Field(default=0, description="of initialisation, order, augmentation, and of splits and shots")
+    out: Path | None = Field(default=None, description="the run directory; runs/<name of the file> by default")
+    seeds: list[int] = Field(default_factory=list, description="`vpt compare`: each row is run with each of these")
+    compare: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="`vpt compare`: a row's label, and what it changes (key.path: value)",
+    )
+
+    @field_validator("backbone", "method", "data", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        section = {"name": value} if isinstance(value, str) else value
+        if isinstance(section, dict) and not isinstance(section.get("name"), str):
+            raise ValueError("it needs a name")
+        return section
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The experiment in a YAML file, changed by "key.path=value" assignments.
+
+    Raises:
+        VptError: no such file, no valid YAML, an unknown key (the near one is suggested) or a wrong value.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VptError(f"there is no config {str(path)!r}: name a YAML file, such as those in configs/.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise VptError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise VptError(f"{path} must hold a mapping with the keys {', '.join(Config.model_fields)}.")
+    for assignment in overrides:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise VptError(f"{assignment!r} is no assignment: write key.path=value, e.g. train.epochs=10.")
+        values = assign(values, key, yaml.safe_load(text))
+    values.setdefault("out", f"runs/{path.stem}")
+    return parse(values, str(path))
+
+
+def parse(values: Mapping[str, Any], where: str = "config") -> Config:
+    """A checked `Config` from plain values; errors as `read`'s."""
+    for key in values:
+        if key not in Config.model_fields:
+            raise VptError(f"{key!r} in {where} is no key of a config: {did_you_mean(str(key), Config.model_fields)}")
+    checked = validated(Config, values, "")
+    return Config.model_construct(**checked)
+
+
+def assign(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of nested `values` with the entry at the dotted `key` set.
+
+    A section that was a plain string becomes a mapping with this name; a new name drops the options that
+    belonged to the old one.
+    """
+    head, _, rest = key.partition(".")
+    section = values.get(head, {})
+    if not rest:
+        return {**values, head: value}
+    if isinstance(section, str):
+        section = {"name": section}
+    if not isinstance(section, Mapping):
+        raise VptError(f"{key}={value!r} cannot be set: {head} is {section!r}, which has no parts.")
+    if rest == "name" and section.get("name") != value:
+        section = {}
+    return {**values, head: assign(section, rest, value)}

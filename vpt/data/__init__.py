@@ -1,0 +1,112 @@
+"""Data sets by name. A source is a module here with `NAMES` and `load(name, *, options)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any, Literal
+
+from vpt.data.base import DataSet
+from vpt.data.check import check_files
+from vpt.data.split import few_shot, stratified
+from vpt.errors import VptError, did_you_mean
+from vpt.options import checked, options_of
+
+
+def load(
+    name: str,
+    *,
+    shots: int | None = None,
+    seed: int = 0,
+    val_fraction: float | None = None,
+    test_fraction: float | None = None,
+    broken: Literal["stop", "skip"] = "stop",
+    check: bool = True,
+    **options: Any,
+) -> DataSet:
+    """The data set `name`, with its images checked and its missing splits made.
+
+    A test split that the data set has is never touched. What is missing is dealt, stratified by class, from
+    the training images: test if there is neither val nor test, and val.
+
+    Args:
+        name: as `vpt list datasets` shows, e.g. "folder", "digits", "torchvision/Flowers102".
+        shots: keep so many training images a class, and min(shots, 4) validation images, as CoOp samples them.
+        seed: of the split and of the shots.
+        val_fraction: share of the images for a val split to be made, in [0, 1); 0.15 by default.
+        test_fraction: likewise for a test split; 0 makes none.
+        broken: stop at images that cannot be decoded, or skip and count them.
+        check: decode every image file before anything else; without it a broken one stops the run when met.
+        options: of the data set's own source, e.g. path for "folder".
+
+    Raises:
+        VptError: no such data set or option, something missing, broken files, or a split with no images.
+    """
+    for key, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if fraction is not None and not 0 <= fraction < 1:
+            raise VptError(f"data.{key}={fraction} is no share: give 0 or more, and less than 1.")
+    if shots is not None and shots < 1:
+        raise VptError(f"data.shots={shots} leaves nothing to train on: give 1 or more.")
+    source = _source(name)
+    data: DataSet = source(name, **checked(source, options, "data"))
+    data = _with_splits(check_files(data, broken) if check else data, val_fraction, test_fraction, seed)
+    if shots is not None:
+        train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed)
+        data = replace(data, train=data.train.subset(train), val=data.val.subset(val) if data.val and val else None)
+    return data
+
+
+def _with_splits(data: DataSet, val_fraction: float | None, test_fraction: float | None, seed: int) -> DataSet:
+    """`data` with the splits made that are missing and wanted."""
+    make_test = data.test is None and data.val is None
+    val = 0.0 if data.val is not None else 0.15 if val_fraction is None else val_fraction
+    test = 0.0 if not make_test else 0.15 if test_fraction is None else test_fraction
+    for key, given, there in (("val", val_fraction, data.val), ("test", test_fraction, data.test)):
+        if given is not None and there is not None:
+            raise VptError(f"data.{key}_fraction={given}, but {data.name} has a {key} split of its own: leave it out.")
+    if val + test >= 1:
+        raise VptError(f"val_fraction {val} and test_fraction {test} leave nothing to train on: give less.")
+    if not val and not test:
+        return data
+    parts = stratified(data.train.labels, [val, test], seed)
+    train, new_val, new_test = (data.train.subset(part) for part in parts)
+    return replace(
+        data,
+        train=train,
+        val=new_val if len(new_val) else data.val,
+        test=new_test if len(new_test) else data.test,
+    )
+
+
+def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `load` and of the source of `name`, checked without reading any data.
+
+    Raises:
+        VptError: no such data set or option, or a value of the wrong type.
+    """
+    source = _source(name)
+    own = {key: value for key, value in options.items() if key not in options_of(load)}
+    shared = {key: value for key, value in options.items() if key in options_of(load)}
+    return checked(load, shared, "data") | checked(source, own, "data", also=options_of(load))
+
+
+def names() -> list[str]:
+    """Every name that `load` takes; "x/*" stands for any set of the library x."""
+    return sorted(name for module in _modules() for name in module.NAMES)
+
+
+def _source(name: str) -> Callable[..., DataSet]:
+    for module in _modules():
+        for known in module.NAMES:
+            if name == known or (known.endswith("/*") and name.startswith(known[:-1])):
+                source: Callable[..., DataSet] = module.load
+                return source
+    raise VptError(f"there is no data set {name!r}: {did_you_mean(name, names())}")
+
+
+def _modules() -> list[ModuleType]:
+    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+    return [module for module in modules if hasattr(module, "NAMES")]

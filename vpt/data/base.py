@@ -1,0 +1,135 @@
+"""Labelled images, and a data set of them in three splits."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vpt.images import open_image
+
+
+class Samples(ABC):
+    """Labelled images, decoded when asked for.
+
+    Attributes:
+        labels: index of each image's class.
+    """
+
+    labels: list[int]
+
+    @abstractmethod
+    def image(self, index: int) -> Image.Image:
+        """The image in RGB.
+
+        Raises:
+            VptError: it cannot be read.
+        """
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Where the image comes from, for messages and records."""
+
+    @abstractmethod
+    def subset(self, indices: Sequence[int]) -> Samples:
+        """Those at `indices`, in this order."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Files(Samples):
+    """Image files."""
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int]) -> None:
+        self.paths = list(paths)
+        self.labels = list(labels)
+
+    def image(self, index: int) -> Image.Image:
+        """Decoded from its file."""
+        return open_image(self.paths[index])
+
+    def name(self, index: int) -> str:
+        """Its path."""
+        return str(self.paths[index])
+
+    def subset(self, indices: Sequence[int]) -> Files:
+        """Those at `indices`, in this order."""
+        return Files([self.paths[i] for i in indices], [self.labels[i] for i in indices])
+
+
+class Arrays(Samples):
+    """Images in memory: (N, H, W, 3) of unsigned bytes."""
+
+    def __init__(self, images: np.ndarray, labels: Sequence[int], title: str, rows: Sequence[int] | None = None):
+        self.images = images
+        self.labels = list(labels)
+        self.title = title
+        self.rows = list(rows) if rows is not None else list(range(len(labels)))
+
+    def image(self, index: int) -> Image.Image:
+        """As PIL's image."""
+        return Image.fromarray(self.images[self.rows[index]])
+
+    def name(self, index: int) -> str:
+        """Its row, e.g. "digits[17]"."""
+        return f"{self.title}[{self.rows[index]}]"
+
+    def subset(self, indices: Sequence[int]) -> Arrays:
+        """Those at `indices`, in this order."""
+        rows = [self.rows[i] for i in indices]
+        return Arrays(self.images, [self.labels[i] for i in indices], self.title, rows)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A named data set. Models are selected on `val`, never on `test`.
+
+    Attributes:
+        name: as asked for.
+        classes: names, in the order of the labels.
+        train: what is trained on.
+        val: what is selected on; None where nothing was set aside.
+        test: what is reported; None where there is none.
+        templates: sentences for class names, each with one {}.
+        skipped: names of files left out because they could not be decoded.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Samples
+    val: Samples | None = None
+    test: Samples | None = None
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    skipped: tuple[str, ...] = field(default=(), repr=False)
+
+    def splits(self) -> dict[str, Samples]:
+        """The splits that there are, by name."""
+        every = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: samples for name, samples in every.items() if samples is not None and len(samples)}
+
+    def facts(self) -> dict[str, Any]:
+        """What is recorded with a run: sizes, and a digest of the names and labels of each split."""
+        sizes = {name: len(samples) for name, samples in self.splits().items()}
+        digests = {name: _digest(samples) for name, samples in self.splits().items()}
+        return {
+            "name": self.name,
+            "num_classes": len(self.classes),
+            "sizes": sizes,
+            "digests": digests,
+            "skipped": list(self.skipped),
+        }
+
+
+def _digest(samples: Samples) -> str:
+    """Of names and labels; of files the last two parts of the path, so that a data set may be moved."""
+    digest = hashlib.sha256()
+    for index, label in enumerate(samples.labels):
+        digest.update(f"{'/'.join(Path(samples.name(index)).parts[-2:])} {label}\n".encode())
+    return digest.hexdigest()[:16]

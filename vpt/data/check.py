@@ -1,0 +1,60 @@
+"""Every file decoded once before training, so that a broken one is known at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from os import cpu_count
+from typing import Any, Literal
+
+from vpt.data.base import DataSet, Files, Samples
+from vpt.errors import VptError
+
+
+def check_files(data: DataSet, broken: Literal["stop", "skip"]) -> DataSet:
+    """`data` without the files that cannot be decoded, which are named in `skipped`.
+
+    Raises:
+        VptError: there are such files and `broken` is "stop", or none but such files in a split.
+    """
+    bad = {split: _undecodable(samples, split) for split, samples in data.splits().items()}
+    names = [data.splits()[split].name(index) for split, indices in bad.items() for index in indices]
+    if not names:
+        return data
+    if broken == "stop":
+        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        raise VptError(f"{len(names)} images cannot be decoded: {shown}; mend them, or say data.broken=skip.")
+    kept: dict[str, Any] = {}
+    for split, indices in bad.items():
+        samples = data.splits()[split]
+        kept[split] = samples.subset([i for i in range(len(samples)) if i not in set(indices)])
+        if not len(kept[split]):
+            raise VptError(f"no image of {data.name}'s {split} split can be decoded, first {samples.name(0)}.")
+    lost = set(range(len(data.classes))) - set(kept["train"].labels)
+    if lost:
+        raise VptError(f"no training image of class {data.classes[min(lost)]!r} can be decoded: mend some.")
+    print(f"vpt: {len(names)} broken images skipped, first {names[0]}.", file=sys.stderr)
+    return replace(data, **kept, skipped=tuple(names))
+
+
+def _undecodable(samples: Samples, split: str) -> Sequence[int]:
+    """Indices of files that cannot be decoded, in order; images in memory need no check."""
+    from tqdm.auto import tqdm
+
+    if not isinstance(samples, Files):
+        return []
+
+    def fails(index: int) -> bool:
+        try:
+            samples.image(index)
+        except VptError:
+            return True
+        return False
+
+    # PIL lets go of the interpreter while it decodes.
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        results = pool.map(fails, range(len(samples)), chunksize=16)
+        bar = tqdm(results, total=len(samples), desc=f"checking {split} images", leave=False, disable=None)
+        return [index for index, failed in enumerate(bar) if failed]

@@ -1,0 +1,136 @@
+"""Augmentation: whatever library it comes from, one callable from an RGB image to a (3, H, W) tensor."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vpt.errors import VptError, did_you_mean
+from vpt.preprocessing import ImageTransform, Preprocessing
+
+AUGMENTATIONS = ("none", "flip", "crop", "shift", "resize-crop", "randaugment")
+
+
+def augmentation(name: str, preprocessing: Preprocessing) -> ImageTransform:
+    """A training transform by name.
+
+    "none": the evaluation transform. "flip": that, mirrored half of the time. "crop": a random part of 8 to
+    100 % of the area, and flip (CoOp). "shift": a crop moved by up to an eighth of the side, and flip.
+    "resize-crop": a random crop of the image resized to 8/7 of the side, and flip (VPT on FGVC).
+    "randaugment": "crop" of at least 25 % and two random operations of magnitude 9 (Cubuk et al., 2020).
+    Otherwise the path of a file that albumentations saved (`A.save`), .yaml or .json.
+
+    Raises:
+        VptError: no such name or file, or a file with arguments that albumentations does not know.
+    """
+    from timm.data import create_transform
+    from torchvision import transforms as T
+    from torchvision.transforms.functional import InterpolationMode
+
+    if name in ("none", "flip"):
+        flip = [T.RandomHorizontalFlip()] if name == "flip" else []
+        return T.Compose([*flip, preprocessing.transform()])
+    if name in ("crop", "randaugment"):
+        return create_transform(
+            input_size=(3, *preprocessing.size),
+            is_training=True,
+            scale=(0.08, 1.0) if name == "crop" else (0.25, 1.0),
+            color_jitter=None,
+            auto_augment="rand-m9-n2" if name == "randaugment" else None,
+            interpolation=preprocessing.interpolation,
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+        )
+    if name in ("shift", "resize-crop"):
+        height, width = preprocessing.size
+        mode = InterpolationMode(preprocessing.interpolation)
+        resized, padding = ((height, width), (height // 8, width // 8))
+        if name == "resize-crop":
+            resized, padding = ((round(height * 8 / 7), round(width * 8 / 7)), (0, 0))
+        return T.Compose(
+            [
+                T.Resize(resized, interpolation=mode),
+                T.RandomCrop((height, width), padding=(padding[1], padding[0])),
+                T.RandomHorizontalFlip(),
+                T.ToTensor(),
+                T.Normalize(preprocessing.mean, preprocessing.std),
+            ]
+        )
+    if Path(name).suffix in (".yaml", ".yml", ".json"):
+        return as_transform(_albumentations_file(Path(name)), preprocessing)
+    raise VptError(f"there is no augmentation {name!r}: {did_you_mean(name, AUGMENTATIONS)}")
+
+
+def as_transform(transform: Any, preprocessing: Preprocessing) -> ImageTransform:
+    """Any library's transform as a callable from an RGB image to a (3, H, W) tensor.
+
+    torchvision's (v1 and v2), timm's, open_clip's and plain functions are called with the image. One of
+    albumentations is given an array; where it does not end in a normalised tensor, `preprocessing`'s mean
+    and deviation are applied.
+    """
+    if isinstance(transform, str):
+        return augmentation(transform, preprocessing)
+    if type(transform).__module__.partition(".")[0] == "albumentations":
+        return FromAlbumentations(transform, preprocessing)
+    if not callable(transform):
+        raise VptError(f"a {type(transform).__name__} is no transform: give a callable from a PIL image to a tensor.")
+    return transform
+
+
+class FromAlbumentations:
+    """A transform of albumentations as a callable from an RGB image to a normalised (3, H, W) tensor.
+
+    OpenCV does not smooth when it makes images smaller, so the image is first brought to 8/7 of the final
+    size by PIL, which does, if it is larger. Seeds: see `vpt.data.loading`.
+    """
+
+    def __init__(self, transform: Any, preprocessing: Preprocessing) -> None:
+        self.transform = transform
+        self.preprocessing = preprocessing
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The transformed image."""
+        height, width = self.preprocessing.size
+        ratio = max(height * 8 / 7 / image.height, width * 8 / 7 / image.width)
+        if ratio < 1:
+            size = (round(image.width * ratio), round(image.height * ratio))
+            image = image.resize(size, Image.Resampling.BICUBIC)
+        out = self.transform(image=np.asarray(image))["image"]
+        if isinstance(out, np.ndarray):
+            out = torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1)
+        if tuple(out.shape) != (3, height, width):
+            shape = "×".join(map(str, out.shape))
+            raise VptError(
+                f"the albumentations transform gives {shape}, and the backbone takes 3×{height}×{width}: "
+                f"let it end with a crop or resize to {height}×{width}."
+            )
+        if out.dtype == torch.uint8:
+            mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preprocessing.mean, self.preprocessing.std))
+            return (out.float() / 255 - mean) / std
+        return out.float()
+
+    def set_random_seed(self, seed: int) -> None:
+        """Seed albumentations' own generator."""
+        self.transform.set_random_seed(seed)
+
+
+def _albumentations_file(path: Path) -> Any:
+    if not path.is_file():
+        raise VptError(f"there is no augmentation file {str(path)!r}: write one with albumentations.save.")
+    # It looks for a newer release over the network when it is imported.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations as A
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            return A.load(path, data_format="json" if path.suffix == ".json" else "yaml")
+        except (UserWarning, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise VptError(f"{path} is no augmentation that albumentations can make: {error}") from error

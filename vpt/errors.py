@@ -1,0 +1,19 @@
+"""Errors that a user can mend, told in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class VptError(Exception):
+    """A mistake in what was asked for: one sentence naming the thing, the place and the remedy."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The near name in `known` as the end of a sentence, or all of `known` where it is short."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there is {', '.join(known)}." if len(known) <= 12 else "see `vpt list`."

@@ -1,0 +1,77 @@
+"""Options of a function, checked against its own signature: unknown ones refused, the near name suggested."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from vpt.errors import VptError, did_you_mean
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only parameters of `function`, each with its type and default, as pydantic takes them."""
+    target = function.__init__ if inspect.isclass(function) else function
+    hints = get_type_hints(target)
+    return {
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def takes_any(function: Callable[..., Any]) -> bool:
+    """Whether `function` takes keywords beyond those it names."""
+    target = function.__init__ if inspect.isclass(function) else function
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+
+
+def checked(
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    where: str,
+    *,
+    given: Iterable[str] = (),
+    also: Iterable[str] = (),
+) -> dict[str, Any]:
+    """`options` with the types that `function` asks for; defaults are left to the function.
+
+    Args:
+        function: whose keyword-only parameters are the options.
+        options: as written by the user.
+        where: where they were written, to begin the sentence of an error with, e.g. "method".
+        given: options that the program itself passes, and the user therefore cannot.
+        also: further names that may stand beside them, for the near name in an error.
+
+    Raises:
+        VptError: an option that `function` does not have, or a value of the wrong type.
+    """
+    known = {name: field for name, field in options_of(function).items() if name not in set(given)}
+    if not takes_any(function):
+        for name in options:
+            if name not in known:
+                names = [*known, *also]
+                hint = did_you_mean(name, names) if names else "there are none."
+                raise VptError(f"{where}.{name} is no option of {_title(function, where)}: {hint}")
+    fields = {name: field for name, field in known.items() if name in options or field[1] is ...}
+    schema = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="allow"), **fields)
+    return validated(schema, options, where)
+
+
+def validated(schema: type[BaseModel], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`values` by pydantic's rules, its complaints told as one sentence that names the key."""
+    try:
+        model = schema.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in (where, *first["loc"][:1]) if part)
+        if first["type"] == "missing":
+            raise VptError(f"{key} is missing: it has no default.") from error
+        raise VptError(f"{key}={first['input']!r} will not do: {first['msg'].lower()}.") from error
+    return {name: getattr(model, name) for name in values}
+
+
+def _title(function: Callable[..., Any], where: str) -> str:
+    return str(getattr(function, "name", "") or where)

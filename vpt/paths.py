@@ -1,0 +1,27 @@
+"""Where a user's data and weights lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vpt.errors import VptError
+
+
+def data_root() -> Path:
+    """The folder of data sets: the environment variable VPT_DATA, or `data/` where it is not set."""
+    return Path(os.environ.get("VPT_DATA", "data")).expanduser()
+
+
+def resolve(path: str | Path) -> Path:
+    """`path` as it stands where something is there, otherwise below `data_root()`.
+
+    Raises:
+        VptError: neither place holds it.
+    """
+    given = Path(path).expanduser()
+    for candidate in (given, data_root() / given):
+        if candidate.exists():
+            return candidate
+    tried = f"{given}" if given.is_absolute() else f"{given.absolute()} nor {(data_root() / given).absolute()}"
+    raise VptError(f"{str(path)!r} does not exist: there is no {tried}; correct the path or set VPT_DATA.")

@@ -1,0 +1,57 @@
+"""What a backbone was trained to see: size, crop, interpolation, mean and deviation of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+ImageTransform = Callable[[Image.Image], Tensor]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the tensor that a backbone reads.
+
+    Attributes:
+        size: height and width in pixels.
+        crop: share of the resized image's side that the crop keeps, in (0, 1].
+        crop_mode: "center" (resize the short side, cut the middle), "squash" (resize both sides) or
+            "border" (resize the long side, pad).
+        interpolation: "bilinear", "bicubic" or another of PIL's names; always antialiased.
+        mean: subtracted from each of the three channels, which run from 0 to 1.
+        std: what each channel is divided by afterwards.
+    """
+
+    size: tuple[int, int]
+    crop: float = 1.0
+    crop_mode: str = "center"
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def transform(self) -> ImageTransform:
+        """The deterministic transform of evaluation, from an RGB image to a (3, H, W) tensor."""
+        from timm.data import create_transform
+
+        return create_transform(
+            input_size=(3, *self.size),
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+            crop_pct=self.crop,
+            crop_mode=self.crop_mode,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values that JSON can hold."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """The inverse of `to_dict`."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)

@@ -1,0 +1,70 @@
+"""The card of a tuned model: what it is, what it was measured at, how it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+TEMPLATE = """---
+{header}
+---
+
+# {method} on {backbone}
+
+{tuned:,} tuned parameters ({share:.2%} of backbone and head) for {num_classes} classes: {classes}.
+The backbone is not in this folder; it is loaded by its name, and checked against the fingerprint
+`{fingerprint}`.
+
+```python
+import vpt
+
+model = vpt.load("{folder}")
+model.predict("image.jpg")
+```
+
+## Measured
+
+{metrics}
+
+## Made with
+
+{versions}
+
+Method options: {options}. Preprocessing: {preprocessing}.
+"""
+
+
+def card(facts: Mapping[str, Any], folder: str) -> str:
+    """Markdown with the header that the Hugging Face hub reads, from what `vpt.json` holds."""
+    header = ModelCardData(
+        library_name="vpt",
+        pipeline_tag="image-classification",
+        tags=["visual-prompt-tuning", facts["method"]["name"]],
+        base_model=None,
+    )
+    classes = facts["classes"]
+    shown = ", ".join(classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")
+    metrics = [f"- {name}: {_shown(value)}" for name, value in facts["metrics"].items()]
+    versions = [f"- {name} {version}" for name, version in facts["versions"].items()]
+    options = {key: value for key, value in facts["method"].items() if key != "name"}
+    return TEMPLATE.format(
+        header=header.to_yaml(),
+        method=facts["method"]["name"],
+        backbone=facts["backbone"]["name"] or "a live backbone",
+        tuned=facts["parameters"]["tuned"],
+        share=facts["parameters"]["tuned"] / facts["parameters"]["all"],
+        num_classes=len(classes),
+        classes=shown,
+        fingerprint=facts["backbone"]["fingerprint"],
+        folder=folder,
+        metrics="\n".join(metrics) or "Nothing was measured.",
+        versions="\n".join(versions),
+        options=", ".join(f"{key}={value}" for key, value in options.items()) or "the defaults",
+        preprocessing=", ".join(f"{key} {value}" for key, value in facts["preprocessing"].items()),
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Frozen encoders, opened in one place."""

@@ -1,0 +1,35 @@
+"""Backbones that come with the package, under "vpt/…"."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vpt.errors import VptError, did_you_mean
+from vpt.towers import timm
+from vpt.towers.base import Backbone
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def load(name: str, **options: Any) -> Backbone:
+    """The embedded backbone `name`; options as for timm's.
+
+    Raises:
+        VptError: there is none of this name.
+    """
+    if name not in names():
+        raise VptError(f"no backbone 'vpt/{name}' comes with the package: {did_you_mean(name, names())}")
+    return replace(timm.load(f"local-dir:{ASSETS / name}", **options), name=f"vpt/{name}")
+
+
+def wrap(model: nn.Module) -> None:
+    """No live model is of this library: the embedded backbones are timm's."""
+
+
+def names() -> list[str]:
+    """Names without the leading "vpt/"."""
+    return sorted(config.parent.name for config in ASSETS.glob("*/config.json"))

@@ -1,0 +1,56 @@
+"""Towers by name ("timm/…", "vpt/…") and around live models."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from vpt.errors import VptError
+from vpt.towers.base import Backbone
+
+LIBRARIES = {"timm": "vpt.towers.timm", "vpt": "vpt.towers.embedded"}
+
+
+def load(name: str, **options: Any) -> Backbone:
+    """The backbone `name`, with what it was trained to see.
+
+    Args:
+        name: library and model, e.g. "timm/vit_base_patch16_224.augreg_in21k" or "vpt/vit-nano".
+        options: as the library's own `load` takes them: pretrained, weights, image_size, …
+
+    Raises:
+        VptError: no such library or model, or its weights cannot be had.
+    """
+    library, _, model = name.partition("/")
+    if library not in LIBRARIES or not model:
+        raise VptError(
+            f"backbone {name!r} names no library: write it as 'library/model', where library is one of "
+            f"{', '.join(LIBRARIES)}, e.g. 'timm/vit_base_patch16_224'."
+        )
+    return _module(library).load(model, **options)
+
+
+def wrap(model: nn.Module) -> Backbone:
+    """A tower around a live model, whose weights it shares.
+
+    Raises:
+        VptError: no library's tower knows such a model.
+    """
+    for library in LIBRARIES:
+        found = _module(library).wrap(model)
+        if found is not None:
+            return found
+    raise VptError(f"no tower opens a {type(model).__name__}: give a timm VisionTransformer, or a subclass of Tower.")
+
+
+def names(library: str | None = None) -> list[str]:
+    """Names that `load` takes, of one library or of all."""
+    libraries = [library] if library else list(LIBRARIES)
+    return [f"{each}/{name}" for each in libraries for name in _module(each).names()]
+
+
+def _module(library: str) -> ModuleType:
+    return import_module(LIBRARIES[library])

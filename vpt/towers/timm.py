@@ -1,0 +1,218 @@
+"""Vision Transformers of timm (Wightman, https://github.com/huggingface/pytorch-image-models)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from huggingface_hub import try_to_load_from_cache
+from timm.data import resolve_model_data_config
+from timm.layers import Attention
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from vpt.errors import VptError
+from vpt.paths import resolve
+from vpt.preprocessing import Preprocessing
+from vpt.towers.base import Backbone, Tower, why_hooked
+
+
+class TimmTower(Tower):
+    """timm's `VisionTransformer` family: any pooling, prefix tokens, patch and image size.
+
+    The classifier is left out; the weights are shared with `model`, which itself stays as it is.
+    """
+
+    def __init__(self, model: VisionTransformer) -> None:
+        super().__init__()
+        reason = why_not(model)
+        if reason:
+            raise VptError(f"{type(model).__name__} cannot be prompted as it stands: {reason}.")
+        self.model = _without_classifier(model)
+        self.width = model.embed_dim
+        self.depth = len(model.blocks)
+        self.num_features = model.num_features
+        self.prefix = model.num_prefix_tokens
+        # The distilled model reads class and distillation token, the others that pool by token the first.
+        reads_tokens = model.global_pool == "token" and model.attn_pool is None
+        self.read = (2 if isinstance(model, VisionTransformerDistilled) else 1) if reads_tokens else None
+        self.patch_size = model.patch_embed.feat_ratio(as_scalar=True)
+        self.image_size = None if model.dynamic_img_size else tuple(model.patch_embed.img_size)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patches, class token, positions, patch dropout and CLIP's norm before block 0."""
+        if self.image_size and tuple(images.shape[-2:]) != self.image_size:
+            got, want = ("×".join(map(str, size)) for size in (images.shape[-2:], self.image_size))
+            raise VptError(
+                f"the backbone takes images of {want} pixels and got {got}: resize them, "
+                f"or create it with image_size={images.shape[-1]}."
+            )
+        x = self.model._pos_embed(self.model.patch_embed(images))
+        return self.model.norm_pre(self.model.patch_drop(x))
+
+    def block(self, layer: int) -> nn.Module:
+        """timm's block."""
+        return self.model.blocks[layer]
+
+    def readout(self, x: Tensor) -> Tensor:
+        """Norm, pooling and the norm after pooling."""
+        return self.model.forward_head(self.model.norm(x), pre_logits=True)
+
+    def final_norm(self) -> nn.Module:
+        """`norm`, an identity in models that norm after pooling."""
+        return self.model.norm
+
+    def why_whole(self, layer: int) -> str | None:
+        """A block other than timm's plain pre-norm one with plain attention, or one with hooks."""
+        block: Any = self.block(layer)
+        if type(block) is not Block:
+            return f"{type(block).__name__} is not timm's pre-norm Block"
+        if type(block.attn) is not Attention:
+            return f"{type(block.attn).__name__} is not timm's plain Attention"
+        return why_hooked(block, block.attn)
+
+    def attend(self, layer: int, x: Tensor, context: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+        """timm's `Block.forward`, with the context's keys and values beside those of `x`."""
+        block: Any = self.block(layer)
+        attn = block.attn
+        y = block.norm1(x)
+        q, k, v = _query_key_value(attn, y)
+        pairs = [_query_key_value(attn, block.norm1(c))[1:] for c in context]
+        k = torch.cat([*(kc.expand(len(x), -1, -1, -1) for kc, _ in pairs), k], dim=2)
+        v = torch.cat([*(vc.expand(len(x), -1, -1, -1) for _, vc in pairs), v], dim=2)
+        # A view of q would keep the fused q, k, v of every token alive until the backward pass.
+        o = F.scaled_dot_product_attention(
+            q.contiguous(), k, v, attn_mask=mask, dropout_p=attn.attn_drop.p if attn.training else 0.0
+        )
+        o = attn.norm(o.transpose(1, 2).flatten(2))
+        if attn.gate is not None:
+            o = o * attn.gate(y).sigmoid()
+        x = x + block.drop_path1(block.ls1(attn.proj_drop(attn.proj(o))))
+        return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+
+
+def _query_key_value(attn: Attention, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Normed tokens (B, N, D) to queries, keys and values, (B, heads, N, d) each."""
+    qkv = attn.qkv(y).unflatten(-1, (3, attn.num_heads, attn.head_dim))
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    return attn.q_norm(q), attn.k_norm(k), v
+
+
+def _without_classifier(model: VisionTransformer) -> VisionTransformer:
+    """A second view of `model` that shares its parts, all but the classifier."""
+    view = copy.copy(model)
+    view._modules = model._modules.copy()
+    view.reset_classifier(0)
+    return view
+
+
+def why_not(model: nn.Module) -> str | None:
+    """Why `model` cannot be a `TimmTower`, or None where it can."""
+    if not isinstance(model, VisionTransformer):
+        return "it is not of timm's VisionTransformer family"
+    if type(model).forward_features is not VisionTransformer.forward_features:
+        return "it changes VisionTransformer's forward pass"
+    if not model.global_pool and model.attn_pool is None:
+        return "it was made without pooling; make it with global_pool='token', 'avg' or 'map'"
+    return None
+
+
+def load(
+    name: str,
+    *,
+    pretrained: bool = True,
+    weights: str | None = None,
+    image_size: int | None = None,
+    **options: Any,
+) -> Backbone:
+    """A tower by timm's name for the model, e.g. "vit_base_patch16_224.augreg_in21k".
+
+    Args:
+        name: as `timm.create_model` takes it, with "hf-hub:…" and "local-dir:…" too.
+        pretrained: load weights, from the Hugging Face hub where `weights` does not name a file.
+        weights: a local file of weights for this architecture, below VPT_DATA or anywhere.
+        image_size: side in pixels, where it is to be another than the model's own; position embeddings
+            are resampled.
+        options: further arguments of `timm.create_model`.
+
+    Raises:
+        VptError: no such model, not a Vision Transformer, or its weights cannot be had.
+    """
+    _known(name)
+    overlay = {"file": str(resolve(weights))} if weights else None
+    size = {} if image_size is None else {"img_size": image_size}
+    try:
+        # With its classifier, which the tower leaves out: without one timm loads weights that do not fit.
+        model = timm.create_model(name, pretrained=pretrained, pretrained_cfg_overlay=overlay, **size, **options)
+    except TypeError as error:
+        raise VptError(f"timm/{name} does not take these backbone options: {error}.") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise VptError(_why_no_weights(name, weights, error)) from error
+    reason = why_not(model)
+    if reason:
+        raise VptError(f"timm/{name} cannot be prompted: {reason}; `vpt list backbones` shows those that can.")
+    given = {"pretrained": pretrained, "weights": weights, "image_size": image_size} | options
+    kept = {key: value for key, value in given.items() if value is not None and (key, value) != ("pretrained", True)}
+    from_hub = pretrained and not weights
+    revision = _revision(model) if from_hub else None
+    return Backbone(TimmTower(model), preprocessing_of(model), f"timm/{name}", kept, revision)
+
+
+def wrap(model: nn.Module) -> Backbone | None:
+    """A tower around a live model of this library; None for a model of another one."""
+    if not isinstance(model, VisionTransformer):
+        return None
+    config = model.pretrained_cfg or {}
+    name = ".".join(part for part in (config.get("architecture"), config.get("tag")) if part)
+    options = {key: value for key, value in model._model_args.items() if key != "num_classes"} if name else {}
+    return Backbone(TimmTower(model), preprocessing_of(model), f"timm/{name}" if name else None, options)
+
+
+def _known(name: str) -> None:
+    architecture = name.split(".")[0]
+    if ":" not in name and not timm.is_model(architecture):
+        near = get_close_matches(architecture, timm.list_models(module="vision_transformer"), n=3, cutoff=0.5)
+        raise VptError(f"timm has no model {name!r}: did you mean {' or '.join(near) or 'vit_base_patch16_224'}?")
+
+
+def _revision(model: VisionTransformer) -> str | None:
+    """The commit of the hub's repository that lies in the local cache, where the weights came from there."""
+    repository = model.pretrained_cfg.get("hf_hub_id")
+    path = try_to_load_from_cache(repository, "model.safetensors") if repository else None
+    return Path(path).parent.name if isinstance(path, str) else None
+
+
+def _why_no_weights(name: str, weights: str | None, error: Exception) -> str:
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if weights:
+        return f"{weights} does not hold weights for timm/{name}: {first_line}"
+    return (
+        f"the weights of timm/{name} could not be had ({first_line}): check the name's tag and the network, "
+        "name a local file with weights=…, or ask for pretrained=False."
+    )
+
+
+def preprocessing_of(model: VisionTransformer) -> Preprocessing:
+    """What timm's data config of the model says, at the image size that the model was made for."""
+    config = resolve_model_data_config(model)
+    return Preprocessing(
+        size=tuple(model.patch_embed.img_size or config["input_size"][1:]),
+        crop=config["crop_pct"],
+        crop_mode=config["crop_mode"],
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+
+
+def names() -> list[str]:
+    """Names of timm's Vision Transformers with published weights."""
+    families = ("vision_transformer", "deit", "vision_transformer_hybrid")
+    return [name for family in families for name in timm.list_models(module=family, pretrained=True)]
