@@ -2,33 +2,272 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from vpt import config as configs
 from vpt import data as datasets
+from vpt.assemble import create, load
 from vpt.config import Config
+from vpt.data.base import DataSet
+from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
+from vpt.engine.rundir import RunDir
+from vpt.errors import VptError
+from vpt.images import find_images
 from vpt.methods import find
-from vpt.options import checked
+from vpt.model import Prediction, Prompted
+from vpt.options import checked, options_of
+from vpt.saving import TENSORS
+from vpt.towers import load as towers
+
+RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed")
 
 
 def check(config: Config) -> Config:
-    """`config` with every option of every section checked, before any data is read or weights are loaded.
+    """`config` with every option checked and typed, before data are read or weights are loaded.
 
     Raises:
         VptError: an unknown name or option, or a value of the wrong type.
     """
-    method = _options(config.method)
-    data = _options(config.data)
-    reserved = {"run_dir": None, "resume": None, "overwrite": None, "progress": None, "seed": None}
+    method, data, backbone = (_options(section) for section in (config.method, config.data, config.backbone))
     return config.model_copy(
         update={
+            "backbone": {"name": config.backbone["name"]} | towers.checked_options(config.backbone["name"], backbone),
             "method": {"name": config.method["name"]} | checked(find(config.method["name"]), method, "method"),
-            "data": {"name": config.data["name"]} | datasets.checked_options(config.data["name"], data, "data"),
-            "train": checked(fit, config.train, "train", given=reserved),
+            "data": {"name": config.data["name"]} | datasets.checked_options(config.data["name"], data),
+            "train": checked(fit, config.train, "train", given=RESERVED),
         }
     )
 
 
+def train(
+    config: Config, *, resume: bool = False, overwrite: bool = False, progress: bool = True
+) -> tuple[Prompted, dict[str, Any]]:
+    """Run one experiment: data, model, training, and the test split once, at the end.
+
+    Returns:
+        The model at its best epoch, and what result.json holds.
+    """
+    config = check(config)
+    run = RunDir(config.out or "runs/run", resume=resume, overwrite=overwrite)
+    data = read_data(config)
+    model = build_model(config, data)
+    run.write_config(plain(config))
+    fitted = fit(model, data.train, data.val, **config.train, seed=config.seed, run_dir=run, progress=progress)
+    test = _evaluate(model, data, "test", config, progress) if data.test else {}
+    confusion = test.pop("confusion", None)
+    model.save_pretrained(run.path / "best", metrics=fitted.metrics | _prefixed("test", test), overwrite=True)
+    result = {
+        "method": config.method["name"],
+        "backbone": config.backbone["name"],
+        "data": data.facts(),
+        "seed": config.seed,
+        "best_epoch": fitted.best_epoch,
+        "stopped_early": fitted.stopped_early,
+        "val": {key.removeprefix("val/"): value for key, value in fitted.metrics.items()},
+        "test": test,
+        "confusion": confusion,
+        "tuned_parameters": model.num_tuned(),
+        "share": model.num_tuned() / sum(p.numel() for p in model.parameters()),
+        "seconds": fitted.seconds,
+        "bytes": (run.path / "best" / TENSORS).stat().st_size,
+    }
+    run.write_result(result)
+    return model, result
+
+
+def read_data(config: Config) -> DataSet:
+    """The data set of a checked config; the experiment's seed is that of splits and shots, if none is given."""
+    options = {"seed": config.seed} | _options(config.data)
+    return datasets.load(config.data["name"], **options)
+
+
+def build_model(config: Config, data: DataSet) -> Prompted:
+    """The model of a checked config, with a head for the classes of `data`."""
+    torch.manual_seed(config.seed)
+    known = {"pretrained", "weights", "image_size"}
+    backbone = _options(config.backbone)
+    return create(
+        config.backbone["name"],
+        config.method["name"],
+        classes=data.classes,
+        **{key: value for key, value in backbone.items() if key in known},
+        backbone_options={key: value for key, value in backbone.items() if key not in known},
+        **_options(config.method),
+    )
+
+
+def compare(config: Config, *, overwrite: bool = False, progress: bool = True) -> list[dict[str, Any]]:
+    """Run every row of `config.compare` with every seed; runs that are finished are read, not run again.
+
+    Returns:
+        A table with a row a label, also written as table.md and table.csv.
+    """
+    from vpt.report.tables import comma_separated, markdown, result_rows
+
+    if not config.compare:
+        raise VptError("the config has no rows to compare: give it compare: {label: {method: …}, …}.")
+    out, base = config.out or Path("runs/compare"), plain(config)
+    runs = {}
+    for label, changes in config.compare.items():
+        for seed in config.seeds or [config.seed]:
+            values: dict[str, Any] = {**base, "compare": {}, "seeds": []}
+            for key, value in changes.items():
+                values = configs.assign(values, key, value)
+            folder = out / label / f"seed-{seed}" if config.seeds else out / label
+            runs[label, seed] = check(configs.parse({**values, "seed": seed, "out": str(folder)}, f"compare.{label}"))
+    results: dict[str, list[dict[str, Any]]] = {label: [] for label in config.compare}
+    for (label, _), run in runs.items():
+        results[label].append(_finished(run, overwrite=overwrite, progress=progress))
+    rows = result_rows(results)
+    (out / "table.md").write_text(markdown(rows), encoding="utf-8")
+    (out / "table.csv").write_text(comma_separated(rows), encoding="utf-8")
+    return rows
+
+
+def _finished(config: Config, *, overwrite: bool, progress: bool) -> dict[str, Any]:
+    """The result of a run: read where it is there, made or gone on with otherwise.
+
+    Raises:
+        VptError: what is there was run with another config.
+    """
+    assert config.out is not None
+    config_file, result_file = config.out / "config.yaml", config.out / "result.json"
+    if config_file.is_file() and not overwrite:
+        before = configs.read(config_file)
+        if plain(before) != plain(config):
+            raise VptError(f"{config.out} was run with another config: say --overwrite, or set another out=….")
+        if result_file.is_file():
+            result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
+            return result
+    _, made = train(config, resume=not overwrite, overwrite=overwrite, progress=progress)
+    return made
+
+
+def pretrain(config: Config, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
+    """Train a backbone from scratch by the same loop, and write it, in half precision, in timm's format.
+
+    Returns:
+        The folder, which "timm/local-dir:FOLDER" loads.
+    """
+    from vpt.towers.timm import export
+
+    if config.method["name"] != "full":
+        raise VptError(f"pretraining trains the whole backbone: set method=full, not {config.method['name']}.")
+    model, result = train(config, resume=resume, overwrite=overwrite, progress=progress)
+    assert config.out is not None
+    folder = config.out / "backbone"
+    export(model.tower, folder, model.preprocessing)
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def measure(run: str | Path, split: str = "test", overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Metrics of a finished run on one of its splits, or on other data.
+
+    Args:
+        run: a run directory.
+        split: "train", "val" or "test".
+        overrides: "data.key=value" assignments.
+    """
+    run = Path(run)
+    if not (run / "config.yaml").is_file():
+        raise VptError(f"{run} is no run directory: name a folder that `vpt train` wrote.")
+    for assignment in overrides:
+        if not assignment.startswith("data"):
+            raise VptError(f"{assignment!r} does not change the data, and the model is as it was trained.")
+    config = check(configs.read(run / "config.yaml", overrides))
+    model = load_run(run)
+    data = read_data(config)
+    if data.classes != model.classes:
+        raise VptError(f"{run} knows other classes than {data.name}: {', '.join(model.classes[:5])}, ….")
+    values = _evaluate(model, data, split, config, progress=True)
+    values.pop("confusion")
+    return {"run": str(run), "split": split, "images": len(data.splits()[split]), **values}
+
+
+def predict(run: str | Path, images: Sequence[str | Path]) -> Iterator[tuple[Path, Prediction]]:
+    """Predictions for image files, and for every image below folders; all are looked for before the first.
+
+    Raises:
+        VptError: an image or the run is not there.
+    """
+    paths: list[Path] = []
+    for image in map(Path, images):
+        found = find_images(image) if image.is_dir() else [image]
+        if not found or not found[0].exists():
+            raise VptError(f"there is no image {'in ' if image.is_dir() else ''}{str(image)!r}: correct the path.")
+        paths += found
+    model = load_run(run)
+    for path in paths:
+        yield path, model.predict(path)
+
+
+def load_run(run: str | Path) -> Prompted:
+    """The best model of a run directory, or what a folder or the hub holds."""
+    best = Path(run) / "best"
+    return load(best if best.is_dir() else run)
+
+
+def listing(what: str, pattern: str = "") -> list[dict[str, Any]]:
+    """Rows of the methods, backbones or data sets whose names hold `pattern`."""
+    from vpt.methods import available
+
+    if what == "methods":
+        rows = [
+            {"method": name, "options": _shown(options_of(kind)), "source": kind.source}
+            for name, kind in sorted(available().items())
+        ]
+    elif what == "backbones":
+        rows = [{"backbone": name} for name in towers.names()]
+    else:
+        rows = [{"data set": name, "options": _shown(datasets.source_options(name))} for name in datasets.names()]
+    return [row for row in rows if pattern in next(iter(row.values()))]
+
+
+def inspect(name: str) -> list[dict[str, Any]]:
+    """Rows that describe a backbone, at random weights: its shape, and the path of each block."""
+    backbone = towers.load(name, pretrained=name.startswith("vpt/"))
+    tower = backbone.tower
+    shape = {
+        "width": tower.width,
+        "blocks": tower.depth,
+        "features": tower.num_features,
+        "tokens before the patches": tower.prefix,
+        "tokens that are read out": tower.read or "all",
+        "patch size": tower.patch_size,
+        "image size": "×".join(map(str, backbone.preprocessing.size)),
+        "parameters": sum(p.numel() for p in tower.parameters()),
+    }
+    rows = [{"what": key, "value": value} for key, value in shape.items()]
+    return rows + [{"what": f"block {layer}", "value": tower.path(layer)} for layer in range(tower.depth)]
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The config as values that YAML can hold."""
+    values: dict[str, Any] = json.loads(config.model_dump_json())
+    return values
+
+
+def _evaluate(model: Prompted, data: DataSet, split: str, config: Config, progress: bool) -> dict[str, Any]:
+    if split not in data.splits():
+        raise VptError(f"{data.name} has no {split} split: there is {', '.join(data.splits())}.")
+    options = {key: config.train[key] for key in ("batch_size", "precision", "workers") if key in config.train}
+    return evaluate(model, data.splits()[split], **options, progress=progress)
+
+
 def _options(section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key != "name"}
+
+
+def _shown(options: Mapping[str, Any]) -> str:
+    return ", ".join(name if default is ... else f"{name}={default!r}" for name, (_, default) in options.items())
+
+
+def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}/{key}": value for key, value in values.items()}

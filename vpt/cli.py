@@ -91,11 +91,12 @@ def _positive(text: str) -> int:
 
 def _train(given: argparse.Namespace) -> None:
     from vpt import build, config
+    from vpt.report.tables import result_rows
 
     settings = config.read(given.config, given.overrides)
-    result = build.train(settings, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
-    _show([result])
-    print(f"saved in {result['run']}; try: vpt predict {result['run']} IMAGES…")
+    _, result = build.train(settings, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
+    _show(result_rows({str(settings.out): [result]}))
+    print(f"try: vpt predict {settings.out} IMAGES…")
 
 
 def _compare(given: argparse.Namespace) -> None:

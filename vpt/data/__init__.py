@@ -93,6 +93,11 @@ def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return checked(load, shared, "data") | checked(source, own, "data", also=options_of(load))
 
 
+def source_options(name: str) -> dict[str, Any]:
+    """The options of the source of `name` itself, each with its type and default."""
+    return options_of(_source(name.replace("*", "")))
+
+
 def names() -> list[str]:
     """Every name that `load` takes; "x/*" stands for any set of the library x."""
     return sorted(name for module in _modules() for name in module.NAMES)

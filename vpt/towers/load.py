@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from vpt.errors import VptError
+from vpt.options import checked
 from vpt.towers.base import Backbone
 
 LIBRARIES = {"timm": "vpt.towers.timm", "vpt": "vpt.towers.embedded"}
@@ -24,13 +26,14 @@ def load(name: str, **options: Any) -> Backbone:
     Raises:
         VptError: no such library or model, or its weights cannot be had.
     """
-    library, _, model = name.partition("/")
-    if library not in LIBRARIES or not model:
-        raise VptError(
-            f"backbone {name!r} names no library: write it as 'library/model', where library is one of "
-            f"{', '.join(LIBRARIES)}, e.g. 'timm/vit_base_patch16_224'."
-        )
-    return _module(library).load(model, **options)
+    library, model = _find(name)
+    backbone: Backbone = library.load(model, **options)
+    return backbone
+
+
+def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the backbone `name` that its library's `load` names, checked; others are the library's own."""
+    return checked(_find(name)[0].load, options, "backbone")
 
 
 def wrap(model: nn.Module) -> Backbone:
@@ -50,6 +53,16 @@ def names(library: str | None = None) -> list[str]:
     """Names that `load` takes, of one library or of all."""
     libraries = [library] if library else list(LIBRARIES)
     return [f"{each}/{name}" for each in libraries for name in _module(each).names()]
+
+
+def _find(name: str) -> tuple[ModuleType, str]:
+    library, _, model = name.partition("/")
+    if library not in LIBRARIES or not model:
+        raise VptError(
+            f"backbone {name!r} names no library: write it as 'library/model', where library is one of "
+            f"{', '.join(LIBRARIES)}, e.g. 'timm/vit_base_patch16_224'."
+        )
+    return _module(library), model
 
 
 def _module(library: str) -> ModuleType:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from timm.layers import Attention
+from timm.models._hub import save_for_hf
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -173,6 +174,20 @@ def wrap(model: nn.Module) -> Backbone | None:
     name = ".".join(part for part in (config.get("architecture"), config.get("tag")) if part)
     options = {key: value for key, value in model._model_args.items() if key != "num_classes"} if name else {}
     return Backbone(TimmTower(model), preprocessing_of(model), f"timm/{name}" if name else None, options)
+
+
+def export(tower: TimmTower, folder: Path, preprocessing: Preprocessing) -> None:
+    """Write the backbone in half precision as timm's folder of config.json and model.safetensors."""
+    model = copy.deepcopy(tower.model).half()
+    data_config = {
+        "input_size": (3, *preprocessing.size),
+        "interpolation": preprocessing.interpolation,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "crop_pct": preprocessing.crop,
+        "crop_mode": preprocessing.crop_mode,
+    }
+    save_for_hf(model, str(folder), model_args=model._model_args, safe_serialization=True, data_config=data_config)
 
 
 def _known(name: str) -> None:

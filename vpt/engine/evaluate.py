@@ -1,0 +1,110 @@
+"""Metrics of a model on labelled images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch.utils.data import DataLoader, Dataset
+
+from vpt.data.base import Samples
+from vpt.data.loading import loader
+from vpt.errors import VptError
+from vpt.model import Prompted
+from vpt.report.progress import Progress
+from vpt.tasks.classification import Classification
+
+Source = Samples | Dataset[Any] | DataLoader[Any]
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def evaluate(
+    model: Prompted,
+    data: Source,
+    *,
+    batch_size: int = 64,
+    precision: str = "fp32",
+    workers: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Loss, top-1, top-5, mean per class and expected calibration error, and the confusion matrix.
+
+    Args:
+        model: what is measured; afterwards in the mode it was in.
+        data: `Samples`, a dataset of (image or tensor, label), or a loader of (images, labels).
+        batch_size: images a batch; no metric depends on it, except for rounding.
+        precision: "fp32", or autocast to "bf16" or "fp16".
+        workers: processes that load images.
+        progress: show a bar in a terminal or notebook.
+
+    Returns:
+        Shares from 0 to 1 under "top1", "top5", "mean_per_class" and "ece", "loss", and "confusion", counts
+        (C, C) with a row for each true class.
+    """
+    accelerator = make_accelerator(precision)
+    model.to(accelerator.device)
+    batches = accelerator.prepare(as_loader(data, model, batch_size=batch_size, workers=workers))
+    return score(model, batches, Classification(len(model.classes)), accelerator, Progress(enabled=progress))
+
+
+@torch.no_grad()
+def score(
+    model: Prompted, batches: Any, task: Classification, accelerator: Accelerator, progress: Progress
+) -> dict[str, Any]:
+    """`evaluate` over prepared batches."""
+    if not len(batches):
+        raise VptError("there is nothing to evaluate: the data set is empty.")
+    was_training = model.training
+    model.eval()
+    metrics = task.metrics().to(accelerator.device)
+    total_loss = torch.zeros((), device=accelerator.device)
+    count = 0
+    for batch in progress.bar(batches, "evaluating"):
+        with accelerator.autocast():
+            logits = model(batch[0])
+        logits, labels = accelerator.gather_for_metrics((logits.float(), batch[1]))
+        total_loss += torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        metrics.update(logits.softmax(-1), labels)
+        count += len(labels)
+    model.train(was_training)
+    values: dict[str, Any] = {"loss": total_loss.item() / count}
+    for name, value in metrics.compute().items():
+        values[name] = value.tolist() if value.ndim else value.item()
+    return values
+
+
+def make_accelerator(precision: str, accumulate: int = 1) -> Accelerator:
+    """Devices and processes as `accelerate launch` set them up, or those of this process alone.
+
+    Raises:
+        VptError: a precision that there is not, or that this machine does not have.
+    """
+    if precision not in PRECISIONS:
+        raise VptError(f"precision={precision!r} is not one of {', '.join(PRECISIONS)}.")
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise VptError("precision='fp16' needs a GPU: say bf16 or fp32.")
+    # One process may train more than once, with other precisions: Accelerate keeps the first one's.
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=PRECISIONS[precision], gradient_accumulation_steps=accumulate)
+
+
+def as_loader(
+    data: Source, model: Prompted, *, batch_size: int, workers: int, transform: Any = None, seed: int | None = None
+) -> DataLoader[Any]:
+    """A loader of `data`, in an order that `seed` shuffles; a ready loader is taken as it is.
+
+    Raises:
+        VptError: there are no images, or labels that the model has no class for.
+    """
+    if isinstance(data, DataLoader):
+        return data
+    if not len(data):  # type: ignore[arg-type]
+        raise VptError("the data set has no images.")
+    if isinstance(data, Samples) and max(data.labels) >= len(model.classes):
+        raise VptError(f"the data has the label {max(data.labels)}, and the model {len(model.classes)} classes.")
+    if transform is None:
+        transform = model.preprocessing.transform()
+    return loader(data, transform, batch_size=batch_size, shuffle=seed is not None, seed=seed, workers=workers)

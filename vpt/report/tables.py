@@ -1,0 +1,77 @@
+"""Tables of results: for the terminal, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+Rows = Sequence[dict[str, Any]]
+
+
+def print_table(rows: Rows) -> None:
+    """Print `rows` with the keys of the first as columns; numbers stand to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = list(rows[0])
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        numeric = all(isinstance(row.get(column), int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row.get(column, "")) for column in columns))
+    Console().print(table)
+
+
+def markdown(rows: Rows) -> str:
+    """`rows` as a Markdown table."""
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *([cell(row.get(c, "")) for c in columns] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def comma_separated(rows: Rows) -> str:
+    """`rows` as CSV."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def result_rows(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """A row for each label, from the results of its runs: mean and deviation over seeds of what differs."""
+    rows = []
+    for label, runs in results.items():
+        figures: dict[str, Any] = {}
+        for split in ("val", "test"):
+            if all(run[split] for run in runs):
+                figures[f"{split} top-1 (%)"] = mean_and_deviation([run[split]["top1"] for run in runs])
+        rows.append(
+            {
+                "run": label,
+                **figures,
+                "tuned parameters": runs[0]["tuned_parameters"],
+                "share": f"{runs[0]['share']:.2%}",
+                "seconds": round(mean(run["seconds"] for run in runs), 1),
+                "file size (KB)": round(runs[0]["bytes"] / 1000),
+            }
+        )
+    return rows
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """Shares as percent, "91.25 ± 0.31": mean and sample standard deviation; of one value just itself."""
+    shown = f"{mean(values) * 100:.2f}"
+    return f"{shown} ± {stdev(values) * 100:.2f}" if len(values) > 1 else shown
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it: whole numbers with separators, others with 4 digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,47 @@
+"""Image classification: its loss and its metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
+
+
+class Classification:
+    """One of C classes for each image.
+
+    Args:
+        num_classes: C.
+        label_smoothing: of the training loss, in [0, 1).
+    """
+
+    def __init__(self, num_classes: int, *, label_smoothing: float = 0.0) -> None:
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """Cross entropy of a batch (images, labels), and the logits (B, C)."""
+        images, labels = batch
+        logits = model(images)
+        return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing), logits.detach()
+
+    def metrics(self) -> MetricCollection:
+        """Metrics to be updated with probabilities (B, C) and labels (B,); all are shares from 0 to 1.
+
+        "top1", "top5" (or the top C of fewer classes), "mean_per_class", "ece" (expected calibration error in
+        15 bins, Guo et al., 2017) and "confusion", counts (C, C) with a row for each true class.
+        """
+        options: dict[str, Any] = {"num_classes": self.num_classes, "sync_on_compute": False}
+        return MetricCollection(
+            {
+                "top1": MulticlassAccuracy(average="micro", **options),
+                "top5": MulticlassAccuracy(average="micro", top_k=min(5, self.num_classes), **options),
+                "mean_per_class": MulticlassAccuracy(average="macro", **options),
+                "ece": MulticlassCalibrationError(n_bins=15, **options),
+                "confusion": MulticlassConfusionMatrix(**options),
+            },
+            compute_groups=False,
+        )
