@@ -68,7 +68,7 @@ def test_predictions_are_probabilities_in_order(tmp_path: Path) -> None:
     assert sum(several[1].scores.values()) == pytest.approx(1)
     assert list(single.scores.values()) == sorted(single.scores.values(), reverse=True)
     assert (single.label, single.score) == next(iter(single.scores.items()))
-    with pytest.raises(VptError, match="none.png"):
+    with pytest.raises(VptError, match=r"none\.png"):
         prompted.predict(tmp_path / "none.png")
 
 

@@ -55,6 +55,6 @@ def test_what_does_not_fit_is_named(given: dict[str, object], sentence: str) -> 
 
 
 def test_what_the_program_itself_passes_is_no_option() -> None:
-    with pytest.raises(VptError, match="oven.heat is no option"):
+    with pytest.raises(VptError, match=r"oven\.heat is no option"):
         checked(bake, {"heat": 2}, "oven", given={"heat": 1})
     assert checked(bake, {"minutes": 2}, "oven", given={"heat": 1}) == {"minutes": 2}

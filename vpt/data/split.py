@@ -23,6 +23,7 @@ def stratified(labels: Sequence[int], fractions: Sequence[float], seed: int) -> 
         enough = len(members) > sum(fraction > 0 for fraction in fractions)
         for index, fraction in enumerate(fractions, 1):
             count = max(round(fraction * len(members)), int(enough and fraction > 0))
+            count = min(count, len(order) - 1)
             parts[index] += order[:count]
             order = order[count:]
         parts[0] += order

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from accelerate.utils import set_seed
-from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor
 
-from vpt.data.loading import mix
+from vpt.data.loading import EpochSampler, mix
 from vpt.data.transforms import as_transform
+from vpt.engine.average import Average
 from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
 from vpt.engine.rundir import RunDir
@@ -114,13 +113,15 @@ def fit(
     accelerator = make_accelerator(precision, accumulate)
     model.to(accelerator.device)
     transform = as_transform(augment, model.preprocessing)
-    batches = as_loader(train, model, batch_size=batch_size, workers=workers, transform=transform, seed=seed)
-    val_batches = None if val is None else as_loader(val, model, batch_size=batch_size, workers=workers)
-    steps_per_epoch = math.ceil(math.ceil(len(batches) / accelerator.num_processes) / accumulate)
+    loader = as_loader(train, model, batch_size=batch_size, workers=workers, transform=transform, seed=seed)
+    val_loader = None if val is None else as_loader(val, model, batch_size=batch_size, workers=workers)
+    batches, val_batches = accelerator.prepare(loader, val_loader)
+    steps_per_epoch = math.ceil(len(batches) / accumulate)
 
     groups = model.parameter_groups()
-    tuned = nn.ParameterList([p for parameters in groups.values() for p in parameters])
-    step_batch = (batches.batch_size or batch_size) * accumulate * accelerator.num_processes
+    tuned = [parameter for group in groups.values() for parameter in group]
+    average = Average(tuned, ema)
+    step_batch = (loader.batch_size or batch_size) * accumulate * accelerator.num_processes
     rate, head_rate = learning_rates(lr=lr, base_lr=base_lr, head_lr=head_lr, batch=step_batch, optimizer=optimizer)
     updates = make_optimizer(
         groups, name=optimizer, lr=rate, head_lr=head_rate, momentum=momentum, weight_decay=weight_decay
@@ -128,8 +129,9 @@ def fit(
     schedule = make_schedule(
         updates, steps=epochs * steps_per_epoch, warmup_steps=round(warmup_epochs * steps_per_epoch), min_lr=min_lr
     )
+    updates = accelerator.prepare(updates)
+    forward = accelerator.prepare(model) if accelerator.num_processes > 1 else model
     task = Classification(len(model.classes), label_smoothing=label_smoothing)
-    average = ModelEmaV3(tuned, decay=ema) if ema is not None else None
 
     run = RunDir(run_dir, resume=resume, overwrite=overwrite) if isinstance(run_dir, str | Path) else run_dir
     state = run.training_state() if run else None
@@ -138,30 +140,25 @@ def fit(
     if state:
         model.load_tuned_state(state["tuned"])
         updates.load_state_dict(state["optimizer"])
-        if average:
-            average.load_state_dict(state["ema"])
+        average.load_state_dict(state["average"])
     elif model.needs_images:
-        sample = as_loader(train, model, batch_size=batch_size, workers=0, seed=seed)
-        model.initialise(next(iter(sample))[0].to(accelerator.device))
+        images = next(iter(as_loader(train, model, batch_size=batch_size, workers=0, seed=seed)))[0]
+        model.initialise(images.to(accelerator.device))
 
-    sampler, forward = getattr(batches, "sampler", None), model
-    batches, val_batches, updates = accelerator.prepare(batches, val_batches, updates)
-    forward = accelerator.prepare(model) if accelerator.num_processes > 1 else model
     shown = Progress(enabled=progress and accelerator.is_main_process, epochs=epochs, done=len(history))
     seconds_before = history[-1]["seconds"] if history else 0.0
     started = time.perf_counter()
-
     for epoch in range(len(history), epochs):
         since_best = sum("val/top1" in row for row in history[best["epoch"] :])
         if patience is not None and since_best >= patience:
             break
         set_seed(mix(seed, epoch))
         batches.set_epoch(epoch)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
+        if isinstance(loader.sampler, EpochSampler):
+            loader.sampler.set_epoch(epoch)
+
         model.train()
-        epoch_started = time.perf_counter()
-        total_loss, correct, seen = 0.0, 0.0, 0
+        tally = Tally()
         step = epoch * steps_per_epoch
         bar = shown.epoch_bar(batches, epoch)
         for index, batch in enumerate(bar):
@@ -176,54 +173,30 @@ def fit(
                 updates.zero_grad()
             if accelerator.sync_gradients:
                 step += 1
-                if average:
-                    average.update(tuned)
-            total_loss += loss.detach() * len(batch[1])
-            correct += (logits.argmax(-1) == batch[1]).sum()
-            seen += len(batch[1])
+                average.update()
+            tally.add(loss, logits, batch[1])
             if index % 10 == 9 or index + 1 == len(batches):
-                mean_loss, top1 = float(total_loss) / seen, float(correct) / seen
-                if not math.isfinite(mean_loss):
-                    raise VptError(
-                        f"the loss is {mean_loss} in epoch {epoch + 1}, step {step}, at learning rate "
-                        f"{updates.param_groups[0]['lr']:.3g}: give a smaller one, or clip_norm, or precision='fp32'."
-                    )
-                speed = seen * accelerator.num_processes / (time.perf_counter() - epoch_started)
-                shown.figures(bar, loss=mean_loss, top1=top1, images_per_second=speed)
-        row = {
-            "epoch": epoch + 1,
-            "step": step,
-            "lr": updates.param_groups[0]["lr"],
-            "train/loss": mean_loss,
-            "train/top1": top1,
-            "images_per_second": speed,
-        }
-        own = [p.detach().clone() for p in tuned] if average else []
-        if average:
-            _copy(average.module, tuned)
-        last = epoch + 1 == epochs
-        if val_batches is not None and (last or (epoch + 1) % eval_every == 0):
-            values = score(model, val_batches, task, accelerator, shown)
-            row |= {f"val/{name}": value for name, value in values.items() if isinstance(value, float)}
-        row["seconds"] = seconds_before + time.perf_counter() - started
-        history.append(row)
-        improved = val_batches is None or row.get("val/top1", -1.0) > best["metrics"].get("val/top1", -1.0)
-        if improved:
-            best = {
-                "epoch": epoch + 1,
-                "metrics": {name: value for name, value in row.items() if name.startswith("val/")},
-                "tuned": {name: tensor.cpu().clone() for name, tensor in model.tuned_state().items()},
-            }
-        if run and accelerator.is_main_process:
-            if improved:
-                run.save_best(model, best["metrics"])
-        if average:
-            _copy(own, tuned)
+                figures = tally.figures()
+                _finite(figures["train/loss"], epoch=epoch + 1, step=step, lr=updates.param_groups[0]["lr"])
+                shown.figures(bar, figures)
+
+        row = {"epoch": epoch + 1, "step": step, "lr": updates.param_groups[0]["lr"]} | figures
+        with average.applied():
+            if val_batches is not None and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
+                values = score(model, val_batches, task, accelerator, shown)
+                row |= {f"val/{name}": value for name, value in values.items() if isinstance(value, float)}
+            row["seconds"] = seconds_before + time.perf_counter() - started
+            history.append(row)
+            if val_batches is None or row.get("val/top1", -1.0) > best["metrics"].get("val/top1", -1.0):
+                metrics = {name: value for name, value in row.items() if name.startswith("val/")}
+                best = {"epoch": epoch + 1, "metrics": metrics, "tuned": _copied(model.tuned_state())}
+                if run and accelerator.is_main_process:
+                    run.save_best(model, metrics)
         if run and accelerator.is_main_process:
             training = {
                 "tuned": model.tuned_state(),
                 "optimizer": updates.state_dict(),
-                "ema": average.state_dict() if average else None,
+                "average": average.state_dict(),
                 "history": history,
                 "best": best,
             }
@@ -231,17 +204,46 @@ def fit(
             run.write_metrics(history)
         shown.epoch_line(row)
 
-    model.load_tuned_state({name: tensor.to(accelerator.device) for name, tensor in best["tuned"].items()})
+    model.load_tuned_state(best["tuned"])
     model.eval()
-    return FitResult(
-        history, best["epoch"], best["metrics"], history[-1]["seconds"], stopped_early=len(history) < epochs
-    )
+    stopped_early = len(history) < epochs
+    return FitResult(history, best["epoch"], best["metrics"], history[-1]["seconds"], stopped_early)
 
 
-@torch.no_grad()
-def _copy(source: Any, target: Any) -> None:
-    for from_, to in zip(source, target, strict=True):
-        to.copy_(from_)
+class Tally:
+    """Loss, top-1 and speed of an epoch so far; what is added stays on the device until it is asked for."""
+
+    def __init__(self) -> None:
+        self.loss: Any = 0.0
+        self.correct: Any = 0
+        self.images = 0
+        self.started = time.perf_counter()
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Take in a batch, with its mean loss."""
+        self.loss += loss.detach() * len(labels)
+        self.correct += (logits.argmax(-1) == labels).sum()
+        self.images += len(labels)
+
+    def figures(self) -> dict[str, float]:
+        """Means over the images so far, and images per second."""
+        return {
+            "train/loss": float(self.loss) / self.images,
+            "train/top1": float(self.correct) / self.images,
+            "images_per_second": self.images / (time.perf_counter() - self.started),
+        }
+
+
+def _finite(loss: float, *, epoch: int, step: int, lr: float) -> None:
+    if not math.isfinite(loss):
+        raise VptError(
+            f"the loss is {loss} in epoch {epoch}, step {step}, at learning rate {lr:.3g}: give a smaller one, "
+            "or clip_norm; what was saved before stays."
+        )
+
+
+def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 
 def _check(**counts: int) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ class RunDir:
             return None
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError) as error:
+        except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
             raise VptError(f"{path} is damaged, and the run cannot be resumed from it: begin again.") from error
         return state
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -35,26 +35,26 @@ class Progress:
         return self.bar(batches, f"epoch {epoch + 1}/{self.epochs}")
 
     @staticmethod
-    def figures(bar: Any, *, loss: float, top1: float, images_per_second: float) -> None:
+    def figures(bar: Any, figures: Mapping[str, float]) -> None:
         """Show figures so far beside the bar."""
-        bar.set_postfix_str(f"loss {loss:.3f}, top-1 {top1:.1%}, {images_per_second:.0f} images/s", refresh=False)
+        bar.set_postfix_str(_told(figures), refresh=False)
 
     def epoch_line(self, row: dict[str, Any]) -> None:
         """Print what an epoch came to, and the time that is left."""
         if not self.enabled:
             return
-        parts = [
-            f"epoch {row['epoch']}/{self.epochs}",
-            f"loss {row['train/loss']:.3f}",
-            f"top-1 {row['train/top1']:.1%}",
-        ]
+        parts = [f"epoch {row['epoch']}/{self.epochs}", _told(row)]
         if "val/top1" in row:
             parts.append(f"val loss {row['val/loss']:.3f}, top-1 {row['val/top1']:.1%}")
-        parts.append(f"{row['images_per_second']:.0f} images/s")
         per_epoch = (time.perf_counter() - self.started) / (row["epoch"] - self.done)
         left = timedelta(seconds=round(per_epoch * (self.epochs - row["epoch"])))
-        parts.append(f"{left} left" if left else "done")
+        parts.append(f"{left} left" if row["epoch"] < self.epochs else "done")
         print("  ".join(parts), file=sys.stderr, flush=True)
+
+
+def _told(figures: Mapping[str, float]) -> str:
+    speed = f"{figures['images_per_second']:.0f} images/s"
+    return f"loss {figures['train/loss']:.3f}, top-1 {figures['train/top1']:.1%}, {speed}"
 
 
 def interactive() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
@@ -24,7 +25,8 @@ def print_table(rows: Rows) -> None:
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell(row.get(column, "")) for column in columns))
-    Console().print(table)
+    # Without a terminal to fit into rich would fold columns at 80 characters.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def markdown(rows: Rows) -> str:
@@ -55,7 +57,7 @@ def result_rows(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict
             {
                 "run": label,
                 **figures,
-                "tuned parameters": runs[0]["tuned_parameters"],
+                "tuned": runs[0]["tuned_parameters"],
                 "share": f"{runs[0]['share']:.2%}",
                 "seconds": round(mean(run["seconds"] for run in runs), 1),
                 "file size (KB)": round(runs[0]["bytes"] / 1000),

@@ -15,7 +15,7 @@ from vpt.towers.base import Backbone
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
-def load(name: str, **options: Any) -> Backbone:
+def load(name: str, *, pretrained: bool = True, image_size: int | None = None, **options: Any) -> Backbone:
     """The embedded backbone `name`; options as for timm's.
 
     Raises:
@@ -23,7 +23,10 @@ def load(name: str, **options: Any) -> Backbone:
     """
     if name not in names():
         raise VptError(f"no backbone 'vpt/{name}' comes with the package: {did_you_mean(name, names())}")
-    return replace(timm.load(f"local-dir:{ASSETS / name}", **options), name=f"vpt/{name}")
+    return replace(
+        timm.load(f"local-dir:{ASSETS / name}", pretrained=pretrained, image_size=image_size, **options),
+        name=f"vpt/{name}",
+    )
 
 
 def wrap(model: nn.Module) -> None:

@@ -176,8 +176,10 @@ def wrap(model: nn.Module) -> Backbone | None:
     return Backbone(TimmTower(model), preprocessing_of(model), f"timm/{name}" if name else None, options)
 
 
-def export(tower: TimmTower, folder: Path, preprocessing: Preprocessing) -> None:
+def export(tower: Tower, folder: Path, preprocessing: Preprocessing) -> None:
     """Write the backbone in half precision as timm's folder of config.json and model.safetensors."""
+    if not isinstance(tower, TimmTower):
+        raise VptError(f"only timm's backbones can be written in its format, not a {type(tower).__name__}.")
     model = copy.deepcopy(tower.model).half()
     data_config = {
         "input_size": (3, *preprocessing.size),

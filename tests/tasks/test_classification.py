@@ -1,0 +1,45 @@
+"""Metrics of classification against scikit-learn's, and the calibration error against its definition."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
+
+from vpt.tasks.classification import Classification
+
+
+@pytest.fixture
+def scored() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    labels = torch.randint(0, 7, (200,))
+    logits = torch.randn(200, 7) + 2 * torch.nn.functional.one_hot(labels, 7)
+    return logits.softmax(-1), labels
+
+
+def test_metrics_are_those_of_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
+    probabilities, labels = scored
+    metrics = Classification(7).metrics()
+    for part, truth in zip(probabilities.split(64), labels.split(64), strict=True):
+        metrics.update(part, truth)
+    values = {name: value.numpy() for name, value in metrics.compute().items()}
+    guesses = probabilities.argmax(-1)
+    assert values["top1"] == pytest.approx(accuracy_score(labels, guesses))
+    assert values["top5"] == pytest.approx(top_k_accuracy_score(labels, probabilities, k=5))
+    assert values["mean_per_class"] == pytest.approx(balanced_accuracy_score(labels, guesses))
+    assert (values["confusion"] == confusion_matrix(labels, guesses)).all()
+
+
+def test_calibration_error_is_the_weighted_gap_in_fifteen_bins(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
+    probabilities, labels = scored
+    metrics = Classification(7).metrics()
+    metrics.update(probabilities, labels)
+    confidence, right = probabilities.max(-1).values.numpy(), (probabilities.argmax(-1) == labels).numpy()
+    bins = np.clip((confidence * 15).astype(int), 0, 14)
+    gaps = [abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in set(bins)]
+    assert metrics.compute()["ece"].item() == pytest.approx(sum(gaps), abs=1e-6)
+
+
+def test_top_five_of_fewer_classes_is_the_top_of_all() -> None:
+    metrics = Classification(3).metrics()
+    metrics.update(torch.eye(3), torch.tensor([1, 2, 0]))
+    assert metrics.compute()["top5"] == 1

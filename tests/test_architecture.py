@@ -1,0 +1,85 @@
+"""The rooms of the house: which may import which, how long files are, how light the package is."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vpt
+
+PACKAGE = Path(vpt.__file__).parent
+
+# Each room and what it may import, beside itself and the leaves.
+LEAVES = {"errors", "paths", "images", "options", "preprocessing", "saving", "report"}
+MAY_IMPORT = {
+    "errors": set(),
+    "paths": set(),
+    "images": set(),
+    "options": set(),
+    "preprocessing": set(),
+    "saving": set(),
+    "report": set(),
+    "towers": set(),
+    "methods": set(),
+    "data": set(),
+    "config": set(),
+    "model": {"towers", "methods"},
+    "assemble": {"model", "towers", "methods"},
+    "tasks": {"model"},
+    "engine": {"tasks", "model", "data"},
+    "build": {"engine", "tasks", "assemble", "model", "towers", "methods", "data", "config"},
+    "cli": {"build", "config"},
+}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vpt":
+            parts = node.module.split(".")
+            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        if isinstance(node, ast.Import):
+            rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("vpt.")}
+    return rooms
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    if path.name == "__init__.py" and path.parent == PACKAGE:
+        return
+    assert imported_rooms(path) <= MAY_IMPORT[room(path)] | LEAVES | {room(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_does_one_thing(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_importing_the_package_loads_nothing_heavy_and_opens_no_connection() -> None:
+    code = (
+        "import socket, sys\n"
+        "def refuse(*args): raise AssertionError('a connection at import')\n"
+        "socket.socket.connect = refuse\n"
+        "import vpt, vpt.cli\n"
+        "vpt.cli.parser()\n"
+        "heavy = {'torch', 'timm', 'torchvision', 'albumentations', 'sklearn', 'accelerate', 'transformers'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_there() -> None:
+    for name in vpt.__all__:
+        assert getattr(vpt, name) is not None
+    assert set(vpt.__all__) <= set(dir(vpt))
+    with pytest.raises(AttributeError, match="module 'vpt' has no attribute 'creat'"):
+        _ = vpt.creat
