@@ -57,7 +57,7 @@ def train(
     run = RunDir(config.out or "runs/run", resume=resume, overwrite=overwrite)
     data = read_data(config)
     model = build_model(config, data)
-    run.write_config(plain(config))
+    run.begin(plain(config))
     fitted = fit(model, data.train, data.val, **config.train, seed=config.seed, run_dir=run, progress=progress)
     test = _evaluate(model, data, "test", config, progress) if data.test else {}
     confusion = test.pop("confusion", None)

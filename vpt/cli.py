@@ -17,7 +17,14 @@ EPILOG = """exit codes: 0 done, 1 failed, 2 a mistake in what was asked for, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    given = parser().parse_args(arguments)
+    top = parser()
+    given, rest = top.parse_known_args(arguments)
+    # Assignments may also stand after options, where argparse no longer takes them.
+    strange = [text for text in rest if "=" not in text or text.startswith("-") or "overrides" not in given]
+    if strange:
+        top.error(f"{strange[0]!r} is no option or argument of this command; see --help")
+    if rest:
+        given.overrides += rest
     command: Callable[[argparse.Namespace], None] = given.command
     try:
         command(given)

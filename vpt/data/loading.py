@@ -47,6 +47,8 @@ def loader(
         batch_size=batch_size,
         sampler=EpochSampler(dataset, shuffle, seed or 0),
         num_workers=workers,
+        # Otherwise every pass would move the caller's own generator on.
+        generator=torch.Generator().manual_seed(seed or 0),
         pin_memory=torch.cuda.is_available(),
     )
 

@@ -110,6 +110,7 @@ def fit(
         VptError: an argument that will not do, something in `run_dir`, or a loss that is not finite.
     """
     _check(epochs=epochs, batch_size=batch_size, accumulate=accumulate, eval_every=eval_every)
+    run = RunDir(run_dir, resume=resume, overwrite=overwrite) if isinstance(run_dir, str | Path) else run_dir
     accelerator = make_accelerator(precision, accumulate)
     model.to(accelerator.device)
     transform = as_transform(augment, model.preprocessing)
@@ -133,7 +134,8 @@ def fit(
     forward = accelerator.prepare(model) if accelerator.num_processes > 1 else model
     task = Classification(len(model.classes), label_smoothing=label_smoothing)
 
-    run = RunDir(run_dir, resume=resume, overwrite=overwrite) if isinstance(run_dir, str | Path) else run_dir
+    if run is not run_dir and run is not None:
+        run.begin()
     state = run.training_state() if run else None
     history: list[dict[str, Any]] = state["history"] if state else []
     best: dict[str, Any] = state["best"] if state else {"epoch": 0, "metrics": {}, "tuned": {}}

@@ -21,12 +21,16 @@ from vpt.model import Prompted
 from vpt.report.tables import comma_separated
 from vpt.saving import versions
 
+CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
+
 
 class RunDir:
     """The files of one run below `path`.
 
     config.yaml, environment.json; metrics.jsonl, metrics.csv and tensorboard/, a row for each epoch; last/
     and best/, as `save_pretrained` writes them; last/training.pt, to resume from; result.json at the end.
+
+    Nothing is written before `begin`.
 
     Args:
         path: made if need be.
@@ -39,21 +43,27 @@ class RunDir:
 
     def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = Path(path)
-        there = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        self.resume = resume
+        self.overwrite = overwrite
+        if self.path.exists() and not self.path.is_dir():
+            raise VptError(f"{self.path} is a file, and a run needs a folder: name another one.")
+        # A run that ended before its first epoch did leaves nothing to lose.
+        there = self.path.is_dir() and {entry.name for entry in self.path.iterdir()} - {CONFIG, ENVIRONMENT}
         if there and not (resume or overwrite):
             raise VptError(f"{self.path} holds something already: name another folder, or say resume or overwrite.")
-        if there and not (self.path / "environment.json").is_file():
+        if there and not (self.path / ENVIRONMENT).is_file():
             raise VptError(f"{self.path} is no run directory, and is left alone: name another folder.")
-        if there and overwrite:
-            shutil.rmtree(self.path)
-        self.resume = resume
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._write_json("environment.json", environment())
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Keep the resolved config as config.yaml."""
-        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-        _replace(self.path / "config.yaml", text.encode())
+    def begin(self, config: Mapping[str, Any] | None = None) -> RunDir:
+        """Make the folder, empty if it is to be overwritten, and keep the environment and the resolved config."""
+        if self.overwrite and self.path.is_dir():
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write_json(ENVIRONMENT, environment())
+        if config is not None:
+            text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+            _replace(self.path / CONFIG, text.encode())
+        return self
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Keep what the run came to as result.json."""

@@ -1,0 +1,93 @@
+"""Batches: order and augmentation are functions of seed and epoch, whatever the number of workers."""
+
+import os
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vpt import VptError
+from vpt.data.base import Arrays, Files
+from vpt.data.loading import loader, mix
+from vpt.data.transforms import as_transform, augmentation
+from vpt.preprocessing import ImageTransform, Preprocessing
+
+SMALL = Preprocessing(size=(16, 16))
+SAMPLES = Arrays(np.random.default_rng(0).integers(0, 256, (10, 20, 20, 3), np.uint8), list(range(10)), "noise")
+
+
+def from_albumentations() -> ImageTransform:
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import albumentations as A
+    return as_transform(A.RandomResizedCrop((16, 16)), SMALL)
+
+
+def draw_from_everything(image: Image.Image) -> Tensor:
+    return torch.tensor([random.random(), float(np.random.rand()), float(torch.rand(()))])
+
+
+TRANSFORMS = {
+    "crop": augmentation("crop", SMALL),
+    "randaugment": augmentation("randaugment", SMALL),
+    "every generator": draw_from_everything,
+}
+
+
+def epoch_of(transform: ImageTransform, epoch: int, workers: int = 0, seed: int = 3) -> tuple[Tensor, Tensor]:
+    batches = loader(SAMPLES, transform, batch_size=4, shuffle=True, seed=seed, workers=workers)
+    batches.sampler.set_epoch(epoch)
+    images, labels = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+@pytest.mark.parametrize("name", [*TRANSFORMS, "albumentations"])
+def test_an_epoch_is_the_same_again_and_no_two_epochs_are(name: str) -> None:
+    transform = TRANSFORMS.get(name) or from_albumentations()
+    images, labels = epoch_of(transform, 0)
+    again, _ = epoch_of(transform, 0)
+    later, later_labels = epoch_of(transform, 1)
+    assert torch.equal(images, again)
+    assert labels.tolist() != later_labels.tolist()
+    assert sorted(labels.tolist()) == list(range(10))
+    assert not torch.equal(images[labels.argsort()], later[later_labels.argsort()])
+    if name == "every generator":
+        assert len({tuple(row) for row in images.tolist()}) == 10
+
+
+@pytest.mark.parametrize("name", ["every generator", "albumentations"])
+def test_workers_change_nothing(name: str) -> None:
+    transform = TRANSFORMS.get(name) or from_albumentations()
+    assert torch.equal(epoch_of(transform, 2)[0], epoch_of(transform, 2, workers=2)[0])
+
+
+def test_the_callers_own_generators_are_left_as_they_were() -> None:
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.rand(), torch.rand(())
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    epoch_of(draw_from_everything, 0)
+    assert (random.random(), np.random.rand(), torch.rand(())) == expected
+
+
+def test_a_dataset_of_pairs_is_taken_as_it_is() -> None:
+    pairs = [(torch.full((3, 16, 16), float(i)), i) for i in range(3)] + [(SAMPLES.image(0), 3)]
+    images, labels = next(iter(loader(pairs, SMALL.transform(), batch_size=4)))
+    assert images.shape == (4, 3, 16, 16)
+    assert labels.tolist() == [0, 1, 2, 3]
+    assert images[2, 0, 0, 0] == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_breaks_on_the_way_is_named(workers: int, tmp_path: pytest.TempPathFactory) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"nonsense")
+    with pytest.raises(VptError, match=r"bad.jpg is no image that can be read"):
+        list(loader(Files([tmp_path / "bad.jpg"], [0]), SMALL.transform(), batch_size=1, workers=workers))
+
+
+def test_near_numbers_give_seeds_that_have_nothing_in_common() -> None:
+    assert len({mix(seed, epoch) for seed in range(30) for epoch in range(30)}) == 900

@@ -1,0 +1,133 @@
+"""Every library's transforms as one callable, without the traps of albumentations."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vpt import VptError
+from vpt.data.transforms import AUGMENTATIONS, as_transform, augmentation
+from vpt.preprocessing import Preprocessing
+
+SMALL = Preprocessing(size=(24, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+@pytest.fixture(scope="module")
+def albumentations() -> object:
+    import os
+
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import albumentations
+
+    return albumentations
+
+
+def noise(width: int = 60, height: int = 50) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_augmentation_gives_a_normalised_tensor_of_the_backbones_size(name: str) -> None:
+    torch.manual_seed(0)
+    out = augmentation(name, SMALL)(noise())
+    assert out.shape == (3, 24, 32)
+    assert out.dtype == torch.float32
+    assert out.min() >= -2.0001
+    assert out.max() <= 2.0001
+
+
+def test_none_is_the_evaluation_transform() -> None:
+    assert torch.equal(augmentation("none", SMALL)(noise()), SMALL.transform()(noise()))
+
+
+def test_the_evaluation_transform_smooths_what_it_makes_smaller() -> None:
+    stripes = Image.fromarray(np.tile(np.array([[0], [255]], np.uint8), (240, 640))[..., None].repeat(3, 2))
+    assert SMALL.transform()(stripes).abs().max() < 0.1
+
+
+def test_torchvision_timm_and_plain_functions_pass_as_they_are() -> None:
+    from timm.data import create_transform
+    from torchvision.transforms import v2
+
+    second = v2.Compose([v2.ToImage(), v2.Resize((24, 32)), v2.ToDtype(torch.float32, scale=True)])
+    timm = create_transform(input_size=(3, 24, 32))
+
+    def own(image: Image.Image) -> Tensor:
+        return torch.zeros(3, 24, 32)
+
+    for transform in (second, timm, own):
+        assert as_transform(transform, SMALL) is transform
+        assert transform(noise()).shape == (3, 24, 32)
+
+
+def test_open_clips_transform_passes_as_it_is() -> None:
+    from open_clip import image_transform
+
+    transform = image_transform(24, is_train=False)
+    assert as_transform(transform, SMALL) is transform
+    assert transform(noise()).shape == (3, 24, 24)
+
+
+def test_albumentations_gives_what_its_own_normalisation_would(albumentations: object) -> None:
+    A = albumentations
+    bare = as_transform(A.Compose([A.Resize(24, 32)]), SMALL)
+    normalised = as_transform(A.Compose([A.Resize(24, 32), A.Normalize(SMALL.mean, SMALL.std), A.ToTensorV2()]), SMALL)
+    single = as_transform(A.Resize(24, 32), SMALL)
+    torch.testing.assert_close(bare(noise()), normalised(noise()))
+    torch.testing.assert_close(bare(noise()), single(noise()))
+
+
+def test_albumentations_does_not_alias_large_images(albumentations: object) -> None:
+    A = albumentations
+    stripes = Image.fromarray(np.tile(np.array([[0], [255]], np.uint8), (240, 640))[..., None].repeat(3, 2))
+    assert as_transform(A.Resize(24, 32), SMALL)(stripes).abs().max() < 0.2
+
+
+def test_albumentations_of_another_size_is_told(albumentations: object) -> None:
+    with pytest.raises(VptError, match="gives 3×16×16, and the backbone takes 3×24×32: let it end with a crop"):
+        as_transform(albumentations.Resize(16, 16), SMALL)(noise())
+
+
+def test_a_file_of_albumentations(albumentations: object, tmp_path: Path) -> None:
+    A = albumentations
+    A.save(A.Compose([A.HorizontalFlip(p=1.0), A.Resize(24, 32)]), tmp_path / "flip.json", data_format="json")
+    flipped = augmentation(str(tmp_path / "flip.json"), SMALL)(noise())
+    torch.testing.assert_close(flipped.flip(-1), as_transform(A.Resize(24, 32), SMALL)(noise()), atol=0.2, rtol=0)
+
+
+def test_unknown_arguments_of_albumentations_are_errors(albumentations: object, tmp_path: Path) -> None:
+    A = albumentations
+    A.save(A.Compose([A.HorizontalFlip(p=1.0)]), tmp_path / "flip.json", data_format="json")
+    text = (tmp_path / "flip.json").read_text().replace('"p": 1.0}', '"p": 1.0, "foo": 1}')
+    assert "foo" in text
+    (tmp_path / "flip.json").write_text(text)
+    with pytest.raises(VptError, match=r"flip.json is no augmentation that albumentations can make: .*foo"):
+        augmentation(str(tmp_path / "flip.json"), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("transform", "sentence"),
+    [("crpo", "there is no augmentation 'crpo': did you mean 'crop'"), ("none.yaml", "there is no augmentation file")],
+)
+def test_what_is_not_there(transform: str, sentence: str) -> None:
+    with pytest.raises(VptError) as error:
+        as_transform(transform, SMALL)
+    assert sentence in str(error.value)
+
+
+def test_what_cannot_be_called_is_no_transform() -> None:
+    with pytest.raises(VptError, match="a int is no transform"):
+        as_transform(3, SMALL)
+
+
+def test_albumentations_is_not_imported_unless_it_is_used() -> None:
+    assert "vpt.data.transforms" in sys.modules
+    source = Path(sys.modules["vpt.data.transforms"].__file__ or "").read_text()
+    assert "\nimport albumentations" not in source

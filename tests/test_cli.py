@@ -1,0 +1,179 @@
+"""The command line as a new user meets it: what it makes, what it prints, what its exit code says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from vpt.cli import main
+
+EXPERIMENT = {
+    "backbone": {
+        "name": "timm/vit_tiny_patch16_224",
+        "pretrained": False,
+        "image_size": 16,
+        "patch_size": 8,
+        "depth": 2,
+        "embed_dim": 12,
+        "num_heads": 2,
+    },
+    "method": {"name": "vpt-deep", "num_tokens": 2},
+    "data": "folder",
+    "train": {"epochs": 2, "batch_size": 8, "lr": 0.01, "warmup_epochs": 0},
+}
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with images of two classes and an experiment on them."""
+    monkeypatch.chdir(tmp_path)
+    for label, colour in (("blue", (0, 0, 200)), ("red", (200, 0, 0))):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for index in range(12):
+            shade = tuple(min(255, c + 3 * index) for c in colour)
+            Image.new("RGB", (20, 20), shade).save(tmp_path / "photos" / label / f"{index:02d}.png")
+    experiment = {**EXPERIMENT, "data": {"name": "folder", "path": "photos"}}
+    (tmp_path / "colours.yaml").write_text(yaml.safe_dump(experiment))
+    return tmp_path
+
+
+def test_train_then_eval_then_predict(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "colours.yaml", "train.epochs=3", "--quiet"]) == 0
+    run = work / "runs" / "colours"
+    assert "vpt predict runs/colours" in capsys.readouterr().out
+    assert yaml.safe_load((run / "config.yaml").read_text())["train"]["epochs"] == 3
+    result = json.loads((run / "result.json").read_text())
+    assert result["tuned_parameters"] == 2 * 2 * 12 + 12 * 2 + 2
+    assert result["data"]["sizes"] == {"train": 16, "val": 4, "test": 4}
+
+    # At random weights a backbone made again is another one, and is refused.
+    assert main(["eval", "runs/colours"]) == 2
+    assert "was trained with timm/vit_tiny_patch16_224 of fingerprint" in capsys.readouterr().err
+
+
+@pytest.fixture
+def trained(work: Path) -> Path:
+    """A finished run on a backbone that can be made again: pretrained by the command itself."""
+    assert main(["pretrain", "colours.yaml", "method=full", "out=runs/backbone", "--quiet"]) == 0
+    backbone = "backbone={name: 'timm/local-dir:runs/backbone/backbone'}"
+    assert main(["train", "colours.yaml", backbone, "--quiet"]) == 0
+    return work
+
+
+def test_a_pretrained_backbone_is_written_and_used(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {path.name for path in (trained / "runs/backbone/backbone").iterdir()}
+    assert files == {"config.json", "model.safetensors", "result.json"}
+    assert main(["inspect", "timm/local-dir:runs/backbone/backbone"]) == 0
+    printed = capsys.readouterr().out
+    assert "opened" in printed
+    assert "12" in printed
+
+
+def test_eval_prints_what_the_run_recorded(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["eval", "runs/colours", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    recorded = json.loads((trained / "runs/colours/result.json").read_text())["test"]
+    assert measured["images"] == 4
+    assert {key: measured[key] for key in recorded} == pytest.approx(recorded)
+
+
+def test_eval_on_other_data(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (trained / "photos").rename(trained / "moved")
+    assert main(["eval", "runs/colours"]) == 2
+    assert main(["eval", "runs/colours", "data.path=moved", "--split", "train"]) == 0
+    assert main(["eval", "runs/colours", "train.epochs=3"]) == 2
+    assert "does not change the data" in capsys.readouterr().err
+
+
+def test_predict_as_a_table_and_as_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    image = "photos/red/00.png"
+    assert main(["predict", "runs/colours", image, "photos/blue", "--json", "--top", "1"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 13
+    assert lines[0]["image"] == image
+    assert list(lines[0]["scores"]) == [lines[0]["label"]]
+    assert main(["predict", "runs/colours/best", image]) == 0
+    assert image in capsys.readouterr().out
+    assert main(["predict", "runs/colours", "photos/green.png"]) == 2
+    assert "there is no image 'photos/green.png'" in capsys.readouterr().err
+
+
+def test_a_run_is_not_overwritten_unasked(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "colours.yaml", "--quiet"]) == 0
+    assert main(["train", "colours.yaml", "--quiet"]) == 2
+    assert "runs/colours holds something already" in capsys.readouterr().err
+    assert main(["train", "colours.yaml", "--quiet", "--overwrite"]) == 0
+    assert main(["train", "colours.yaml", "--quiet", "--resume", "train.epochs=3"]) == 0
+    assert len((work / "runs/colours/metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_nothing_is_written_when_the_config_is_wrong(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("train.epoch=3", "method=vpt-dep", "data.path=none", "backbone=timm/vit_huge", "data.shots=0"):
+        assert main(["train", "colours.yaml", wrong, "--quiet"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("vpt: ")
+        assert len(error.splitlines()) == 1
+    assert not (work / "runs").exists()
+
+
+def test_compare_prints_a_row_a_method_and_goes_on_where_it_was(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = yaml.safe_load((work / "colours.yaml").read_text())
+    config |= {"seeds": [1, 2], "compare": {"linear": {"method": "linear"}, "deep": {"train.epochs": 1}}}
+    (work / "table.yaml").write_text(yaml.safe_dump(config))
+    assert main(["compare", "table.yaml", "--quiet"]) == 0
+    table = (work / "runs/table/table.md").read_text()
+    assert table.count("\n") == 4
+    assert "±" in table
+    assert len((work / "runs/table/deep/seed-2/metrics.jsonl").read_text().splitlines()) == 1
+    made = (work / "runs/table/linear/seed-1/result.json").stat().st_mtime_ns
+    assert main(["compare", "table.yaml", "--quiet"]) == 0
+    assert (work / "runs/table/linear/seed-1/result.json").stat().st_mtime_ns == made
+    capsys.readouterr()
+    assert main(["compare", "table.yaml", "train.lr=0.5", "--quiet"]) == 2
+    assert "was run with another config" in capsys.readouterr().err
+
+
+def test_compare_needs_rows(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "colours.yaml"]) == 2
+    assert "has no rows to compare" in capsys.readouterr().err
+
+
+def test_pretraining_is_of_the_whole_backbone(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "colours.yaml"]) == 2
+    assert "set method=full, not vpt-deep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [("methods", "vpt-shallow"), ("backbones", "timm/vit_base_patch16_224"), ("datasets", "torchvision/*")],
+)
+def test_lists(what: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", what]) == 0
+    assert expected in capsys.readouterr().out
+    assert main(["list", what, "no such thing"]) == 2
+
+
+def test_help_reads_well_and_usage_errors_say_so() -> None:
+    done = subprocess.run([sys.executable, "-m", "vpt", "--help"], capture_output=True, text=True, check=True)
+    for command in ("train", "compare", "pretrain", "eval", "predict", "list", "inspect", "exit codes"):
+        assert command in done.stdout
+    wrong = subprocess.run([sys.executable, "-m", "vpt", "trian"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "invalid choice" in wrong.stderr
+
+
+def test_an_interrupt_says_how_to_go_on(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vpt.build.train", interrupt)
+    assert main(["train", "colours.yaml"]) == 130
+    assert "--resume" in capsys.readouterr().err

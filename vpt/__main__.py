@@ -1,0 +1,7 @@
+"""`python -m vpt`."""
+
+import sys
+
+from vpt.cli import main
+
+sys.exit(main())
