@@ -55,6 +55,7 @@ BACKBONES: dict[str, Callable[[], nn.Module]] = {
     "parallel things": partial(vit, block_fn=ParallelThingsBlock),
     "norm after residual": partial(vit, block_fn=ResPostBlock),
     "differential attention": partial(vit, attn_layer="diff"),
+    "convolutional stem": partial(vit, "vit_tiny_r_s16_p8_224", img_size=64),
     "hooked attention": hooked,
 }
 

@@ -18,13 +18,14 @@ from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
 from vpt.engine.rundir import RunDir
 from vpt.errors import VptError
-from vpt.images import find_images
+from vpt.images import find_images, open_image
 from vpt.methods import find
 from vpt.model import Prediction, Prompted
 from vpt.options import checked, options_of
 from vpt.saving import TENSORS
 from vpt.towers import load as towers
 
+PREDICT_BATCH = 32
 RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed")
 
 
@@ -192,10 +193,10 @@ def measure(run: str | Path, split: str = "test", overrides: Sequence[str] = ())
 
 
 def predict(run: str | Path, images: Sequence[str | Path]) -> Iterator[tuple[Path, Prediction]]:
-    """Predictions for image files, and for every image below folders; all are looked for before the first.
+    """Predictions for image files, and for every image below folders; all are decoded once before the first.
 
     Raises:
-        VptError: an image or the run is not there.
+        VptError: the run is not there, or an image is not there or broken.
     """
     paths: list[Path] = []
     for image in map(Path, images):
@@ -205,7 +206,10 @@ def predict(run: str | Path, images: Sequence[str | Path]) -> Iterator[tuple[Pat
         paths += found
     model = load_run(run)
     for path in paths:
-        yield path, model.predict(path)
+        open_image(path)
+    for start in range(0, len(paths), PREDICT_BATCH):
+        some = paths[start : start + PREDICT_BATCH]
+        yield from zip(some, model.predict(some), strict=True)
 
 
 def load_run(run: str | Path) -> Prompted:

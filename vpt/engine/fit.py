@@ -143,6 +143,8 @@ def fit(
         model.load_tuned_state(state["tuned"])
         updates.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
+        if accelerator.scaler:
+            accelerator.scaler.load_state_dict(state["scaler"])
     elif model.needs_images:
         images = next(iter(as_loader(train, model, batch_size=batch_size, workers=0, seed=seed)))[0]
         model.initialise(images.to(accelerator.device))
@@ -199,6 +201,7 @@ def fit(
                 "tuned": model.tuned_state(),
                 "optimizer": updates.state_dict(),
                 "average": average.state_dict(),
+                "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
                 "history": history,
                 "best": best,
             }

@@ -1,0 +1,46 @@
+"""Tables of results, in every form."""
+
+import csv
+import io
+
+import pytest
+
+from vpt.report.tables import comma_separated, markdown, mean_and_deviation, print_table, result_rows
+
+
+def result(top1: float, seconds: float = 1.0) -> dict[str, object]:
+    return {
+        "val": {},
+        "test": {"top1": top1},
+        "tuned_parameters": 1234,
+        "share": 0.0123,
+        "seconds": seconds,
+        "bytes": 5600,
+    }
+
+
+def test_a_row_has_mean_and_sample_deviation_over_seeds() -> None:
+    (row,) = result_rows({"vpt-deep": [result(0.90, 1.0), result(0.92, 2.0), result(0.94, 3.0)]})
+    assert row == {
+        "run": "vpt-deep",
+        "test top-1 (%)": "92.00 ± 2.00",
+        "tuned": 1234,
+        "share": "1.23%",
+        "seconds": 2.0,
+        "file size (KB)": 6,
+    }
+
+
+def test_one_value_has_no_deviation() -> None:
+    assert mean_and_deviation([0.5]) == "50.00"
+
+
+def test_markdown_and_csv_hold_the_same_cells() -> None:
+    rows = [{"run": "a", "share": 0.5}, {"run": "b", "share": 12345}]
+    assert markdown(rows) == "| run | share |\n| --- | --- |\n| a | 0.5 |\n| b | 12,345 |\n"
+    assert list(csv.reader(io.StringIO(comma_separated(rows)))) == [["run", "share"], ["a", "0.5"], ["b", "12345"]]
+
+
+def test_a_printed_table_is_whole_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"image": "a/very/long/path/" * 5 + "x.png", "label": "ant", "1.": 0.5}])
+    assert "a/very/long/path/" * 5 + "x.png" in capsys.readouterr().out
