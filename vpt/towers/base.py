@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
 
 Context = Tensor | Sequence[Tensor] | None
@@ -33,6 +34,27 @@ class Backbone:
     name: str | None
     options: dict[str, Any]
     revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A pre-norm transformer block, x + out(attention(norm(x))) and then x + feed(x), taken apart.
+
+    Attributes:
+        norm: the norm before attention, (B, N, D) to (B, N, D).
+        query_key_value: normed tokens to queries, keys and values, (B, heads, N, d) each.
+        key_value: normed tokens to keys and values alone.
+        out: what attention gives, (B, N, heads · d), and the normed tokens, to what is added to x.
+        feed: x to what the MLP adds to it, its norm included.
+        dropout: of attention weights, 0 in evaluation mode.
+    """
+
+    norm: Callable[[Tensor], Tensor]
+    query_key_value: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    key_value: Callable[[Tensor], tuple[Tensor, Tensor]]
+    out: Callable[[Tensor, Tensor], Tensor]
+    feed: Callable[[Tensor], Tensor]
+    dropout: float = 0.0
 
 
 class Tower(nn.Module, ABC):
@@ -62,7 +84,7 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def block(self, layer: int) -> nn.Module:
-        """The library's own block `layer`, which maps (B, N, D) to (B, N, D)."""
+        """The library's own block `layer`."""
 
     @abstractmethod
     def readout(self, x: Tensor) -> Tensor:
@@ -77,8 +99,13 @@ class Tower(nn.Module, ABC):
         """Why block `layer` cannot be opened, or None where it can."""
 
     @abstractmethod
-    def attend(self, layer: int, x: Tensor, context: Sequence[Tensor], mask: Tensor | None) -> Tensor:
-        """`advance` for a block that can be opened; `context` holds at least one tensor."""
+    def open(self, layer: int) -> Opened:
+        """The parts of a block that can be opened."""
+
+    def run(self, layer: int, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The library's own block on tokens (B, N, D), with an additive mask (N, N) where there is one."""
+        block = self.block(layer)
+        return block(x) if mask is None else block(x, attn_mask=mask)
 
     def advance(self, layer: int, x: Tensor, context: Context = None, mask: Tensor | None = None) -> Tensor:
         """Block `layer` applied to `x`, which also attends to `context`; the context is not advanced.
@@ -89,18 +116,26 @@ class Tower(nn.Module, ABC):
             context: further tokens, (B or 1, M, D), or several such tensors, which count as one after
                 another; a context of one row is shared by the batch, and its keys and values are
                 computed once.
-            mask: which keys a token may see, as `scaled_dot_product_attention` takes it: boolean (True:
-                seen) or additive, broadcastable to (B, heads, N, M + N); the context's columns come first.
+            mask: added to the attention scores, (N, M + N), -inf where a token is not to see another; the
+                context's columns come first. Boolean masks are taken too, True where a token is seen.
 
         Returns:
             (B, N, D)
         """
         contexts = [context] if isinstance(context, Tensor) else list(context or ())
-        if not contexts:
-            return self.block(layer)(x) if mask is None else self.attend(layer, x, (), mask)
-        if self.why_whole(layer) is None:
-            return self.attend(layer, x, contexts, mask)
-        return advance_whole(self.block(layer), x, contexts, mask)
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, -torch.inf)
+        if contexts and self.why_whole(layer) is None:
+            return _advance_opened(self.open(layer), x, contexts, mask)
+        return self._advance_whole(layer, x, contexts, mask)
+
+    def _advance_whole(self, layer: int, x: Tensor, contexts: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+        """The general fallback: the library's block on context and `x` together, of which `x`'s part is kept."""
+        both = torch.cat([*(c.expand(len(x), -1, -1) for c in contexts), x], dim=1) if contexts else x
+        num_context = both.shape[1] - x.shape[1]
+        if mask is not None:
+            mask = F.pad(mask, (0, 0, num_context, 0))
+        return self.run(layer, both, mask)[:, num_context:]
 
     def path(self, layer: int) -> str:
         """Which way block `layer` takes a context, and why."""
@@ -108,14 +143,22 @@ class Tower(nn.Module, ABC):
         return "opened: a context costs its keys and values" if why is None else f"whole block: {why}"
 
 
-def advance_whole(block: Callable[..., Tensor], x: Tensor, contexts: Sequence[Tensor], mask: Tensor | None) -> Tensor:
-    """The general fallback: the library's block on context and `x` together, of which `x`'s part is kept."""
-    both = torch.cat([*(c.expand(len(x), -1, -1) for c in contexts), x], dim=1)
-    num_context = both.shape[1] - x.shape[1]
-    if mask is None:
-        return block(both)[:, num_context:]
-    seen = F.pad(mask, (0, 0, num_context, 0), value=mask.dtype == torch.bool)
-    return block(both, attn_mask=seen)[:, num_context:]
+def _advance_opened(block: Opened, x: Tensor, contexts: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+    """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`."""
+    y = block.norm(x)
+    q, k, v = block.query_key_value(y)
+    pairs = [block.key_value(block.norm(context)) for context in contexts]
+    k = torch.cat([*(kc.expand(len(x), -1, -1, -1) for kc, _ in pairs), k], dim=2)
+    v = torch.cat([*(vc.expand(len(x), -1, -1, -1) for _, vc in pairs), v], dim=2)
+    # A view of q would keep a fused q, k, v of every token alive until the backward pass.
+    o = F.scaled_dot_product_attention(q.contiguous(), k, v, attn_mask=mask, dropout_p=block.dropout)
+    x = x + block.out(o.transpose(1, 2).flatten(2), y)
+    return x + block.feed(x)
+
+
+def heads_of(tokens: Tensor, num_heads: int) -> Tensor:
+    """(B, N, heads · d) to (B, heads, N, d)."""
+    return tokens.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
 def why_hooked(*modules: nn.Module) -> str | None:
@@ -124,3 +167,13 @@ def why_hooked(*modules: nn.Module) -> str | None:
         if module._forward_hooks or module._forward_pre_hooks:
             return f"{type(module).__name__} has forward hooks, which must see every token"
     return None
+
+
+def check_size(images: Tensor, size: tuple[int, int] | None) -> None:
+    """Refuse images of another size than `size`, (height, width) in pixels, None for any."""
+    if size and tuple(images.shape[-2:]) != size:
+        got, want = ("×".join(map(str, pixels)) for pixels in (images.shape[-2:], size))
+        raise VptError(
+            f"the backbone takes images of {want} pixels and got {got}: resize them, "
+            f"or create it with image_size={images.shape[-1]}."
+        )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-import torch.nn.functional as F
 from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from timm.layers import Attention
@@ -22,7 +19,7 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 from vpt.paths import resolve
 from vpt.preprocessing import Preprocessing
-from vpt.towers.base import Backbone, Tower, why_hooked
+from vpt.towers.base import Backbone, Opened, Tower, check_size, why_hooked
 
 
 class TimmTower(Tower):
@@ -49,12 +46,7 @@ class TimmTower(Tower):
 
     def embed(self, images: Tensor) -> Tensor:
         """Patches, class token, positions, patch dropout and CLIP's norm before block 0."""
-        if self.image_size and tuple(images.shape[-2:]) != self.image_size:
-            got, want = ("×".join(map(str, size)) for size in (images.shape[-2:], self.image_size))
-            raise VptError(
-                f"the backbone takes images of {want} pixels and got {got}: resize them, "
-                f"or create it with image_size={images.shape[-1]}."
-            )
+        check_size(images, self.image_size)
         x = self.model._pos_embed(self.model.patch_embed(images))
         return self.model.norm_pre(self.model.patch_drop(x))
 
@@ -79,31 +71,31 @@ class TimmTower(Tower):
             return f"{type(block.attn).__name__} is not timm's plain Attention"
         return why_hooked(block, block.attn)
 
-    def attend(self, layer: int, x: Tensor, context: Sequence[Tensor], mask: Tensor | None) -> Tensor:
-        """timm's `Block.forward`, with the context's keys and values beside those of `x`."""
+    def open(self, layer: int) -> Opened:
+        """The parts of `Block` and of its `Attention`."""
         block: Any = self.block(layer)
         attn = block.attn
-        y = block.norm1(x)
-        q, k, v = _query_key_value(attn, y)
-        pairs = [_query_key_value(attn, block.norm1(c))[1:] for c in context]
-        k = torch.cat([*(kc.expand(len(x), -1, -1, -1) for kc, _ in pairs), k], dim=2)
-        v = torch.cat([*(vc.expand(len(x), -1, -1, -1) for _, vc in pairs), v], dim=2)
-        # A view of q would keep the fused q, k, v of every token alive until the backward pass.
-        o = F.scaled_dot_product_attention(
-            q.contiguous(), k, v, attn_mask=mask, dropout_p=attn.attn_drop.p if attn.training else 0.0
+
+        def query_key_value(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            qkv = attn.qkv(y).unflatten(-1, (3, attn.num_heads, attn.head_dim))
+            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+            return attn.q_norm(q), attn.k_norm(k), v
+
+        def out(o: Tensor, y: Tensor) -> Tensor:
+            o = attn.norm(o)
+            if attn.gate is not None:
+                o = o * attn.gate(y).sigmoid()
+            return block.drop_path1(block.ls1(attn.proj_drop(attn.proj(o))))
+
+        return Opened(
+            norm=block.norm1,
+            query_key_value=query_key_value,
+            # The whole of qkv, of which q is dropped: slices of its weight would pass by LoRA and quantisation.
+            key_value=lambda y: query_key_value(y)[1:],
+            out=out,
+            feed=lambda x: block.drop_path2(block.ls2(block.mlp(block.norm2(x)))),
+            dropout=attn.attn_drop.p if attn.training else 0.0,
         )
-        o = attn.norm(o.transpose(1, 2).flatten(2))
-        if attn.gate is not None:
-            o = o * attn.gate(y).sigmoid()
-        x = x + block.drop_path1(block.ls1(attn.proj_drop(attn.proj(o))))
-        return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-
-
-def _query_key_value(attn: Attention, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Normed tokens (B, N, D) to queries, keys and values, (B, heads, N, d) each."""
-    qkv = attn.qkv(y).unflatten(-1, (3, attn.num_heads, attn.head_dim))
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    return attn.q_norm(q), attn.k_norm(k), v
 
 
 def _without_classifier(model: VisionTransformer) -> VisionTransformer:
