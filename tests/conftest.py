@@ -7,14 +7,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from tests.zoo import BACKBONES
+from tests.zoo import EXAMPLES, Example
 
 
 def pytest_configure() -> None:
     torch.set_num_threads(2)
 
 
-@pytest.fixture(params=BACKBONES, ids=list(BACKBONES))
-def backbone(request: pytest.FixtureRequest) -> torch.nn.Module:
-    """A small random model of each architecture, in float64 and evaluation mode."""
-    return BACKBONES[request.param]().double()
+@pytest.fixture(params=EXAMPLES, ids=list(EXAMPLES))
+def example(request: pytest.FixtureRequest) -> Example:
+    """Each architecture in turn."""
+    return EXAMPLES[request.param]

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
 
 import vpt
-from tests.zoo import BACKBONES, WHOLE_BLOCKS, images_for
+from tests.zoo import EXAMPLES, Example
 from vpt.towers.load import wrap
 
 TOLERANCE = 1e-10
@@ -32,36 +31,32 @@ VARIANTS = {
 }
 
 
-def own_features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    return model.forward_head(model.forward_features(images), pre_logits=True)
-
-
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_identity_is_bitwise_in_float32(name: str) -> None:
-    model = BACKBONES[name]().float()
-    images = images_for(model)
+    example = EXAMPLES[name]
+    model, images = example.make().float(), example.images(dtype=torch.float32)
     tower = wrap(model).tower
     x = tower.embed(images)
     for layer in range(tower.depth):
         x = tower.advance(layer, x)
-    assert torch.equal(tower.readout(x), own_features(model, images))
+    assert torch.equal(tower.readout(x), example.features(model, images))
 
 
-def test_advance_is_the_block_on_context_and_tokens(backbone: nn.Module) -> None:
-    tower = wrap(backbone).tower
+def test_advance_is_the_block_on_context_and_tokens(example: Example) -> None:
+    tower = wrap(example.make().double()).tower
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(3, 6, tower.width, generator=generator, dtype=torch.float64)
     shared = torch.randn(1, 4, tower.width, generator=generator, dtype=torch.float64)
     own = torch.randn(3, 2, tower.width, generator=generator, dtype=torch.float64)
     for layer in range(tower.depth):
         together = torch.cat([shared.expand(3, -1, -1), own, x], dim=1)
-        expected = tower.block(layer)(together)[:, 6:]
+        expected = tower.run(layer, together)[:, 6:]
         torch.testing.assert_close(tower.advance(layer, x, [shared, own]), expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("additive", [False, True], ids=["boolean mask", "additive mask"])
-def test_a_masked_token_is_not_seen(backbone: nn.Module, additive: bool) -> None:
-    tower = wrap(backbone).tower
+def test_a_masked_token_is_not_seen(example: Example, additive: bool) -> None:
+    tower = wrap(example.make().double()).tower
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(2, 4, tower.width, generator=generator, dtype=torch.float64)
     context = torch.randn(1, 3, tower.width, generator=generator, dtype=torch.float64)
@@ -72,20 +67,18 @@ def test_a_masked_token_is_not_seen(backbone: nn.Module, additive: bool) -> None
     torch.testing.assert_close(tower.advance(0, x, context, mask), expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_the_path_of_each_block_is_told_with_its_reason(name: str) -> None:
-    tower = wrap(BACKBONES[name]()).tower
-    paths = [tower.path(layer) for layer in range(tower.depth)]
-    whole = [path.startswith("whole block: ") for path in paths]
-    assert whole == [name in WHOLE_BLOCKS or (name == "hooked attention" and i == 1) for i in range(3)]
+def test_the_path_of_each_block_is_told_with_its_reason(example: Example) -> None:
+    tower = wrap(example.make()).tower
+    whole = {layer for layer in range(tower.depth) if tower.path(layer).startswith("whole block: ")}
+    assert whole == example.whole
 
 
-def prompted(backbone: nn.Module, variant: str) -> vpt.Prompted:
+def prompted(example: Example, variant: str) -> vpt.Prompted:
     torch.manual_seed(4)
     method, options = VARIANTS[variant]
-    model = vpt.attach(backbone, method, num_classes=5, **options).double()
+    model = vpt.attach(example.make(), method, num_classes=5, **options).double()
     if model.needs_images:
-        model.initialise(images_for(backbone))
+        model.initialise(example.images())
     return model.train()
 
 
@@ -100,9 +93,9 @@ def values_and_gradients(model: vpt.Prompted, images: torch.Tensor, plain: bool)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_fast_form_equals_the_definition(backbone: nn.Module, variant: str) -> None:
-    model = prompted(backbone, variant)
-    images = images_for(backbone)
+def test_the_fast_form_equals_the_definition(example: Example, variant: str) -> None:
+    model = prompted(example, variant)
+    images = example.images()
     fast = values_and_gradients(model, images, plain=False)
     plain = values_and_gradients(model, images, plain=True)
     assert len(fast) == len(plain)
@@ -112,22 +105,22 @@ def test_the_fast_form_equals_the_definition(backbone: nn.Module, variant: str) 
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_frozen_means_frozen(backbone: nn.Module, variant: str) -> None:
-    model = prompted(backbone, variant)
+def test_frozen_means_frozen(example: Example, variant: str) -> None:
+    model = prompted(example, variant)
     frozen = {name: tensor.clone() for name, tensor in model.frozen_state().items()}
     optimizer = torch.optim.AdamW([p for group in model.parameter_groups().values() for p in group], lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        model(images_for(backbone)).logsumexp(-1).sum().backward()
+        model(example.images()).logsumexp(-1).sum().backward()
         optimizer.step()
     assert all(torch.equal(tensor, frozen[name]) for name, tensor in model.frozen_state().items())
     assert all(p.grad is None for name, p in model.tower.named_parameters() if f"tower.{name}" in frozen)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_gradient_reaches_every_prompt_and_the_head(backbone: nn.Module, variant: str) -> None:
-    model = prompted(backbone, variant)
-    model(images_for(backbone)).square().sum().backward()
+def test_a_gradient_reaches_every_prompt_and_the_head(example: Example, variant: str) -> None:
+    model = prompted(example, variant)
+    model(example.images()).square().sum().backward()
     groups = model.parameter_groups()
     for parameter in groups.get("prompts", []) + groups["head"]:
         rows = parameter.grad.flatten(1) if parameter.ndim > 1 else parameter.grad[:, None]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -161,12 +163,33 @@ def heads_of(tokens: Tensor, num_heads: int) -> Tensor:
     return tokens.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
+def multihead_projections(
+    attn: nn.MultiheadAttention,
+) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor, Tensor]], Callable[[Tensor], tuple[Tensor, Tensor]]]:
+    """`query_key_value` and `key_value` of torch's attention, whose three projections are one parameter."""
+
+    def project(y: Tensor, first: int) -> Any:
+        rows = slice(first * attn.embed_dim, None)
+        bias = None if attn.in_proj_bias is None else attn.in_proj_bias[rows]
+        projected = F.linear(y, attn.in_proj_weight[rows], bias)
+        return tuple(heads_of(part, attn.num_heads) for part in projected.split(attn.embed_dim, dim=-1))
+
+    return partial(project, first=0), partial(project, first=1)
+
+
 def why_hooked(*modules: nn.Module) -> str | None:
     """A reason not to open modules whose forward hooks would then be passed by."""
     for module in modules:
         if module._forward_hooks or module._forward_pre_hooks:
             return f"{type(module).__name__} has forward hooks, which must see every token"
     return None
+
+
+def without(model: Any, *parts: str) -> Any:
+    """A second view of `model` that shares its tensors and lacks `parts`; changes to it leave `model` alone."""
+    view = copy.copy(model)
+    view._modules = {name: None if name in parts else part for name, part in model._modules.items()}
+    return view
 
 
 def check_size(images: Tensor, size: tuple[int, int] | None) -> None:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from vpt.errors import VptError, did_you_mean
 from vpt.towers import timm
 from vpt.towers.base import Backbone
@@ -27,10 +25,6 @@ def load(name: str, *, pretrained: bool = True, image_size: int | None = None, *
         timm.load(f"local-dir:{ASSETS / name}", pretrained=pretrained, image_size=image_size, **options),
         name=f"vpt/{name}",
     )
-
-
-def wrap(model: nn.Module) -> None:
-    """No live model is of this library: the embedded backbones are timm's."""
 
 
 def names() -> list[str]:

@@ -13,7 +13,16 @@ from vpt.errors import VptError
 from vpt.options import checked
 from vpt.towers.base import Backbone
 
-LIBRARIES = {"timm": "vpt.towers.timm", "vpt": "vpt.towers.embedded"}
+LIBRARIES = {
+    "timm": "vpt.towers.timm",
+    "open_clip": "vpt.towers.open_clip",
+    "hf": "vpt.towers.hf",
+    "torchvision": "vpt.towers.torchvision",
+    "vpt": "vpt.towers.embedded",
+}
+
+# The library of a live model, by the package that its class, or a class it builds on, comes from.
+PACKAGES = {"timm": "timm", "open_clip": "open_clip", "transformers": "hf", "torchvision": "torchvision"}
 
 
 def load(name: str, **options: Any) -> Backbone:
@@ -42,11 +51,15 @@ def wrap(model: nn.Module) -> Backbone:
     Raises:
         VptError: no library's tower knows such a model.
     """
-    for library in LIBRARIES:
-        found = _module(library).wrap(model)
+    for kind in type(model).__mro__:
+        library = PACKAGES.get(kind.__module__.partition(".")[0])
+        found = _module(library).wrap(model) if library else None
         if found is not None:
             return found
-    raise VptError(f"no tower opens a {type(model).__name__}: give a timm VisionTransformer, or a subclass of Tower.")
+    raise VptError(
+        f"no tower opens a {type(model).__name__}: give a Vision Transformer of timm, open_clip, transformers or "
+        "torchvision, or build on vpt.towers.base.Tower."
+    )
 
 
 def names(library: str | None = None) -> list[str]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 from vpt.paths import resolve
 from vpt.preprocessing import Preprocessing
-from vpt.towers.base import Backbone, Opened, Tower, check_size, why_hooked
+from vpt.towers.base import Backbone, Opened, Tower, check_size, why_hooked, without
 
 
 class TimmTower(Tower):
@@ -33,7 +33,8 @@ class TimmTower(Tower):
         reason = why_not(model)
         if reason:
             raise VptError(f"{type(model).__name__} cannot be prompted as it stands: {reason}.")
-        self.model = _without_classifier(model)
+        self.model = without(model)
+        self.model.reset_classifier(0)
         self.width = model.embed_dim
         self.depth = len(model.blocks)
         self.num_features = model.num_features
@@ -96,14 +97,6 @@ class TimmTower(Tower):
             feed=lambda x: block.drop_path2(block.ls2(block.mlp(block.norm2(x)))),
             dropout=attn.attn_drop.p if attn.training else 0.0,
         )
-
-
-def _without_classifier(model: VisionTransformer) -> VisionTransformer:
-    """A second view of `model` that shares its parts, all but the classifier."""
-    view = copy.copy(model)
-    view._modules = model._modules.copy()
-    view.reset_classifier(0)
-    return view
 
 
 def why_not(model: nn.Module) -> str | None:

@@ -1,0 +1,139 @@
+"""torchvision's Vision Transformers (https://github.com/pytorch/vision)."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.vision_transformer import EncoderBlock, VisionTransformer
+
+from vpt.errors import VptError
+from vpt.paths import resolve
+from vpt.preprocessing import Preprocessing
+from vpt.towers.base import Backbone, Opened, Tower, check_size, multihead_projections, why_hooked, without
+
+
+class TorchvisionTower(Tower):
+    """torchvision's `VisionTransformer`, without its classifier."""
+
+    def __init__(self, model: VisionTransformer) -> None:
+        super().__init__()
+        self.model = without(model, "heads")
+        self.width = self.num_features = model.hidden_dim
+        self.depth = len(model.encoder.layers)
+        self.prefix = 1
+        self.read = 1
+        self.patch_size = model.patch_size
+        self.image_size = (model.image_size, model.image_size)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patches, class token, positions and dropout."""
+        check_size(images, self.image_size)
+        patches = self.model._process_input(images)
+        x = torch.cat([self.model.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        return self.model.encoder.dropout(x + self.model.encoder.pos_embedding)
+
+    def block(self, layer: int) -> nn.Module:
+        """torchvision's block."""
+        return self.model.encoder.layers[layer]
+
+    def readout(self, x: Tensor) -> Tensor:
+        """Norm and class token."""
+        return self.model.encoder.ln(x)[:, 0]
+
+    def final_norm(self) -> nn.Module:
+        """`encoder.ln`."""
+        return self.model.encoder.ln
+
+    def why_whole(self, layer: int) -> str | None:
+        """A block other than torchvision's own, or one with hooks."""
+        block: Any = self.block(layer)
+        if type(block) is not EncoderBlock:
+            return f"{type(block).__name__} is not torchvision's EncoderBlock"
+        return why_hooked(block, block.self_attention)
+
+    def open(self, layer: int) -> Opened:
+        """The parts of `EncoderBlock`."""
+        block: Any = self.block(layer)
+        attn = block.self_attention
+        query_key_value, key_value = multihead_projections(attn)
+        return Opened(
+            norm=block.ln_1,
+            query_key_value=query_key_value,
+            key_value=key_value,
+            out=lambda o, y: block.dropout(attn.out_proj(o)),
+            feed=lambda x: block.mlp(block.ln_2(x)),
+            dropout=attn.dropout if attn.training else 0.0,
+        )
+
+
+def load(
+    name: str, *, pretrained: bool = True, weights: str | None = None, image_size: int | None = None, **options: Any
+) -> Backbone:
+    """A tower by torchvision's names for model and weights, e.g. "vit_b_16" or "vit_b_16/IMAGENET1K_V1".
+
+    Args:
+        name: model, and weights after a slash where not the default ones.
+        pretrained: load weights, from torchvision's server where `weights` does not name a file.
+        weights: a local file with a state dict, below VPT_DATA or anywhere.
+        image_size: side in pixels; positions are not resampled, so only with pretrained=False.
+        options: further arguments of the model's constructor.
+
+    Raises:
+        VptError: no such model or weights, or weights that cannot be had.
+    """
+    model_name, _, weights_name = name.partition("/")
+    known = models.list_models(include="vit_*")
+    if model_name not in known:
+        near = get_close_matches(model_name, known, n=1, cutoff=0.3)
+        raise VptError(f"torchvision has no Vision Transformer {model_name!r}: did you mean {(near or known)[0]}?")
+    choices = models.get_model_weights(model_name)
+    if weights_name and weights_name not in choices.__members__:
+        raise VptError(
+            f"torchvision/{model_name} has no weights {weights_name!r}: say {', '.join(choices.__members__)}."
+        )
+    chosen = choices[weights_name] if weights_name else choices.DEFAULT
+    size = {} if image_size is None else {"image_size": image_size}
+    try:
+        model = models.get_model(model_name, weights=chosen if pretrained and not weights else None, **size, **options)
+        if weights:
+            model.load_state_dict(torch.load(resolve(weights), map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise VptError(
+            f"torchvision/{name} could not be had ({reason}): check its options and the network, name a local file "
+            "with weights=…, or ask for pretrained=False."
+        ) from error
+    given = {"weights": weights, "image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
+    kept = {key: value for key, value in given.items() if value is not None}
+    return Backbone(TorchvisionTower(model), _preprocessing(chosen, model.image_size), f"torchvision/{name}", kept)
+
+
+def wrap(model: nn.Module) -> Backbone | None:
+    """A tower around a live model of torchvision; None for a model of another library."""
+    if not isinstance(model, VisionTransformer):
+        return None
+    return Backbone(TorchvisionTower(model), Preprocessing((model.image_size,) * 2, interpolation="bilinear"), None, {})
+
+
+def _preprocessing(weights: Any, side: int) -> Preprocessing:
+    """What the weights' own transform says."""
+    transform = weights.transforms()
+    return Preprocessing(
+        size=(side, side),
+        crop=transform.crop_size[0] / transform.resize_size[0],
+        interpolation=transform.interpolation.value,
+        mean=tuple(transform.mean),
+        std=tuple(transform.std),
+    )
+
+
+def names() -> list[str]:
+    """Models and weights, the default ones first."""
+    found = []
+    for model in models.list_models(include="vit_*"):
+        found += [model, *(f"{model}/{weights}" for weights in models.get_model_weights(model).__members__)]
+    return found
