@@ -199,6 +199,7 @@ def test_fitting_leaves_nothing_behind_on_the_model() -> None:
     ("options", "sentence"),
     [
         ({"epochs": 0}, "epochs=0: give 1 or more"),
+        ({"epochs": 2, "warmup_epochs": 3}, "warmup_epochs=3 does not fit into epochs=2"),
         ({"batch_size": 0}, "batch_size=0: give 1 or more"),
         ({"lr": 1.0, "base_lr": 1.0}, "give lr or base_lr, not both"),
         ({"lr": -1.0}, "lr=-1.0 is below 0"),
@@ -226,7 +227,7 @@ def test_a_run_directory_tells_the_whole_run(tmp_path: Path) -> None:
     assert names == {"environment.json", "metrics.jsonl", "metrics.csv", "tensorboard", "last", "best"}
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert rows == result.history
-    assert (path / "metrics.csv").read_text().splitlines()[0].startswith("epoch,step,lr,train/loss")
+    assert (path / "metrics.csv").read_text().splitlines()[0].startswith("epoch,step,lr/prompts,lr/head,train/loss")
     assert json.loads((path / "environment.json").read_text())["versions"]["torch"] in torch.__version__
     assert vpt.load(path / "best", backbone=vit()).classes == ("0", "1", "2")
 

@@ -29,8 +29,9 @@ class FitResult:
     """What training came to.
 
     Attributes:
-        history: a row for each epoch: "epoch" (from 1), "step", "lr", "train/loss", "train/top1",
-            "images_per_second", "seconds", and "val/…" where it was evaluated.
+        history: a row for each epoch: "epoch" (from 1), "step", "lr/prompts" and so on for each group of
+            parameters, "train/loss", "train/top1", "images_per_second", "seconds", and "val/…" where it was
+            evaluated.
         best_epoch: the epoch that the model was left at: the first with the highest "val/top1", or without
             validation images the last.
         metrics: the "val/…" figures of that epoch.
@@ -58,7 +59,7 @@ def fit(
     head_lr: float | None = None,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
-    warmup_epochs: float = 10,
+    warmup_epochs: float | None = None,
     min_lr: float = 0.0,
     label_smoothing: float = 0.0,
     augment: str | ImageTransform = "none",
@@ -89,7 +90,7 @@ def fit(
         head_lr: the head's learning rate, in the unit of the one that is given.
         momentum: of SGD.
         weight_decay: of every trained parameter.
-        warmup_epochs: of linear warm-up by steps, then half a cosine.
+        warmup_epochs: of linear warm-up by steps, then half a cosine; a tenth of the epochs by default.
         min_lr: where the cosine ends.
         label_smoothing: of the training loss.
         augment: a name as in `vpt.data.transforms.augmentation`, or a transform of any library.
@@ -110,6 +111,8 @@ def fit(
         VptError: an argument that will not do, something in `run_dir`, or a loss that is not finite.
     """
     _check(epochs=epochs, batch_size=batch_size, accumulate=accumulate, eval_every=eval_every)
+    if warmup_epochs is not None and not 0 <= warmup_epochs <= epochs:
+        raise VptError(f"warmup_epochs={warmup_epochs} does not fit into epochs={epochs}: give less, or leave it out.")
     run = RunDir(run_dir, resume=resume, overwrite=overwrite) if isinstance(run_dir, str | Path) else run_dir
     accelerator = make_accelerator(precision, accumulate)
     model.to(accelerator.device)
@@ -127,8 +130,9 @@ def fit(
     updates = make_optimizer(
         groups, name=optimizer, lr=rate, head_lr=head_rate, momentum=momentum, weight_decay=weight_decay
     )
+    warmup = epochs / 10 if warmup_epochs is None else warmup_epochs
     schedule = make_schedule(
-        updates, steps=epochs * steps_per_epoch, warmup_steps=round(warmup_epochs * steps_per_epoch), min_lr=min_lr
+        updates, steps=epochs * steps_per_epoch, warmup_steps=round(warmup * steps_per_epoch), min_lr=min_lr
     )
     updates = accelerator.prepare(updates)
     forward = accelerator.prepare(model) if accelerator.num_processes > 1 else model
@@ -156,7 +160,7 @@ def fit(
         since_best = sum("val/top1" in row for row in history[best["epoch"] :])
         if patience is not None and since_best >= patience:
             break
-        set_seed(mix(seed, epoch))
+        set_seed(mix(seed, epoch), device_specific=True)
         batches.set_epoch(epoch)
         if isinstance(loader.sampler, EpochSampler):
             loader.sampler.set_epoch(epoch)
@@ -184,7 +188,8 @@ def fit(
                 _finite(figures["train/loss"], epoch=epoch + 1, step=step, lr=updates.param_groups[0]["lr"])
                 shown.figures(bar, figures)
 
-        row = {"epoch": epoch + 1, "step": step, "lr": updates.param_groups[0]["lr"]} | figures
+        rates = {name: group["lr"] for name, group in zip(groups, updates.param_groups, strict=True)}
+        row = {"epoch": epoch + 1, "step": step, **{f"lr/{name}": lr for name, lr in rates.items()}} | figures
         with average.applied():
             if val_batches is not None and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
                 values = score(model, val_batches, task, accelerator, shown)
