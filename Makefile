@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup quickstart test test-slow lint benchmark clean
+.PHONY: setup quickstart test test-slow lint clean
 
 setup: $(READY)
 
@@ -17,7 +17,8 @@ $(READY): pyproject.toml constraints.txt
 
 quickstart: $(READY)
 	$(BIN)/vpt compare configs/quickstart.yaml
-	$(BIN)/vpt predict runs/quickstart/vpt-deep docs/images/digit.png
+	$(BIN)/python -c "import vpt; vpt.data.load('digits').test.image(0).save('runs/quickstart/digit.png')"
+	$(BIN)/vpt predict runs/quickstart/vpt-deep runs/quickstart/digit.png
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -62,7 +62,7 @@ def train(
     fitted = fit(model, data.train, data.val, **config.train, seed=config.seed, run_dir=run, progress=progress)
     test = _evaluate(model, data, "test", config, progress) if data.test else {}
     confusion = test.pop("confusion", None)
-    model.save_pretrained(run.path / "best", metrics=fitted.metrics | _prefixed("test", test), overwrite=True)
+    run.save_best(model, fitted.metrics | _prefixed("test", test))
     result = {
         "method": config.method["name"],
         "backbone": config.backbone["name"],

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
@@ -166,7 +168,7 @@ def fit(
             loader.sampler.set_epoch(epoch)
 
         model.train()
-        tally = Tally()
+        tally = Tally(accelerator)
         step = epoch * steps_per_epoch
         bar = shown.epoch_bar(batches, epoch)
         for index, batch in enumerate(bar):
@@ -199,9 +201,9 @@ def fit(
             if val_batches is None or row.get("val/top1", -1.0) > best["metrics"].get("val/top1", -1.0):
                 metrics = {name: value for name, value in row.items() if name.startswith("val/")}
                 best = {"epoch": epoch + 1, "metrics": metrics, "tuned": _copied(model.tuned_state())}
-                if run and accelerator.is_main_process:
+                if run:
                     run.save_best(model, metrics)
-        if run and accelerator.is_main_process:
+        if run:
             training = {
                 "tuned": model.tuned_state(),
                 "optimizer": updates.state_dict(),
@@ -221,27 +223,23 @@ def fit(
 
 
 class Tally:
-    """Loss, top-1 and speed of an epoch so far; what is added stays on the device until it is asked for."""
+    """Loss, top-1 and speed of an epoch so far, of all processes; sums stay on the device until asked for."""
 
-    def __init__(self) -> None:
-        self.loss: Any = 0.0
-        self.correct: Any = 0
-        self.images = 0
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.sums = torch.zeros(3, device=accelerator.device)
         self.started = time.perf_counter()
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Take in a batch, with its mean loss."""
-        self.loss += loss.detach() * len(labels)
-        self.correct += (logits.argmax(-1) == labels).sum()
-        self.images += len(labels)
+        count = torch.full_like(self.sums[0], len(labels))
+        self.sums += torch.stack([loss.detach() * count, (logits.argmax(-1) == labels).sum(), count])
 
     def figures(self) -> dict[str, float]:
         """Means over the images so far, and images per second."""
-        return {
-            "train/loss": float(self.loss) / self.images,
-            "train/top1": float(self.correct) / self.images,
-            "images_per_second": self.images / (time.perf_counter() - self.started),
-        }
+        loss, correct, images = self.accelerator.reduce(self.sums.clone(), "sum").tolist()
+        seconds = time.perf_counter() - self.started
+        return {"train/loss": loss / images, "train/top1": correct / images, "images_per_second": images / seconds}
 
 
 def _finite(loss: float, *, epoch: int, step: int, lr: float) -> None:

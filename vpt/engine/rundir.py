@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 import yaml
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 from vpt.errors import VptError
 from vpt.model import Prompted
@@ -30,7 +32,7 @@ class RunDir:
     config.yaml, environment.json; metrics.jsonl, metrics.csv and tensorboard/, a row for each epoch; last/
     and best/, as `save_pretrained` writes them; last/training.pt, to resume from; result.json at the end.
 
-    Nothing is written before `begin`.
+    Nothing is written before `begin`, and where several processes train together only the main one writes.
 
     Args:
         path: made if need be.
@@ -45,6 +47,8 @@ class RunDir:
         self.path = Path(path)
         self.resume = resume
         self.overwrite = overwrite
+        # As Accelerator makes it; made without the flag first, it would know of one process alone on CPUs.
+        self.processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
         if self.path.exists() and not self.path.is_dir():
             raise VptError(f"{self.path} is a file, and a run needs a folder: name another one.")
         # A run that ended before its first epoch did leaves nothing to lose.
@@ -56,21 +60,28 @@ class RunDir:
 
     def begin(self, config: Mapping[str, Any] | None = None) -> RunDir:
         """Make the folder, empty if it is to be overwritten, and keep the environment and the resolved config."""
-        if self.overwrite and self.path.is_dir():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._write_json(ENVIRONMENT, environment())
-        if config is not None:
-            text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-            _replace(self.path / CONFIG, text.encode())
+        # Every process has looked at what lies there before the main one changes it.
+        self.processes.wait_for_everyone()
+        if self.processes.is_main_process:
+            if self.overwrite and self.path.is_dir():
+                shutil.rmtree(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write_json(self.path / ENVIRONMENT, environment())
+            if config is not None:
+                text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+                _replace(self.path / CONFIG, text.encode())
+        self.processes.wait_for_everyone()
         return self
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Keep what the run came to as result.json."""
-        self._write_json("result.json", result)
+        if self.processes.is_main_process:
+            _write_json(self.path / "result.json", result)
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Keep the rows of all epochs so far, and add the last one to the TensorBoard log."""
+        if not self.processes.is_main_process:
+            return
         lines = "".join(json.dumps(row) + "\n" for row in history)
         _replace(self.path / "metrics.jsonl", lines.encode())
         columns = dict.fromkeys(key for row in history for key in row)
@@ -85,10 +96,14 @@ class RunDir:
 
     def save_best(self, model: Prompted, metrics: Mapping[str, Any]) -> None:
         """Keep the model as best/."""
-        model.save_pretrained(self.path / "best", metrics=metrics, overwrite=True)
+        if self.processes.is_main_process:
+            model.save_pretrained(self.path / "best", metrics=metrics, overwrite=True)
+        self.processes.wait_for_everyone()
 
     def save_last(self, model: Prompted, metrics: Mapping[str, Any], training: Mapping[str, Any]) -> None:
         """Keep the model as last/, and in it what is needed to go on."""
+        if not self.processes.is_main_process:
+            return
         model.save_pretrained(self.path / "last", metrics=metrics, overwrite=True)
         target = self.path / "last" / "training.pt"
         torch.save(dict(training), target.with_suffix(".tmp"))
@@ -109,9 +124,6 @@ class RunDir:
             raise VptError(f"{path} is damaged, and the run cannot be resumed from it: begin again.") from error
         return state
 
-    def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
-        _replace(self.path / name, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
-
 
 def environment() -> dict[str, Any]:
     """What a result may depend on, besides its config."""
@@ -124,6 +136,10 @@ def environment() -> dict[str, Any]:
         "device": device,
         "threads": torch.get_num_threads(),
     }
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    _replace(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _replace(path: Path, content: bytes) -> None:
