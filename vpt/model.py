@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from PIL import Image
@@ -18,6 +18,8 @@ from vpt.methods.base import Method
 from vpt.preprocessing import Preprocessing
 from vpt.report.card import card
 from vpt.towers.base import Tower
+
+ImageLike = str | Path | Image.Image
 
 
 @dataclass(frozen=True)
@@ -195,24 +197,30 @@ class Prompted(nn.Module):
         }
         saving.write(folder, self.tuned_state(), facts, card(facts, Path(folder).name), overwrite=overwrite)
 
+    @overload
+    def predict(self, images: ImageLike, *, batch_size: int = ...) -> Prediction: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, images: Sequence[ImageLike], *, batch_size: int = ...) -> list[Prediction]: ...
+
     @torch.inference_mode()
     def predict(
-        self, images: str | Path | Image.Image | Sequence[str | Path | Image.Image], *, batch_size: int = 32
-    ) -> Any:
+        self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 32
+    ) -> Prediction | list[Prediction]:
         """Class probabilities of image files or PIL images: a `Prediction`, or a list of them for a list.
 
         Raises:
             VptError: a file is missing or is no image.
         """
-        single = isinstance(images, str | Path | Image.Image)
-        items: list[Any] = [images] if single else list(images)  # type: ignore[arg-type]
+        if isinstance(images, str | Path | Image.Image):
+            return self.predict([images])[0]
         transform, device = self.preprocessing.transform(), next(self.head.parameters()).device
         was_training = self.training
         self.eval()
         found: list[Prediction] = []
-        for start in range(0, len(items), batch_size):
+        for start in range(0, len(images), batch_size):
             pictures = [
-                to_rgb(i) if isinstance(i, Image.Image) else open_image(i) for i in items[start : start + batch_size]
+                to_rgb(i) if isinstance(i, Image.Image) else open_image(i) for i in images[start : start + batch_size]
             ]
             logits = self(torch.stack([transform(picture) for picture in pictures]).to(device))
             for row in logits.float().softmax(-1).tolist():
@@ -220,7 +228,7 @@ class Prompted(nn.Module):
                 label = next(iter(scores))
                 found.append(Prediction(label, scores[label], scores))
         self.train(was_training)
-        return found[0] if single else found
+        return found
 
 
 def _freeze_modes(module: nn.Module, mode: bool) -> None:
