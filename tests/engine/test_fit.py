@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import vpt
 from tests.zoo import vit
 from vpt import VptError
+from vpt.engine.average import Average
 from vpt.engine.rundir import RunDir
 
 Pairs = list[tuple[Tensor, int]]
@@ -113,6 +115,37 @@ def test_the_average_of_steps_is_what_is_evaluated_and_kept() -> None:
         torch.testing.assert_close(tensor, average[name], rtol=1e-6, atol=1e-9)
 
 
+def test_the_parameters_come_back_when_an_evaluation_of_the_average_breaks_off() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    average = Average([parameter], 0.5)
+    parameter.data.fill_(4.0)
+    average.update()
+    seen = []
+
+    def evaluation() -> None:
+        with average.applied():
+            seen.extend(parameter.tolist())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluation()
+    assert seen == [2.0, 2.0]
+    assert parameter.tolist() == [4.0, 4.0]
+
+
+def test_a_run_that_broke_off_leaves_no_trace_in_the_next_one() -> None:
+    settings = {**QUIET, "epochs": 2, "batch_size": 4, "accumulate": 2}
+    expected, again = model(), model()
+    vpt.fit(expected, pairs(), **settings)
+    broken = pairs()
+    broken[0] = (torch.zeros(3, 5, 5), 0)
+    with pytest.raises(RuntimeError, match="stack"):
+        vpt.fit(model(), broken, **settings)
+    vpt.fit(again, pairs(), **settings)
+    for name, tensor in expected.tuned_state().items():
+        assert torch.equal(again.tuned_state()[name], tensor)
+
+
 def test_the_best_epoch_is_chosen_on_validation_and_the_first_of_equals_wins() -> None:
     prompted = model()
     result = vpt.fit(prompted, pairs(), pairs(9, seed=1), epochs=6, batch_size=6, **QUIET)
@@ -201,6 +234,12 @@ def test_fitting_leaves_nothing_behind_on_the_model() -> None:
         ({"epochs": 0}, "epochs=0: give 1 or more"),
         ({"epochs": 2, "warmup_epochs": 3}, "warmup_epochs=3 does not fit into epochs=2"),
         ({"batch_size": 0}, "batch_size=0: give 1 or more"),
+        ({"patience": 0}, "patience=0: give 1 or more"),
+        ({"workers": -1}, "workers=-1: give 0 or more"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0: give 0 or more"),
+        ({"clip_norm": -1.0}, "clip_norm=-1.0: give 0 or more"),
+        ({"label_smoothing": 2.0}, "label_smoothing=2.0: give 0 to 1"),
+        ({"ema": math.nan}, "ema=nan: give 0 to 1"),
         ({"lr": 1.0, "base_lr": 1.0}, "give lr or base_lr, not both"),
         ({"lr": -1.0}, "lr=-1.0 is below 0"),
         ({"optimizer": "sdg", "lr": 1.0}, "timm has no optimizer 'sdg'"),
@@ -218,6 +257,8 @@ def test_what_will_not_do_is_told_before_training(options: dict[str, object], se
 def test_there_must_be_images() -> None:
     with pytest.raises(VptError, match="the data set has no images"):
         vpt.fit(model(), [], progress=False)
+    with pytest.raises(VptError, match="the loader has no batches: give it images, or drop_last=False"):
+        vpt.fit(model(), DataLoader(pairs(5), batch_size=8, drop_last=True), progress=False)
 
 
 def test_a_run_directory_tells_the_whole_run(tmp_path: Path) -> None:

@@ -30,10 +30,16 @@ def test_image_size_resamples_position_embeddings() -> None:
 
 
 def test_preprocessing_is_what_the_model_was_trained_with() -> None:
-    preprocessing = load("timm/vit_tiny_patch16_224.augreg_in21k", **TINY).preprocessing
+    with torch.device("meta"):
+        model = timm.create_model("vit_tiny_patch16_224.augreg_in21k")
+    preprocessing = wrap(model).preprocessing
     assert preprocessing.mean == (0.5, 0.5, 0.5)
     assert preprocessing.size == (224, 224)
     assert preprocessing.crop == 0.9
+
+
+def test_a_model_from_scratch_sees_the_whole_image() -> None:
+    assert load("timm/vit_tiny_patch16_224.augreg_in21k", **TINY).preprocessing.crop == 1.0
 
 
 def test_weights_from_a_local_file(tmp_path: Path) -> None:

@@ -36,8 +36,10 @@ class Average:
             return
         own = [parameter.detach().clone() for parameter in self.tuned]
         self._set(list(self.average.module))
-        yield
-        self._set(own)
+        try:
+            yield
+        finally:
+            self._set(own)
 
     def state_dict(self) -> dict[str, Any]:
         """The average, to go on from."""

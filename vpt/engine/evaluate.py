@@ -100,6 +100,8 @@ def as_loader(
         VptError: there are no images, or labels that the model has no class for.
     """
     if isinstance(data, DataLoader):
+        if not len(data):
+            raise VptError("the loader has no batches: give it images, or drop_last=False.")
         return data
     if not len(data):  # type: ignore[arg-type]
         raise VptError("the data set has no images.")

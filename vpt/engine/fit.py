@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
@@ -19,6 +17,7 @@ from vpt.engine.average import Average
 from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
 from vpt.engine.rundir import RunDir
+from vpt.engine.tally import Tally
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
@@ -97,7 +96,7 @@ def fit(
         label_smoothing: of the training loss.
         augment: a name as in `vpt.data.transforms.augmentation`, or a transform of any library.
         precision: "fp32", or autocast to "bf16" or "fp16" (GPU only).
-        accumulate: forward passes for one step.
+        accumulate: forward passes for one step; an epoch's last step, of fewer passes, is so much smaller.
         clip_norm: largest norm of the gradient of all trained parameters together.
         ema: decay of an exponential moving average of what is trained, which is then evaluated and kept.
         eval_every: epochs between evaluations on `val`; the last epoch is always evaluated.
@@ -112,7 +111,9 @@ def fit(
     Raises:
         VptError: an argument that will not do, something in `run_dir`, or a loss that is not finite.
     """
-    _check(epochs=epochs, batch_size=batch_size, accumulate=accumulate, eval_every=eval_every)
+    _check(1, epochs=epochs, batch_size=batch_size, accumulate=accumulate, eval_every=eval_every, patience=patience)
+    _check(0, momentum=momentum, weight_decay=weight_decay, min_lr=min_lr, clip_norm=clip_norm, workers=workers)
+    _check(0, 1, label_smoothing=label_smoothing, ema=ema)
     if warmup_epochs is not None and not 0 <= warmup_epochs <= epochs:
         raise VptError(f"warmup_epochs={warmup_epochs} does not fit into epochs={epochs}: give less, or leave it out.")
     run = RunDir(run_dir, resume=resume, overwrite=overwrite) if isinstance(run_dir, str | Path) else run_dir
@@ -222,26 +223,6 @@ def fit(
     return FitResult(history, best["epoch"], best["metrics"], history[-1]["seconds"], stopped_early)
 
 
-class Tally:
-    """Loss, top-1 and speed of an epoch so far, of all processes; sums stay on the device until asked for."""
-
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
-        self.sums = torch.zeros(3, device=accelerator.device)
-        self.started = time.perf_counter()
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take in a batch, with its mean loss."""
-        count = torch.full_like(self.sums[0], len(labels))
-        self.sums += torch.stack([loss.detach() * count, (logits.argmax(-1) == labels).sum(), count])
-
-    def figures(self) -> dict[str, float]:
-        """Means over the images so far, and images per second."""
-        loss, correct, images = self.accelerator.reduce(self.sums.clone(), "sum").tolist()
-        seconds = time.perf_counter() - self.started
-        return {"train/loss": loss / images, "train/top1": correct / images, "images_per_second": images / seconds}
-
-
 def _finite(loss: float, *, epoch: int, step: int, lr: float) -> None:
     if not math.isfinite(loss):
         raise VptError(
@@ -254,7 +235,7 @@ def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 
-def _check(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise VptError(f"{name}={value}: give 1 or more.")
+def _check(low: float, high: float = math.inf, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not low <= value <= high:
+            raise VptError(f"{name}={value}: give {low} {'or more' if high == math.inf else f'to {high}'}.")

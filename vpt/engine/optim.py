@@ -14,6 +14,7 @@ from vpt.errors import VptError
 BASE_BATCH = 256
 DEFAULT_BASE_LR = 1.0
 DEFAULT_LR = 1e-3
+FUSED = ("sgd", "adam", "adamw")
 
 
 def learning_rates(
@@ -52,18 +53,25 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """timm's optimizer `name` over what is trained; weight decay is for every parameter, as in VPT's code.
 
-    "sgd" is SGD with momentum and without Nesterov's correction, which timm calls "momentum".
+    "sgd" is SGD with momentum and without Nesterov's correction, which timm calls "momentum". On a GPU the
+    optimizers that have a fused kernel use it.
     """
     rates = {"head": head_lr}
     settings = [{"params": list(parameters), "lr": rates.get(group, lr)} for group, parameters in groups.items()]
-    chosen = "momentum" if name == "sgd" else name
+    fused = name in FUSED and all(parameter.is_cuda for group in groups.values() for parameter in group)
     try:
-        optimizer = create_optimizer_v2(settings, chosen, lr=lr, weight_decay=weight_decay, momentum=momentum)
+        return create_optimizer_v2(
+            settings,
+            "momentum" if name == "sgd" else name,
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            **({"fused": True} if fused else {}),
+        )
     except (ValueError, AssertionError) as error:
         raise VptError(
             f"timm has no optimizer {name!r}: say sgd or adamw, or see timm.optim.list_optimizers()."
         ) from error
-    return optimizer
 
 
 def make_schedule(

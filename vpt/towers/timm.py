@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,11 @@ def load(
     kept = {key: value for key, value in given.items() if value is not None and (key, value) != ("pretrained", True)}
     from_hub = pretrained and not weights
     revision = _revision(model) if from_hub else None
-    return Backbone(TimmTower(model), preprocessing_of(model), f"timm/{name}", kept, revision)
+    preprocessing = preprocessing_of(model)
+    if not pretrained:
+        # A crop belongs to the weights that it was found best for.
+        preprocessing = replace(preprocessing, crop=1.0)
+    return Backbone(TimmTower(model), preprocessing, f"timm/{name}", kept, revision)
 
 
 def wrap(model: nn.Module) -> Backbone | None:
@@ -166,6 +171,7 @@ def export(tower: Tower, folder: Path, preprocessing: Preprocessing) -> None:
     if not isinstance(tower, TimmTower):
         raise VptError(f"only timm's backbones can be written in its format, not a {type(tower).__name__}.")
     model = copy.deepcopy(tower.model).half()
+    model.pretrained_cfg = {**model.pretrained_cfg, "tag": "vpt", "license": None}
     data_config = {
         "input_size": (3, *preprocessing.size),
         "interpolation": preprocessing.interpolation,
