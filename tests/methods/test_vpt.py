@@ -93,3 +93,31 @@ def test_too_few_patches_to_initialise_from() -> None:
     model = prompted(num_tokens=100, init="patches")
     with pytest.raises(VptError, match="48 patch tokens cannot initialise 100 prompts"):
         model.initialise(images_for(vit().double()))
+
+
+def seen_by(model: vpt.Prompted, part: str) -> list[tuple[int, ...]]:
+    """Sizes (rows, tokens) of what a part of each block is given in one pass over three images."""
+    seen: list[tuple[int, ...]] = []
+    for block in model.tower.model.blocks:
+        block.get_submodule(part).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[:2]))
+    model(images_for(vit().double()))
+    return seen
+
+
+def test_deep_prompts_are_not_advanced_and_of_the_last_block_only_the_class_token_is() -> None:
+    assert seen_by(prompted(num_tokens=5), "mlp") == [(3, 17), (3, 17), (3, 1)]
+
+
+def test_shallow_prompts_are_advanced_as_long_as_another_block_reads_them() -> None:
+    assert seen_by(prompted("vpt-shallow", num_tokens=5), "mlp") == [(3, 22), (3, 22), (3, 1)]
+
+
+def test_keys_and_values_of_deep_prompts_are_computed_once_for_the_batch() -> None:
+    shapes = seen_by(prompted(num_tokens=5), "attn.qkv")
+    assert shapes == [(3, 17), (1, 5), (3, 17), (1, 5), (3, 1), (1, 5), (3, 16)]
+
+
+def test_prompt_dropout_makes_them_one_for_each_image_in_training_alone() -> None:
+    model = prompted(num_tokens=5, dropout=0.5)
+    assert (3, 5) in seen_by(model.train(), "attn.qkv")
+    assert (3, 5) not in seen_by(prompted(num_tokens=5, dropout=0.5).eval(), "attn.qkv")

@@ -41,10 +41,9 @@ def check_files(data: DataSet, broken: Literal["stop", "skip"]) -> DataSet:
 
 def _undecodable(samples: Samples, split: str) -> Sequence[int]:
     """Indices of files that cannot be decoded, in order; images in memory need no check."""
-    from tqdm.auto import tqdm
-
     if not isinstance(samples, Files):
         return []
+    from tqdm.auto import tqdm
 
     def fails(index: int) -> bool:
         try:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from tqdm import tqdm
+
 
 class Progress:
     """Bars in a terminal or a notebook; in a file one plain line an epoch, without carriage returns.
@@ -26,9 +28,12 @@ class Progress:
 
     def bar(self, batches: Iterable[Any], title: str) -> Any:
         """`batches` with a bar that goes away at the end."""
-        from tqdm.auto import tqdm
+        if not (self.enabled and interactive()):
+            return tqdm(batches, disable=True)
+        # In a notebook without widgets this import warns, so it is made only where a bar is shown.
+        from tqdm.auto import tqdm as shown
 
-        return tqdm(batches, desc=title, leave=False, disable=not (self.enabled and interactive()))
+        return shown(batches, desc=title, leave=False)
 
     def epoch_bar(self, batches: Iterable[Any], epoch: int) -> Any:
         """`batches` of epoch 0, 1, … with a bar; show figures in it with `figures`."""
