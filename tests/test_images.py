@@ -44,6 +44,7 @@ def test_a_photo_is_turned_as_its_exif_says(tmp_path: Path) -> None:
         (Image.fromarray(np.full((2, 2), 257 * 100, np.uint16)), (100, 100, 100)),
         (Image.fromarray(np.full((2, 2), 257 * 100, np.int32)), (100, 100, 100)),
         (Image.fromarray(np.array([[0.0, 1.0]], np.float32)), (0, 0, 0)),
+        (Image.fromarray(np.array([[1.0, 0.0, np.nan, np.inf]], np.float32)), WHITE),
     ],
     ids=lambda value: value.mode if isinstance(value, Image.Image) else str(value),
 )
@@ -62,6 +63,11 @@ def test_a_palette_with_a_transparent_colour(tmp_path: Path) -> None:
     image.putpalette([0, 0, 0, *RED])
     image.save(tmp_path / "clear.gif", transparency=1)
     assert pixel(open_image(tmp_path / "clear.gif")) == WHITE
+
+
+def test_a_colour_photo_with_a_transparent_colour(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2), RED).save(tmp_path / "clear.png", transparency=RED)
+    assert pixel(open_image(tmp_path / "clear.png")) == WHITE
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

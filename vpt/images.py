@@ -34,17 +34,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = _to_eight_bits(image)
-    if image.mode == "RGB":
-        return image
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """One channel of integers or floats as 8-bit grey: 16 bits by their range, anything else by its own."""
-    values = np.asarray(image).astype(np.float64)
+    """One channel as 8-bit grey: 16 bits by their range, anything else by its own; what is not finite is 0."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
     low, high = 0.0, 65535.0
     if image.mode == "F" or values.min() < 0 or values.max() > high:
         low, high = values.min(), values.max()

@@ -45,6 +45,24 @@ def test_folders_with_splits_are_taken_as_they_are(tmp_path: Path) -> None:
     assert sizes(vpt.data.load("folder", path=tmp_path)) == {"train": 20, "val": 6, "test": 8}
 
 
+def test_the_names_of_split_folders_may_be_written_otherwise(tmp_path: Path) -> None:
+    folder_of(tmp_path / "Training", {"a": 10, "b": 10})
+    folder_of(tmp_path / "Testing", {"a": 4, "b": 4})
+    data = vpt.data.load("folder", path=tmp_path, val_fraction=0)
+    assert data.classes == ("a", "b")
+    assert sizes(data) == {"train": 20, "test": 8}
+    folder_of(tmp_path / "test", {"a": 4, "b": 4})
+    with pytest.raises(VptError, match=r"Testing and .*test are both the test split"):
+        vpt.data.load("folder", path=tmp_path)
+
+
+def test_a_test_split_can_be_asked_for_where_there_is_a_val_split(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        folder_of(tmp_path / split, {"a": 10, "b": 10})
+    assert sizes(vpt.data.load("folder", path=tmp_path)) == {"train": 20, "val": 20}
+    assert sizes(vpt.data.load("folder", path=tmp_path, test_fraction=0.2)) == {"train": 16, "val": 20, "test": 4}
+
+
 def test_val_comes_from_train_and_a_test_split_is_never_touched(tmp_path: Path) -> None:
     for split, count in (("train", 20), ("test", 4)):
         folder_of(tmp_path / split, {"a": count, "b": count})
@@ -126,6 +144,24 @@ def test_json_lines_with_columns_of_other_names_and_labels_that_are_numbers(tmp_
     assert data.classes == tuple(str(i) for i in range(11))
 
 
+def test_spaces_around_what_a_table_holds_mean_nothing(tmp_path: Path) -> None:
+    picture(tmp_path / "1.png")
+    (tmp_path / "t.csv").write_text('path, label\n1.png, cat\n\n"1.png" ,dog\n1.png,cat \n')
+    assert vpt.data.load("table", path=tmp_path / "t.csv").classes == ("cat", "dog")
+
+
+def test_a_label_of_null_is_no_label(tmp_path: Path) -> None:
+    picture(tmp_path / "1.png")
+    (tmp_path / "t.jsonl").write_text('{"path": "1.png", "label": "a"}\n{"path": "1.png", "label": null}\n')
+    with pytest.raises(VptError, match=r"t.jsonl, line 2: the column 'label' is empty"):
+        vpt.data.load("table", path=tmp_path / "t.jsonl")
+
+
+def test_a_split_column_that_was_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(VptError, match=r"table.csv, line 2 has no column 'splt': did you mean 'split'"):
+        vpt.data.load("table", path=csv_table(tmp_path, ",", split=True), split_column="splt")
+
+
 def test_a_table_for_each_split(tmp_path: Path) -> None:
     train, test = csv_table(tmp_path / "a", ","), csv_table(tmp_path / "b", ",", rows=4)
     assert sizes(vpt.data.load("table", path=train, test=test, val_fraction=0)) == {"train": 12, "test": 4}
@@ -138,6 +174,7 @@ def test_a_table_for_each_split(tmp_path: Path) -> None:
         ("path,labels\n1.png,a\n", "t.csv, line 2 has no column 'label': did you mean 'labels'?"),
         ("path,label\n1.png,a\n1.png\n", "t.csv, line 3 has another number of columns"),
         ("path,label\n1.png,\n", "t.csv, line 2: the column 'label' is empty"),
+        ("path,label\n\n\n1.png, \n", "t.csv, line 4: the column 'label' is empty"),
         ("path,label\n1.png,a\nno.png,b\n", "1 of 2 images are missing, first"),
         ("path,label\n1.png,a\n1.png,a\n", "has training images of 1 classes"),
         ("path,label,split\n1.png,a,train\n1.png,b,eval\n", "t.csv, line 3: split 'eval' is not one of"),
@@ -168,6 +205,18 @@ def test_lists_as_vtab_has_them(tmp_path: Path) -> None:
 def test_lists_with_class_names(tmp_path: Path) -> None:
     (vtab(tmp_path) / "names.txt").write_text("ant\nbee\n")
     assert vpt.data.load("lists", path=tmp_path, classes="names.txt").classes == ("ant", "bee")
+
+
+def test_lists_may_be_separated_by_tabs(tmp_path: Path) -> None:
+    text = (vtab(tmp_path) / "test.txt").read_text().replace(".png ", ".png\t")
+    (tmp_path / "test.txt").write_text(text)
+    assert sizes(vpt.data.load("lists", path=tmp_path))["test"] == 6
+
+
+def test_class_names_in_another_encoding_are_told(tmp_path: Path) -> None:
+    (vtab(tmp_path) / "names.txt").write_bytes("ant\nbée\n".encode("latin-1"))
+    with pytest.raises(VptError, match=r"names.txt is no text in UTF-8"):
+        vpt.data.load("lists", path=tmp_path, classes="names.txt")
 
 
 def test_a_list_that_is_wrong_is_told_by_line(tmp_path: Path) -> None:
@@ -260,14 +309,39 @@ def test_a_torchvision_data_set_that_is_not_there(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("VPT_DATA", str(tmp_path))
     with pytest.raises(VptError, match=r"torchvision/CIFAR10 could not be had below .*: say data.download=true"):
         vpt.data.load("torchvision/CIFAR10")
+    with pytest.raises(
+        VptError, match=r"torchvision/StanfordCars .* cannot be downloaded anymore.*see its documentation"
+    ):
+        vpt.data.load("torchvision/StanfordCars", download=True)
     with pytest.raises(VptError, match="no classification data set 'CIFAR11': did you mean 'CIFAR10'"):
         vpt.data.load("torchvision/CIFAR11")
 
 
+def test_splits_of_torchvision_without_labels_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the test images of CLEVR are; and classes of several names, as Imagenette's."""
+    from torchvision import datasets
+
+    class Imagenette(datasets.VisionDataset):
+        classes = (("tench", "Tinca tinca"), ("springer",))
+
+        def __init__(self, root: Path, split: str = "train", transform: object = None) -> None:
+            if split not in ("train", "test"):
+                raise ValueError("split is one of ('train', 'test')")
+            self._labels = [0, 1] * 10 if split == "train" else [None] * 20
+
+        def __len__(self) -> int:
+            return 20
+
+    monkeypatch.setattr(datasets, "Imagenette", Imagenette)
+    data = vpt.data.load("torchvision/Imagenette", val_fraction=0.2, test_fraction=0)
+    assert sizes(data) == {"train": 16, "val": 4}
+    assert data.classes == ("tench", "springer")
+
+
 def test_torchvisions_classification_sets_are_known() -> None:
     known = set(torchvision_names())
-    assert {"CIFAR100", "DTD", "EuroSAT", "FGVCAircraft", "Flowers102", "Food101", "OxfordIIITPet", "SUN397"} <= known
-    assert not {"CocoDetection", "VOCSegmentation", "Kinetics", "MovingMNIST", "ImageFolder"} & known
+    assert {"CIFAR100", "DTD", "EuroSAT", "FGVCAircraft", "Flowers102", "Food101", "ImageNet", "OxfordIIITPet"} <= known
+    assert not {"CocoDetection", "EMNIST", "VOCSegmentation", "Kinetics", "MovingMNIST", "ImageFolder"} & known
 
 
 @pytest.fixture

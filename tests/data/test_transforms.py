@@ -47,6 +47,17 @@ def test_none_is_the_evaluation_transform() -> None:
     assert torch.equal(augmentation("none", SMALL)(noise()), SMALL.transform()(noise()))
 
 
+def test_resize_crop_keeps_the_proportions_of_the_image() -> None:
+    square = Image.new("RGB", (80, 40))
+    square.paste((255, 255, 255), (30, 10, 50, 30))
+    areas = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        white = augmentation("resize-crop", Preprocessing(size=(35, 35)))(square)[0] > 0
+        areas |= {(int(white.any(0).sum()), int(white.any(1).sum()))}
+    assert (20, 20) in areas
+
+
 def test_the_evaluation_transform_smooths_what_it_makes_smaller() -> None:
     stripes = Image.fromarray(np.tile(np.array([[0], [255]], np.uint8), (240, 640))[..., None].repeat(3, 2))
     assert SMALL.transform()(stripes).abs().max() < 0.1

@@ -30,7 +30,7 @@ def load(
     """The data set `name`, with its images checked and its missing splits made.
 
     A test split that the data set has is never touched. What is missing is dealt, stratified by class, from
-    the training images: test if there is neither val nor test, and val.
+    the training images: val, and test if there is neither or `test_fraction` asks for it.
 
     Args:
         name: as `vpt list datasets` shows, e.g. "folder", "digits", "torchvision/Flowers102".
@@ -61,9 +61,10 @@ def load(
 
 def _with_splits(data: DataSet, val_fraction: float | None, test_fraction: float | None, seed: int) -> DataSet:
     """`data` with the splits made that are missing and wanted."""
-    make_test = data.test is None and data.val is None
     val = 0.0 if data.val is not None else 0.15 if val_fraction is None else val_fraction
-    test = 0.0 if not make_test else 0.15 if test_fraction is None else test_fraction
+    test = test_fraction or 0.0
+    if data.val is None and data.test is None and test_fraction is None:
+        test = 0.15
     for key, given, there in (("val", val_fraction, data.val), ("test", test_fraction, data.test)):
         if given is not None and there is not None:
             raise VptError(f"data.{key}_fraction={given}, but {data.name} has a {key} split of its own: leave it out.")

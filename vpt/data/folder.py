@@ -11,7 +11,16 @@ from vpt.paths import resolve
 
 NAMES = ("folder",)
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# What people call splits, in lower case.
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 def load(name: str, *, path: Path) -> DataSet:
@@ -27,7 +36,13 @@ def load(name: str, *, path: Path) -> DataSet:
     root = resolve(path)
     if not root.is_dir():
         raise VptError(f"{root} is a file, and data.name=folder needs a folder: for a list of images say table.")
-    splits = {SPLITS[folder.name]: folder for folder in _folders(root) if folder.name in SPLITS}
+    splits: dict[str, Path] = {}
+    for folder in _folders(root):
+        split = SPLITS.get(folder.name.lower())
+        if split in splits:
+            raise VptError(f"{splits[split]} and {folder} are both the {split} split: remove or rename one.")
+        if split:
+            splits[split] = folder
     if splits and "train" not in splits:
         raise VptError(f"{root} has {' and '.join(sorted(splits))} but no folder 'train': add it.")
     train = splits.get("train", root)

@@ -39,8 +39,7 @@ def load(
     highest = max(label for samples in lists.values() for label in samples.labels)
     names = [str(label) for label in range(highest + 1)]
     if classes:
-        names = resolve(root / classes).read_text(encoding="utf-8").split("\n")
-        names = [line.strip() for line in names if line.strip()]
+        names = [line for _, line in _lines(resolve(root / classes))]
     if len(names) <= highest:
         raise VptError(f"{root / str(classes)} names {len(names)} classes, but a list has the label {highest}.")
     return DataSet(str(root), tuple(names), lists["train"], lists.get("val"), lists.get("test"))
@@ -53,13 +52,11 @@ def _read(root: Path, file: str) -> Files:
         raise VptError(f"there is no list {source}: {root} holds {there}; set data.train, data.val and data.test.")
     paths: list[Path] = []
     labels: list[int] = []
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        path, _, label = line.strip().rpartition(" ")
-        if not path or not label.isdigit():
-            raise VptError(f"{source}, line {number} is not 'path label' with a whole number: {line.strip()!r}.")
-        paths.append(root / path.strip())
+    for number, line in _lines(source):
+        *path, label = line.rsplit(maxsplit=1)
+        if not path or not label.isdecimal():
+            raise VptError(f"{source}, line {number} is not 'path label' with a whole number: {line!r}.")
+        paths.append(root / path[0])
         labels.append(int(label))
     if not paths:
         raise VptError(f"{source} is empty: it needs a line for each image.")
@@ -67,3 +64,12 @@ def _read(root: Path, file: str) -> Files:
     if missing:
         raise VptError(f"{len(missing)} of {len(paths)} images of {source} are missing, first {missing[0]}.")
     return Files(paths, labels)
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """Numbers and text of the lines that hold something."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise VptError(f"{file} is no text in UTF-8: save it as such.") from error
+    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]

@@ -114,11 +114,13 @@ def seeded(seed: int, transform: ImageTransform) -> Iterator[None]:
     torch.default_generator.manual_seed(seed)
     if isinstance(transform, FromAlbumentations):
         transform.set_random_seed(seed)
-    yield
-    if in_main:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
+    try:
+        yield
+    finally:
+        if in_main:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
 
 
 def mix(*numbers: int) -> int:

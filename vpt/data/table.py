@@ -48,10 +48,11 @@ def load(
     for of_table, table in tables.items():
         for line, row in read_rows(table):
             place = f"{table}, line {line}"
-            for column in (image_column, label_column):
+            required = [image_column, label_column, *([split_column] if split_column != "split" else [])]
+            for column in required:
                 if column not in row:
                     raise VptError(f"{place} has no column {column!r}: {did_you_mean(column, row)}")
-                if not row[column].strip():
+                if not row[column]:
                     raise VptError(f"{place}: the column {column!r} is empty; fill it or remove the line.")
             tells = len(tables) == 1 and split_column in row
             split = _split_of(row[split_column], place) if tells else of_table
@@ -90,11 +91,12 @@ def read_rows(table: Path) -> Iterable[tuple[int, Row]]:
         yield from _json_rows(table, text)
         return
     lines = text.splitlines()
-    separator = max("\t,;", key=lines[0].count)
-    for number, row in enumerate(csv.DictReader(lines, delimiter=separator), 2):
+    reader = csv.DictReader(lines, delimiter=max("\t,;", key=lines[0].count), skipinitialspace=True)
+    for row in reader:
+        number = reader.line_num
         if None in row or None in row.values():
             raise VptError(f"{table}, line {number} has another number of columns than the first line: mend it.")
-        yield number, {key.strip(): value for key, value in row.items()}
+        yield number, {key.strip(): value.strip() for key, value in row.items()}
 
 
 def _json_rows(table: Path, text: str) -> Iterable[tuple[int, Row]]:
@@ -107,13 +109,13 @@ def _json_rows(table: Path, text: str) -> Iterable[tuple[int, Row]]:
             raise VptError(f"{table}, line {number} is no JSON ({error}): mend it.") from error
         if not isinstance(row, dict):
             raise VptError(f'{table}, line {number} is no JSON object: write {{"path": …, "label": …}}.')
-        yield number, {str(key): str(value) for key, value in row.items()}
+        yield number, {str(key): "" if value is None else str(value).strip() for key, value in row.items()}
 
 
 def _split_of(value: str, place: str) -> str:
-    if value.strip().lower() not in SPLITS:
+    if value.lower() not in SPLITS:
         raise VptError(f"{place}: split {value!r} is not one of train, val and test.")
-    return SPLITS[value.strip().lower()]
+    return SPLITS[value.lower()]
 
 
 def _check_files(rows: list[tuple[str, Row, str]]) -> None:
@@ -125,4 +127,4 @@ def _check_files(rows: list[tuple[str, Row, str]]) -> None:
 
 def _classes(labels: set[str]) -> list[str]:
     """In numeric order where every label is a whole number, otherwise in order of name."""
-    return sorted(labels, key=int) if all(label.lstrip("-").isdigit() for label in labels) else sorted(labels)
+    return sorted(labels, key=int) if all(label.removeprefix("-").isdecimal() for label in labels) else sorted(labels)

@@ -16,7 +16,7 @@ from vpt.paths import data_root
 NAMES = ("torchvision/*",)
 
 # What a data set calls its splits: the constructor's argument, and its values for ours.
-SPLIT_VALUES = {"train": ("train", "trainval"), "val": ("val", "valid"), "test": ("test",)}
+SPLIT_VALUES = {"train": ("train", "trainval", "train-standard"), "val": ("val", "valid"), "test": ("test",)}
 
 
 class TorchvisionSamples(Samples):
@@ -68,11 +68,13 @@ def load(name: str, *, download: bool = False) -> DataSet:
         more = {"download": download} if "download" in parameters else {}
         try:
             source = constructor(root=data_root(), **arguments, **more)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, ValueError, ImportError) as error:
             remedy = "say data.download=true" if "download" in parameters and not download else "see its documentation"
             raise VptError(f"{name} could not be had below {data_root()} ({error}): {remedy}.") from error
-        splits[split] = TorchvisionSamples(source, _labels(source), f"{name} {split}")
-        classes = classes or [str(each) for each in getattr(source, "classes", [])]
+        labels = _labels(source)
+        if labels is not None:
+            splits[split] = TorchvisionSamples(source, labels, f"{name} {split}")
+        classes = classes or _class_names(source)
     highest = max(max(samples.labels) for samples in splits.values())
     if len(classes) <= highest:
         classes = [str(label) for label in range(highest + 1)]
@@ -86,20 +88,20 @@ def names() -> list[str]:
     found = []
     for name in datasets.__all__:
         kind = getattr(datasets, name)
-        known = inspect.isclass(kind) and issubclass(kind, datasets.VisionDataset) and name not in NOT_CLASSIFICATION
-        if known and "transform" in inspect.signature(kind).parameters:
+        if inspect.isclass(kind) and issubclass(kind, datasets.VisionDataset) and name not in NOT_CLASSIFICATION:
             found.append(name)
     return found
 
 
+# No class for each image; or, of EMNIST and QMNIST, labels that need an argument of their own.
 NOT_CLASSIFICATION = frozenset(
     {
         "CarlaStereo", "CelebA", "Cityscapes", "CocoCaptions", "CocoDetection", "CREStereo", "DatasetFolder",
-        "ETH3DStereo", "FakeData", "FallingThingsStereo", "Flickr8k", "Flickr30k", "FlyingChairs", "FlyingThings3D",
-        "HD1K", "HMDB51", "ImageFolder", "InStereo2k", "Kinetics", "Kitti", "Kitti2012Stereo", "Kitti2015Stereo",
-        "KittiFlow", "LFWPairs", "Middlebury2014Stereo", "MovingMNIST", "PhotoTour", "SBDataset", "SBU",
-        "SceneFlowStereo", "SintelStereo", "Sintel", "UCF101", "VisionDataset", "VOCDetection", "VOCSegmentation",
-        "WIDERFace",
+        "EMNIST", "ETH3DStereo", "FakeData", "FallingThingsStereo", "Flickr8k", "Flickr30k", "FlyingChairs",
+        "FlyingThings3D", "HD1K", "HMDB51", "ImageFolder", "InStereo2k", "Kinetics", "Kitti", "Kitti2012Stereo",
+        "Kitti2015Stereo", "KittiFlow", "LFWPairs", "LSUNClass", "Middlebury2014Stereo", "MovingMNIST",
+        "PhotoTour", "QMNIST", "SBDataset", "SBU", "SceneFlowStereo", "SintelStereo", "Sintel", "UCF101",
+        "VisionDataset", "VOCDetection", "VOCSegmentation", "WIDERFace",
     }
 )  # fmt: skip
 
@@ -128,12 +130,18 @@ def _split_values(constructor: Any, kind: str) -> tuple[str, ...]:
     raise VptError(f"torchvision/{kind} has splits that are not known: load it yourself and use the Python API.")
 
 
-def _labels(source: Any) -> list[int]:
-    """Labels without decoding images, by whichever name the data set keeps them."""
+def _class_names(source: Any) -> list[str]:
+    """The first name of each class, where the data set tells any."""
+    names = getattr(source, "classes", None) or getattr(source, "categories", [])
+    return [name if isinstance(name, str) else str(name[0]) for name in names]
+
+
+def _labels(source: Any) -> list[int] | None:
+    """Labels without decoding images, by whichever name the data set keeps them; None if they are not published."""
     for attribute in ("targets", "_labels", "labels", "_targets", "y"):
         values = getattr(source, attribute, None)
         if values is not None and len(values) == len(source):
-            return [int(value) for value in values]
+            return None if values[0] is None else [int(value) for value in values]
     for attribute in ("_samples", "samples", "imgs"):
         values = getattr(source, attribute, None)
         if values is not None and len(values) == len(source):

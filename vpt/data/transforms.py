@@ -23,7 +23,7 @@ def augmentation(name: str, preprocessing: Preprocessing) -> ImageTransform:
 
     "none": the evaluation transform. "flip": that, mirrored half of the time. "crop": a random part of 8 to
     100 % of the area, and flip (CoOp). "shift": a crop moved by up to an eighth of the side, and flip.
-    "resize-crop": a random crop of the image resized to 8/7 of the side, and flip (VPT on FGVC).
+    "resize-crop": a random crop of the image whose short side becomes 8/7 of the crop's, and flip (VPT on FGVC).
     "randaugment": "crop" of at least 25 % and two random operations of magnitude 9 (Cubuk et al., 2020).
     Otherwise the path of a file that albumentations saved (`A.save`), .yaml or .json.
 
@@ -51,13 +51,13 @@ def augmentation(name: str, preprocessing: Preprocessing) -> ImageTransform:
     if name in ("shift", "resize-crop"):
         height, width = preprocessing.size
         mode = InterpolationMode(preprocessing.interpolation)
-        resized, padding = ((height, width), (height // 8, width // 8))
+        resized, padding = [height, width], (width // 8, height // 8)
         if name == "resize-crop":
-            resized, padding = ((round(height * 8 / 7), round(width * 8 / 7)), (0, 0))
+            resized, padding = [round(max(height, width) * 8 / 7)], (0, 0)
         return T.Compose(
             [
                 T.Resize(resized, interpolation=mode),
-                T.RandomCrop((height, width), padding=(padding[1], padding[0])),
+                T.RandomCrop((height, width), padding=padding),
                 T.RandomHorizontalFlip(),
                 T.ToTensor(),
                 T.Normalize(preprocessing.mean, preprocessing.std),
