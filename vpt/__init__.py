@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from vpt.engine.evaluate import evaluate
     from vpt.engine.fit import fit
     from vpt.errors import VptError
-    from vpt.model import Prediction, Prompted
+    from vpt.model import Prompted
+    from vpt.predict import Prediction
 
 __version__ = "0.1.0"
 
@@ -23,7 +24,7 @@ _PUBLIC = {
     "fit": "vpt.engine.fit:fit",
     "evaluate": "vpt.engine.evaluate:evaluate",
     "Prompted": "vpt.model:Prompted",
-    "Prediction": "vpt.model:Prediction",
+    "Prediction": "vpt.predict:Prediction",
     "VptError": "vpt.errors:VptError",
 }
 

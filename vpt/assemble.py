@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vpt import saving
 from vpt.errors import VptError
@@ -14,8 +14,9 @@ from vpt.methods import find
 from vpt.model import Prompted
 from vpt.options import checked
 from vpt.preprocessing import Preprocessing
+from vpt.text import DEFAULT_TEMPLATES, checked_templates
 from vpt.towers import load as towers
-from vpt.towers.base import Backbone
+from vpt.towers.backbone import Backbone
 
 
 def create(
@@ -24,19 +25,25 @@ def create(
     *,
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
+    head: str | None = None,
+    templates: Sequence[str] = DEFAULT_TEMPLATES,
+    learn_scale: bool = False,
     pretrained: bool = True,
     weights: str | None = None,
     image_size: int | None = None,
     backbone_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Prompted:
-    """A frozen backbone by name, with a method and a new head.
+    """A frozen backbone by name, with a method and a classifier.
 
     Args:
         name: "library/model", e.g. "timm/vit_base_patch16_224.augreg_in21k" or "vpt/vit-nano".
         method: as `vpt list methods` shows, e.g. "vpt-deep".
         classes: names of the classes; or
-        num_classes: how many there are.
+        num_classes: how many there are. With head="text" there may be none, to compare images with texts.
+        head: "linear", or "text" for the features of the class names; by default what the method is used with.
+        templates: sentences for class names, each with one {}, whose features are averaged.
+        learn_scale: with head="text", train the scale (and bias) of the logits too.
         pretrained: load the backbone's weights.
         weights: a local file with them, in place of the hub.
         image_size: side of the images in pixels, where not the backbone's own.
@@ -49,7 +56,8 @@ def create(
     given = {"weights": weights, "image_size": image_size} | dict(backbone_options or {})
     given = {key: value for key, value in given.items() if value is not None}
     backbone = towers.load(name, pretrained=pretrained, **given)
-    return _assemble(backbone, method, _class_names(classes, num_classes), options)
+    names = _class_names(classes, num_classes)
+    return _assemble(backbone, method, names, options, head=head, templates=templates, learn_scale=learn_scale)
 
 
 def attach(
@@ -58,13 +66,29 @@ def attach(
     *,
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
+    head: str | None = None,
+    templates: Sequence[str] = DEFAULT_TEMPLATES,
+    learn_scale: bool = False,
+    tokenizer: Callable[..., Tensor] | None = None,
     **options: Any,
 ) -> Prompted:
-    """A method and a new head on a backbone in hand, whose weights are shared and frozen.
+    """A method and a classifier on a backbone in hand, whose weights are shared and frozen.
 
-    The other arguments, and the errors raised, are those of `create`.
+    Args:
+        model: of timm, open_clip, transformers or torchvision.
+        method: as in `create`, and so are the other arguments and the errors raised.
+        classes: names of the classes; or
+        num_classes: how many there are.
+        head: "linear" or "text".
+        templates: sentences for class names.
+        learn_scale: train the scale of the logits too.
+        tokenizer: of an image-text model's text side, called as open_clip's are: texts and context_length= to ids.
+            A live model of open_clip is given CLIP's own by default.
+        options: of the method.
     """
-    return _assemble(towers.wrap(model), method, _class_names(classes, num_classes), options)
+    names = _class_names(classes, num_classes)
+    backbone = towers.wrap(model, tokenizer)
+    return _assemble(backbone, method, names, options, head=head, templates=templates, learn_scale=learn_scale)
 
 
 def load(
@@ -95,7 +119,12 @@ def load(
     else:
         raise VptError(f"{source} was saved with a backbone that has no name: pass it as backbone=….")
     method = dict(facts["method"])
-    model = _assemble(found, method.pop("name"), facts["classes"], method)
+    # Models that were saved before there were text sides say nothing of heads.
+    head, templates = facts.get("head", "linear"), facts.get("templates", DEFAULT_TEMPLATES)
+    learned = any(name.startswith("text.logit_") for name in tensors)
+    model = _assemble(
+        found, method.pop("name"), facts["classes"], method, head=head, templates=templates, learn_scale=learned
+    )
     model.preprocessing = Preprocessing.from_dict(facts["preprocessing"])
     actual = saving.fingerprint(model.frozen_state())
     if actual != recipe["fingerprint"] and not any_backbone:
@@ -108,13 +137,34 @@ def load(
     return model
 
 
-def _assemble(backbone: Backbone, method: str, classes: Sequence[str], options: Mapping[str, Any]) -> Prompted:
+def _assemble(
+    backbone: Backbone,
+    method: str,
+    classes: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    head: str | None,
+    templates: Sequence[str],
+    learn_scale: bool,
+) -> Prompted:
     kind = find(method)
     values = checked(kind, options, "method")
+    head = head or kind.head
+    if head not in kind.heads:
+        raise VptError(f"head={head!r}: {method} takes {' or '.join(kind.heads)}.")
+    pair = backbone.pair if head == "text" else None
+    if isinstance(pair, str):
+        raise VptError(
+            f"{backbone.name or 'this model'} has no text side for head='text' ({pair}): take an image-text model "
+            "such as vpt/clip-nano or open_clip/ViT-B-16/openai."
+        )
     return Prompted(
         backbone.tower,
-        kind(backbone.tower, **values),
+        kind(backbone.tower, pair.text if pair else None, **values),
         classes=classes,
+        pair=pair,
+        templates=checked_templates(templates),
+        learn_scale=learn_scale,
         preprocessing=backbone.preprocessing,
         recipe={
             "backbone": {"name": backbone.name, "options": backbone.options, "revision": backbone.revision},
@@ -124,8 +174,6 @@ def _assemble(backbone: Backbone, method: str, classes: Sequence[str], options: 
 
 
 def _class_names(classes: Sequence[str] | None, num_classes: int | None) -> list[str]:
-    if classes is None and num_classes is None:
-        raise VptError("the head needs its classes: give classes=[…] or num_classes=….")
     names = [str(name) for name in classes] if classes is not None else [str(i) for i in range(num_classes or 0)]
     if num_classes is not None and len(names) != num_classes:
         raise VptError(f"num_classes={num_classes}, but {len(names)} classes are named: leave one of the two out.")

@@ -20,8 +20,9 @@ from vpt.engine.rundir import RunDir
 from vpt.errors import VptError
 from vpt.images import find_images, open_image
 from vpt.methods import find
-from vpt.model import Prediction, Prompted
+from vpt.model import Prompted
 from vpt.options import checked, options_of
+from vpt.predict import Prediction
 from vpt.saving import TENSORS
 from vpt.towers import load as towers
 

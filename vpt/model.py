@@ -1,76 +1,97 @@
-"""A frozen tower, a method that adapts it, and a head: the model that is trained, and the only block loop."""
+"""Frozen towers, a method that adapts them, and a classifier: the model that is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from vpt import saving
 from vpt.errors import VptError
-from vpt.images import open_image, to_rgb
-from vpt.methods.base import Method
+from vpt.loops import encode_images, encode_images_plain
+from vpt.methods.base import Method, Outputs
+from vpt.predict import ImageLike, Prediction, predict
 from vpt.preprocessing import Preprocessing
 from vpt.report.card import card
-from vpt.towers.base import Tower
-
-ImageLike = str | Path | Image.Image
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one image: the best class, its probability, and that of every class."""
-
-    label: str
-    score: float
-    scores: dict[str, float] = field(repr=False)
+from vpt.text import DEFAULT_TEMPLATES, TextSide
+from vpt.towers.backbone import Pair
+from vpt.towers.base import ImageTower
 
 
 class Prompted(nn.Module):
-    """A tower with a method and a linear head; only what the method names, and the head, is trained.
+    """Frozen encoders with a method and a classifier; only what the method names, and a linear head, is trained.
+
+    The classifier is a linear head, or, with `pair`, the features of the class names. With `pair` images and texts
+    can be compared too, and there may be no classes.
 
     Args:
-        tower: the backbone. Its parameters are frozen, but for those that the method tunes.
+        tower: the image encoder. Its parameters are frozen, but for those that the method tunes.
         method: what is learned.
         classes: names of the C classes, in the order of the logits.
         preprocessing: what the backbone was trained to see.
         recipe: how it was made, for `vpt.load`: "backbone" (name, options, revision) and "method" (name and
             options).
+        pair: the text encoder and the scale of logits, where text features are the classifier.
+        templates: sentences for class names, each with one {}; used where the method has none of its own.
+        learn_scale: train the logit scale (and bias) too, as in pre-training.
     """
 
     def __init__(
         self,
-        tower: Tower,
+        tower: ImageTower,
         method: Method,
         *,
         classes: Sequence[str],
         preprocessing: Preprocessing,
         recipe: Mapping[str, Any],
+        pair: Pair | None = None,
+        templates: Sequence[str] = DEFAULT_TEMPLATES,
+        learn_scale: bool = False,
     ) -> None:
         super().__init__()
-        if not classes:
+        if not classes and pair is None:
             raise VptError("a model needs at least one class: give classes=[…] or num_classes=….")
         self.tower = tower
+        self.text = TextSide(pair, learn_scale=learn_scale) if pair else None
         self.method = method
-        self.head = nn.Linear(tower.num_features, len(classes))
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
-        self.classes = tuple(classes)
+        self.head = None if pair else _new_head(tower.num_features, len(classes))
+        self.classes: tuple[str, ...] = tuple(classes)
+        self.templates: tuple[str, ...] = tuple(templates)
         self.preprocessing = preprocessing
         self.recipe = recipe
-        tower.requires_grad_(False)
-        for parameter in method.tuned(tower):
+        text = self.text.tower if self.text else None
+        for encoder in (tower, text):
+            if encoder is not None:
+                encoder.requires_grad_(False)
+        for parameter in method.tuned(tower, text):
             parameter.requires_grad_(True)
         self.train(False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to logits (B, C)."""
-        return self.head(self.features(images))
+    @overload
+    def forward(self, images: Tensor) -> Tensor: ...
+
+    @overload
+    def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits of images; with token ids, the features of images and texts that are to be compared.
+
+        Args:
+            images: preprocessed (B, 3, H, W); or image features that were computed before, (B, F).
+            ids: of texts, as `tokenize` gives them, (N, L - num_context).
+
+        Returns:
+            (B, C); with ids L2-normalised (B, F) and (N, F)
+        """
+        features = images if images.ndim == 2 else self.features(images)
+        if ids is not None:
+            return F.normalize(features, dim=-1), F.normalize(self.encode_text(ids), dim=-1)
+        return self.head(features) if self.head is not None else self.outputs(features).logits
 
     def features(self, images: Tensor, *, plain: bool = False) -> Tensor:
         """Images (B, 3, H, W) to prompted features (B, F).
@@ -80,34 +101,71 @@ class Prompted(nn.Module):
             plain: run the method's definition, which advances every token, in place of the fast form.
                 Both give the same values and gradients, to rounding.
         """
-        x = self.tower.embed(images)
         if plain:
-            return self.tower.readout(self.method.strip(self._advance_plain(x, self.method.plain)))
-        return self.tower.readout(self._advance(x))
+            x = encode_images_plain(self.tower, images, self.method.plain)
+            return self.tower.readout(self.method.strip(x))
+        return encode_images(self.tower, self.method, images)
 
-    def _advance(self, x: Tensor) -> Tensor:
-        tower, method = self.tower, self.method
-        carried: Tensor | None = None
-        for layer in range(tower.depth):
-            if layer in method.enters:
-                carried = method.prompts(layer, len(x))
-            last = layer + 1 == tower.depth
-            if carried is not None and not last and layer + 1 not in method.enters:
-                # The next block reads what becomes of these prompts: they are advanced with the image.
-                both = tower.advance(layer, torch.cat([x, carried.expand(len(x), -1, -1)], dim=1))
-                x, carried = both.split([x.shape[1], carried.shape[1]], dim=1)
-                continue
-            context = [] if carried is None else [carried]
-            if last and tower.read is not None:
-                context.append(x[:, tower.read :])
-                x = x[:, : tower.read]
-            x = tower.advance(layer, x, context)
-        return x
+    def outputs(self, features: Tensor, images: Tensor | None = None, *, plain: bool = False) -> Outputs:
+        """What class names make of image features (B, F), with all that losses look at.
 
-    def _advance_plain(self, x: Tensor, given: Callable[[int, Tensor], Tensor]) -> Tensor:
-        for layer in range(self.tower.depth):
-            x = self.tower.advance(layer, given(layer, x))
-        return x
+        Args:
+            features: prompted.
+            images: that they were computed from, where the method asks what the model says without it.
+            plain: as in `features`.
+        """
+        side, method = self._text(), self.method
+        image = F.normalize(features, dim=-1)
+        text = self.class_features(image if method.conditional else None, plain=plain)
+        scale = side.scale()
+        logits = method.logits(image, text, scale)
+        if side.logit_bias is not None:
+            logits = logits + side.logit_bias
+        frozen_image = frozen_text = None
+        if images is not None and method.needs_frozen:
+            with torch.no_grad():
+                frozen_image = F.normalize(encode_images(self.tower, _NOTHING, images), dim=-1)
+                frozen_text = side.class_features(_NOTHING, self.classes, self.templates)
+        return Outputs(logits, image, text, scale, frozen_image, frozen_text)
+
+    def encode_text(self, ids: Tensor, image: Tensor | None = None, *, plain: bool = False) -> Tensor:
+        """Token ids (N, L - num_context) to prompted text features (N, F); see `TextSide.encode`."""
+        return self._text().encode(self.method, ids, image, plain=plain)
+
+    def class_features(self, image: Tensor | None = None, *, plain: bool = False) -> Tensor:
+        """L2-normalised text features of the classes, (C, F); see `TextSide.class_features`."""
+        templates = self.templates if self.method.template is None else (self.method.template,)
+        return self._text().class_features(self.method, self.classes, templates, image, plain=plain)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Ids (N, L - num_context) of texts, with places left for the method's context."""
+        return self._text().tower.tokenize(texts, self.method.num_context)
+
+    def set_classes(self, classes: Sequence[str], templates: Sequence[str] | None = None) -> None:
+        """Choose among other names from now on, where class names are the classifier.
+
+        Args:
+            classes: C names.
+            templates: sentences for them, each with one {}; those in use are kept by default.
+
+        Raises:
+            VptError: the model has a linear head, or what was learned belongs to its classes.
+        """
+        if self.head is not None:
+            raise VptError("a linear head knows its own classes alone: make the model with head='text' to change them.")
+        self.method.check_new_classes()
+        self.classes = tuple(classes)
+        self.templates = tuple(templates or self.templates)
+
+    @property
+    def image_is_frozen(self) -> bool:
+        """Whether training leaves image features as they are."""
+        return not (self.method.prompts_image or any(p.requires_grad for p in self.tower.parameters()))
+
+    def _text(self) -> TextSide:
+        if self.text is None:
+            raise VptError("this model has no text side: make it with head='text' from an image-text backbone.")
+        return self.text
 
     @property
     def needs_images(self) -> bool:
@@ -123,20 +181,24 @@ class Prompted(nn.Module):
             tokens.append(x)
             return x
 
-        self._advance_plain(self.tower.embed(images), keep)
+        encode_images_plain(self.tower, images, keep)
         self.method.initialise(tokens)
 
     def train(self, mode: bool = True) -> Prompted:
         """Training mode for what is trained; frozen parts stay in evaluation mode."""
         super().train(mode)
         _freeze_modes(self.tower, mode)
+        if self.text is not None:
+            _freeze_modes(self.text.tower, mode)
         return self
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained: "prompts", "head" and "backbone", those of them that hold anything."""
-        groups = {"prompts": self.method, "head": self.head, "backbone": self.tower}
-        trained = {name: [p for p in part.parameters() if p.requires_grad] for name, part in groups.items()}
-        return {name: parameters for name, parameters in trained.items() if parameters}
+        groups: dict[str, list[nn.Parameter]] = {"prompts": [], "head": [], "backbone": []}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                groups[{"method": "prompts", "head": "head"}.get(name.partition(".")[0], "backbone")].append(parameter)
+        return {name: parameters for name, parameters in groups.items() if parameters}
 
     def num_tuned(self, *, head: bool = True) -> int:
         """How many numbers are trained, with or without the head's."""
@@ -144,8 +206,9 @@ class Prompted(nn.Module):
         return sum(p.numel() for name, group in groups.items() for p in group if head or name != "head")
 
     def tuned_state(self) -> dict[str, Tensor]:
-        """Every trained tensor by its name, and the buffers of the modules that hold one."""
-        state = {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        """Every tensor of the method and every trained one by its name, and the buffers of modules that hold one."""
+        state = {name: t for name, t in self.state_dict().items() if name.startswith("method.")}
+        state |= {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
         for path, module in self.named_modules():
             if any(p.requires_grad for p in module.parameters(recurse=False)):
                 state |= {f"{path}.{name}": buffer for name, buffer in module.named_buffers(recurse=False)}
@@ -153,8 +216,8 @@ class Prompted(nn.Module):
 
     def frozen_state(self) -> dict[str, Tensor]:
         """Every tensor of the backbone that training leaves alone."""
-        tuned = self.tuned_state()
-        return {name: t for name, t in self.state_dict().items() if name not in tuned and name.startswith("tower.")}
+        tuned, learned = self.tuned_state(), ("method.", "head.")
+        return {name: t for name, t in self.state_dict().items() if name not in tuned and not name.startswith(learned)}
 
     def load_tuned_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `tuned_state`.
@@ -189,7 +252,9 @@ class Prompted(nn.Module):
         facts = {
             "backbone": backbone,
             "method": self.recipe["method"],
+            "head": "linear" if self.head is not None else "text",
             "classes": list(self.classes),
+            "templates": list(self.templates),
             "preprocessing": self.preprocessing.to_dict(),
             "parameters": {"tuned": self.num_tuned(), "all": sum(p.numel() for p in self.parameters())},
             "metrics": dict(metrics or {}),
@@ -203,32 +268,27 @@ class Prompted(nn.Module):
     @overload
     def predict(self, images: Sequence[ImageLike], *, batch_size: int = ...) -> list[Prediction]: ...
 
-    @torch.inference_mode()
     def predict(
         self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 32
     ) -> Prediction | list[Prediction]:
         """Class probabilities of image files or PIL images: a `Prediction`, or a list of them for a list.
 
         Raises:
-            VptError: a file is missing or is no image.
+            VptError: a file is missing or is no image, or the model has no classes.
         """
         if isinstance(images, str | Path | Image.Image):
-            return self.predict([images])[0]
-        transform, device = self.preprocessing.transform(), next(self.head.parameters()).device
-        was_training = self.training
-        self.eval()
-        found: list[Prediction] = []
-        for start in range(0, len(images), batch_size):
-            pictures = [
-                to_rgb(i) if isinstance(i, Image.Image) else open_image(i) for i in images[start : start + batch_size]
-            ]
-            logits = self(torch.stack([transform(picture) for picture in pictures]).to(device))
-            for row in logits.float().softmax(-1).tolist():
-                scores = dict(sorted(zip(self.classes, row, strict=True), key=lambda pair: -pair[1]))
-                label = next(iter(scores))
-                found.append(Prediction(label, scores[label], scores))
-        self.train(was_training)
-        return found
+            return predict(self, [images], 1)[0]
+        return predict(self, images, batch_size)
+
+
+_NOTHING = Method()
+
+
+def _new_head(num_features: int, num_classes: int) -> nn.Linear:
+    head = nn.Linear(num_features, num_classes)
+    nn.init.trunc_normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _freeze_modes(module: nn.Module, mode: bool) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Encoder(Protocol):
-    """The shape of a tower, and its parameters: all that a method may know of it."""
+    """The shape of an image tower, and its parameters: all that a method may know of it."""
 
     width: int
     depth: int
+    num_features: int
     prefix: int
     patch_size: int
 
@@ -25,31 +28,102 @@ class Encoder(Protocol):
     def final_norm(self) -> nn.Module:
         """The norm after the last block."""
 
+    def pre_norm(self, tokens: Tensor) -> Tensor:
+        """CLIP's norm before block 0."""
+
+
+class TextEncoder(Protocol):
+    """The shape of a text tower, its parameters, and its words without positions."""
+
+    width: int
+    depth: int
+    num_features: int
+    start: int
+    causal: bool
+    context_length: int
+
+    def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Names and parameters."""
+
+    def tokenize(self, texts: Sequence[str], reserve: int = 0) -> Tensor:
+        """Texts to ids (N, L - reserve)."""
+
+    def words(self, ids: Tensor) -> Tensor:
+        """Ids (N, L) to word embeddings (N, L, D)."""
+
+    def lengths(self, ids: Tensor) -> Tensor:
+        """Tokens up to the end token, which is counted, (N,)."""
+
+    def needed(self, lengths: Tensor) -> int:
+        """Tokens that must be kept of texts of these lengths."""
+
+
+class Outputs(NamedTuple):
+    """What a model with text features as classifier says of a batch, for losses that look at more than logits.
+
+    Attributes:
+        logits: (B, C).
+        image: prompted image features, L2-normalised, (B, F).
+        text: prompted features of the classes, L2-normalised, (C, F) or (B, C, F).
+        scale: what similarities are multiplied by.
+        frozen_image: image features of the model without the method, (B, F), where the method `needs_frozen`.
+        frozen_text: features of the hand-written templates without the method, (C, F), likewise.
+    """
+
+    logits: Tensor
+    image: Tensor
+    text: Tensor
+    scale: Tensor
+    frozen_image: Tensor | None
+    frozen_text: Tensor | None
+
 
 class Method(nn.Module):
     """What is learned beside the head. This base learns nothing.
 
     A subclass with a `name` is a method that users can ask for; the keyword-only arguments of its
-    constructor are its options.
+    constructor are its options. It is made with the image tower and, where the model has one, the text tower.
 
     Attributes:
         name: as published, lower case with hyphens.
         source: the paper, for tables and cards.
-        enters: the blocks before which new prompts enter, in place of those that were there.
+        head: "linear" for a trained linear head, "text" for class names as classifier, where not asked otherwise.
+        heads: those that the method can be used with.
+        enters: the blocks before which new image prompts enter, in place of those that were there.
+        enters_before_norm: image prompts of block 0 go through CLIP's norm before the blocks, as the image does.
+        text_enters: the blocks before which text prompts take the places of the learned context.
+        num_context: places of learned context behind a text's start tokens.
+        template: what class names are put in; None for the data set's templates, whose features are averaged.
+        prompts_image: image features depend on what is learned.
+        prompts_text: text features depend on what is learned.
+        conditional: text features depend on the image.
         needs_images: `initialise` must be called with tokens of training images before the first step.
+        needs_features: `prepare` must be called with features of the training images before the first step.
+        needs_frozen: the loss looks at what the model says without the method.
     """
 
     name: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    head: ClassVar[Literal["linear", "text"]] = "linear"
+    heads: ClassVar[tuple[str, ...]] = ("linear", "text")
     enters: frozenset[int] = frozenset()
+    enters_before_norm: bool = False
+    text_enters: frozenset[int] = frozenset()
+    num_context: int = 0
+    template: str | None = None
+    prompts_image: bool = False
+    prompts_text: bool = False
+    conditional: bool = False
     needs_images: bool = False
+    needs_features: bool = False
+    needs_frozen: bool = False
 
-    def __init__(self, tower: Encoder) -> None:
+    def __init__(self, tower: Encoder | None = None, text: TextEncoder | None = None) -> None:
         super().__init__()
 
-    def prompts(self, layer: int, batch: int) -> Tensor | None:
-        """The prompts that enter before block `layer`, (1 or batch, P, D); None where none do."""
-        return None
+    def prompts(self, layer: int, batch: int) -> Tensor:
+        """The image prompts that enter before block `layer`, (1 or batch, P, D)."""
+        raise LookupError(f"{self.name} has no image prompts for block {layer}")
 
     def plain(self, layer: int, x: Tensor) -> Tensor:
         """The definition: the whole sequence (B, N, D) that block `layer` is given, prompts included."""
@@ -59,9 +133,92 @@ class Method(nn.Module):
         """The sequence of the plain form after the last block, without its prompts."""
         return x
 
-    def tuned(self, tower: Encoder) -> Iterable[nn.Parameter]:
+    def context(self, features: Tensor | None) -> Tensor | None:
+        """Learned context behind a text's start tokens, (1, n, D), or (B, n, D) for image features (B, F)."""
+        return None
+
+    def text_prompts(self, layer: int) -> Tensor:
+        """What takes the places of the context before block `layer`, (1, n, D)."""
+        raise LookupError(f"{self.name} has no text prompts for block {layer}")
+
+    def sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Texts as word embeddings: what all begin with, what follows in each, and how long each is.
+
+        Args:
+            text: the encoder.
+            ids: (N, L - num_context).
+            features: of the images, L2-normalised (B, F), where `conditional`; otherwise None.
+
+        Returns:
+            (G, P, D) with G 1 or B; (N or G · N, S, D); (N,)
+        """
+        context, lengths = self.context(features), text.lengths(ids)
+        num_context = 0 if context is None else context.shape[1]
+        words = text.words(ids[:, : text.needed(lengths + num_context) - num_context])
+        if not text.causal:
+            rest = words if context is None else _inserted(words, context, text.start)
+            return words[:1, :0], rest, lengths + num_context
+        common = common_prefix(ids, lengths)
+        prefix = words[:1, :common]
+        if context is not None:
+            prefix = _inserted(prefix, context, text.start)
+        return prefix, words[:, common:], lengths + num_context
+
+    def plain_sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The definition: whole texts as word embeddings (N or G · N, L, D), and how long each is."""
+        context, words, lengths = self.context(features), text.words(ids), text.lengths(ids)
+        if context is None:
+            return words, lengths
+        rows = _inserted(words, context, text.start)
+        return rows, lengths.repeat(len(rows) // len(lengths)) + context.shape[1]
+
+    def plain_text(self, layer: int, x: Tensor, start: int) -> Tensor:
+        """The definition: the whole texts (N, L, D) that block `layer` is given, prompts included."""
+        if layer not in self.text_enters:
+            return x
+        prompts = self.text_prompts(layer).expand(len(x), -1, -1)
+        return torch.cat([x[:, :start], prompts, x[:, start + prompts.shape[1] :]], dim=1)
+
+    def logits(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+        """L2-normalised features (B, F) and (C, F) or (B, C, F) to logits (B, C)."""
+        if text.ndim == 3:
+            return scale * torch.einsum("bf,bcf->bc", image, text)
+        return scale * image @ text.T
+
+    def loss(self, outputs: Outputs, labels: Tensor, label_smoothing: float) -> Tensor:
+        """Of a batch, where text features are the classifier."""
+        return F.cross_entropy(outputs.logits.float(), labels, label_smoothing=label_smoothing)
+
+    def tuned(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
         """The parameters of the backbone itself that are trained."""
         return ()
 
     def initialise(self, tokens: Sequence[Tensor]) -> None:
         """Set prompts from what each block of the frozen backbone is given, (B, N, D) a block."""
+
+    def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
+        """Set what is learned from L2-normalised features of all training images (N, F) and of the classes (C, F)."""
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        """Called after epoch 1, 2, … of `epochs`, before it is evaluated."""
+
+    def check_new_classes(self) -> None:
+        """Called before the classes are changed.
+
+        Raises:
+            VptError: what was learned belongs to the classes that it was learned for.
+        """
+
+
+def common_prefix(ids: Tensor, lengths: Tensor) -> int:
+    """How many tokens all texts (N, L) begin with, each keeping its end token for itself."""
+    same = (ids == ids[:1]).all(dim=0).long().cumprod(0).sum()
+    return min(int(same), int(lengths.min()) - 1)
+
+
+def _inserted(words: Tensor, context: Tensor, start: int) -> Tensor:
+    """Each of G contexts (G, n, D) behind the start tokens of N texts (N, L, D): (G · N, L + n, D)."""
+    count = len(words)
+    words = words.repeat(len(context), 1, 1)
+    context = context.to(words.dtype).repeat_interleave(count, dim=0)
+    return torch.cat([words[:, :start], context, words[:, start:]], dim=1)

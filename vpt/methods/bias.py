@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from vpt.methods.base import Encoder, Method
+from vpt.methods.base import Encoder, Method, TextEncoder
 
 
 class Bias(Method):
@@ -13,6 +13,7 @@ class Bias(Method):
     name = "bias"
     source = "Ben Zaken et al., ACL 2022"
 
-    def tuned(self, tower: Encoder) -> Iterable[nn.Parameter]:
+    def tuned(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
         """Parameters whose name ends in "bias"."""
-        return [parameter for name, parameter in tower.named_parameters() if name.endswith("bias")]
+        towers: list[Encoder | TextEncoder] = [tower] if text is None else [tower, text]
+        return [p for encoder in towers for name, p in encoder.named_parameters() if name.endswith("bias")]

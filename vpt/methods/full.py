@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from vpt.methods.base import Encoder, Method
+from vpt.methods.base import Encoder, Method, TextEncoder
 
 
 class Full(Method):
@@ -13,6 +13,7 @@ class Full(Method):
     name = "full"
     source = "full fine-tuning"
 
-    def tuned(self, tower: Encoder) -> Iterable[nn.Parameter]:
+    def tuned(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
         """All of them."""
-        return [parameter for _, parameter in tower.named_parameters()]
+        towers: list[Encoder | TextEncoder] = [tower] if text is None else [tower, text]
+        return [parameter for encoder in towers for _, parameter in encoder.named_parameters()]

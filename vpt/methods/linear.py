@@ -8,3 +8,4 @@ class Linear(Method):
 
     name = "linear"
     source = "linear probe"
+    heads = ("linear",)

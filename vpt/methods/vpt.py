@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.methods.base import Encoder, Method
+from vpt.methods.base import Encoder, Method, TextEncoder
 
 
 class VisualPrompts(Method):
@@ -21,6 +21,7 @@ class VisualPrompts(Method):
     """
 
     source = "Jia et al., ECCV 2022"
+    prompts_image = True
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class VPTShallow(VisualPrompts):
     def __init__(
         self,
         tower: Encoder,
+        text: TextEncoder | None = None,
         *,
         num_tokens: int = 50,
         dropout: float = 0.0,
@@ -114,6 +116,7 @@ class VPTDeep(VisualPrompts):
 
     Args:
         tower: the encoder that is prompted.
+        text: the text encoder, which is left as it is.
         num_tokens: prompts P a block.
         first: only the first so many blocks get new prompts; the last of them are carried on.
         last: only the last so many blocks get prompts.
@@ -128,6 +131,7 @@ class VPTDeep(VisualPrompts):
     def __init__(
         self,
         tower: Encoder,
+        text: TextEncoder | None = None,
         *,
         num_tokens: int = 10,
         first: int | None = None,

@@ -14,28 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.preprocessing import Preprocessing
 
 Context = Tensor | Sequence[Tensor] | None
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A tower and where it came from.
-
-    Attributes:
-        tower: the frozen encoder.
-        preprocessing: what it was trained to see.
-        name: "library/model", which `vpt.towers.load.load` takes; None for a live model without a name.
-        options: the options that name was or would be loaded with.
-        revision: the commit of the hub that the weights were loaded from, where they were.
-    """
-
-    tower: Tower
-    preprocessing: Preprocessing
-    name: str | None
-    options: dict[str, Any]
-    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,29 +40,17 @@ class Opened:
 
 
 class Tower(nn.Module, ABC):
-    """A transformer encoder as prompt methods see it.
+    """A transformer encoder as prompt methods see it: its blocks, and what stands before and after them.
 
     Attributes:
         width: size D of a token.
         depth: number of blocks.
-        num_features: size F of what `readout` gives.
-        prefix: how many tokens stand before the patches (class, distilled and register tokens).
-        read: `readout` looks at the first `read` tokens alone; None where it looks at all of them.
-        patch_size: side of a patch, in pixels.
-        image_size: height and width that `embed` takes, in pixels; None for any.
+        num_features: size F of what is read out.
     """
 
     width: int
     depth: int
     num_features: int
-    prefix: int
-    read: int | None
-    patch_size: int
-    image_size: tuple[int, int] | None
-
-    @abstractmethod
-    def embed(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to tokens before block 0 (B, N, D), positions added."""
 
     @abstractmethod
     def block(self, layer: int) -> nn.Module:
@@ -90,11 +58,7 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def readout(self, x: Tensor) -> Tensor:
-        """Tokens after the last block (B, N, D) to features (B, F): final norm, pooling, projection."""
-
-    @abstractmethod
-    def final_norm(self) -> nn.Module:
-        """The norm between the last block and the pooling, an identity where there is none."""
+        """Tokens after the last block to features (B, F): final norm, pooling, projection."""
 
     @abstractmethod
     def why_whole(self, layer: int) -> str | None:
@@ -105,9 +69,9 @@ class Tower(nn.Module, ABC):
         """The parts of a block that can be opened."""
 
     def run(self, layer: int, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The library's own block on tokens (B, N, D), with an additive mask (N, N) where there is one."""
+        """The library's own block on tokens (B, N, D), with an additive mask, (N, N) or (B, N, N)."""
         block = self.block(layer)
-        return block(x) if mask is None else block(x, attn_mask=mask)
+        return block(x) if mask is None else block(x, attn_mask=mask if mask.ndim == 2 else mask.unsqueeze(1))
 
     def advance(self, layer: int, x: Tensor, context: Context = None, mask: Tensor | None = None) -> Tensor:
         """Block `layer` applied to `x`, which also attends to `context`; the context is not advanced.
@@ -115,27 +79,27 @@ class Tower(nn.Module, ABC):
         Args:
             layer: 0 to depth - 1.
             x: tokens, (B, N, D).
-            context: further tokens, (B or 1, M, D), or several such tensors, which count as one after
-                another; a context of one row is shared by the batch, and its keys and values are
-                computed once.
-            mask: added to the attention scores, (N, M + N), -inf where a token is not to see another; the
-                context's columns come first. Boolean masks are taken too, True where a token is seen.
+            context: further tokens, (G, M, D) with G a divisor of B, or several such tensors, which count as
+                one after another; each row is shared by B / G neighbours of the batch, and its keys and
+                values are computed once.
+            mask: added to the attention scores, (N, M + N) or (B, N, M + N), -inf where a token is not to see
+                another; the context's columns come first. Boolean masks are taken too, True where a token is seen.
 
         Returns:
             (B, N, D)
         """
         contexts = [context] if isinstance(context, Tensor) else list(context or ())
-        if mask is not None and mask.dtype == torch.bool:
-            mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, -torch.inf)
         if contexts and self.why_whole(layer) is None:
             return _advance_opened(self.open(layer), x, contexts, mask)
         return self._advance_whole(layer, x, contexts, mask)
 
     def _advance_whole(self, layer: int, x: Tensor, contexts: Sequence[Tensor], mask: Tensor | None) -> Tensor:
         """The general fallback: the library's block on context and `x` together, of which `x`'s part is kept."""
-        both = torch.cat([*(c.expand(len(x), -1, -1) for c in contexts), x], dim=1) if contexts else x
+        both = torch.cat([*(shared(c, len(x)) for c in contexts), x], dim=1) if contexts else x
         num_context = both.shape[1] - x.shape[1]
         if mask is not None:
+            if mask.dtype == torch.bool:
+                mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, -torch.inf)
             mask = F.pad(mask, (0, 0, num_context, 0))
         return self.run(layer, both, mask)[:, num_context:]
 
@@ -145,17 +109,55 @@ class Tower(nn.Module, ABC):
         return "opened: a context costs its keys and values" if why is None else f"whole block: {why}"
 
 
+class ImageTower(Tower):
+    """An image encoder.
+
+    Attributes:
+        prefix: how many tokens stand before the patches (class, distilled and register tokens).
+        read: `readout` looks at the first `read` tokens alone; None where it looks at all of them.
+        patch_size: side of a patch, in pixels.
+        image_size: height and width that `embed` takes, in pixels; None for any.
+    """
+
+    prefix: int
+    read: int | None
+    patch_size: int
+    image_size: tuple[int, int] | None
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to tokens before block 0 (B, N, D), positions added."""
+
+    @abstractmethod
+    def final_norm(self) -> nn.Module:
+        """The norm between the last block and the pooling, an identity where there is none."""
+
+    def pre_norm(self, tokens: Tensor) -> Tensor:
+        """What CLIP's norm before block 0 makes of tokens (B, N, D); most models have none."""
+        return tokens
+
+
 def _advance_opened(block: Opened, x: Tensor, contexts: Sequence[Tensor], mask: Tensor | None) -> Tensor:
     """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`."""
     y = block.norm(x)
     q, k, v = block.query_key_value(y)
     pairs = [block.key_value(block.norm(context)) for context in contexts]
-    k = torch.cat([*(kc.expand(len(x), -1, -1, -1) for kc, _ in pairs), k], dim=2)
-    v = torch.cat([*(vc.expand(len(x), -1, -1, -1) for _, vc in pairs), v], dim=2)
+    k = torch.cat([*(shared(kc, len(x)) for kc, _ in pairs), k], dim=2)
+    v = torch.cat([*(shared(vc, len(x)) for _, vc in pairs), v], dim=2)
+    if mask is not None:
+        mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
+        mask = mask.unsqueeze(1) if mask.ndim == 3 else mask
     # A view of q would keep a fused q, k, v of every token alive until the backward pass.
     o = F.scaled_dot_product_attention(q.contiguous(), k, v, attn_mask=mask, dropout_p=block.dropout)
     x = x + block.out(o.transpose(1, 2).flatten(2), y)
     return x + block.feed(x)
+
+
+def shared(rows: Tensor, batch: int) -> Tensor:
+    """G rows (G, …) for a batch of B, each for B / G neighbours, as (B, …)."""
+    if len(rows) == 1:
+        return rows.expand(batch, *rows.shape[1:])
+    return rows if len(rows) == batch else rows.repeat_interleave(batch // len(rows), dim=0)
 
 
 def heads_of(tokens: Tensor, num_heads: int) -> Tensor:

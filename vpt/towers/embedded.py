@@ -8,7 +8,7 @@ from typing import Any
 
 from vpt.errors import VptError, did_you_mean
 from vpt.towers import timm
-from vpt.towers.base import Backbone
+from vpt.towers.backbone import Backbone
 
 ASSETS = Path(__file__).parents[1] / "assets"
 

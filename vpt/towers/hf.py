@@ -16,7 +16,8 @@ from transformers.models.vit.modeling_vit import ViTAttention, ViTLayer
 
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
-from vpt.towers.base import Backbone, Opened, Tower, check_size, heads_of, why_hooked, without
+from vpt.towers.backbone import Backbone
+from vpt.towers.base import ImageTower, Opened, check_size, heads_of, why_hooked, without
 
 if int(transformers.__version__.partition(".")[0]) < 5:
     raise VptError(f"transformers {transformers.__version__} is too old for vpt: install transformers>=5.")
@@ -133,7 +134,7 @@ LAYERS: dict[type, Names] = {
 }
 
 
-class HfTower(Tower):
+class HfTower(ImageTower):
     """An image model of transformers, and the projection to CLIP's shared space where there is one.
 
     Args:
@@ -166,7 +167,9 @@ class HfTower(Tower):
 
     def run(self, layer: int, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """transformers' layer, which takes masks with a place for batch and heads."""
-        return self.block(layer)(x, attention_mask=None if mask is None else mask[None, None])
+        if mask is not None:
+            mask = mask[None, None] if mask.ndim == 2 else mask[:, None]
+        return self.block(layer)(x, attention_mask=mask)
 
     def readout(self, x: Tensor) -> Tensor:
         """Norm, pooling and projection."""
@@ -175,6 +178,10 @@ class HfTower(Tower):
     def final_norm(self) -> nn.Module:
         """The norm before pooling, or in CLIP after it."""
         return self.model.get_submodule(self.family.norm)
+
+    def pre_norm(self, tokens: Tensor) -> Tensor:
+        """CLIP's `pre_layrnorm`."""
+        return self.model.pre_layrnorm(tokens) if hasattr(self.model, "pre_layrnorm") else tokens
 
     def why_whole(self, layer: int) -> str | None:
         """A block that is not known, or one with hooks."""

@@ -11,7 +11,8 @@ from torch import nn
 
 from vpt.errors import VptError
 from vpt.options import checked
-from vpt.towers.base import Backbone
+from vpt.towers.backbone import Backbone
+from vpt.towers.text import Tokenizer
 
 LIBRARIES = {
     "timm": "vpt.towers.timm",
@@ -45,15 +46,20 @@ def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return checked(_find(name)[0].load, options, "backbone")
 
 
-def wrap(model: nn.Module) -> Backbone:
-    """A tower around a live model, whose weights it shares.
+def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone:
+    """Towers around a live model, whose weights they share.
+
+    Args:
+        model: of one of `PACKAGES`.
+        tokenizer: of its text side, where it has one that is to be used.
 
     Raises:
         VptError: no library's tower knows such a model.
     """
     for kind in type(model).__mro__:
         library = PACKAGES.get(kind.__module__.partition(".")[0])
-        found = _module(library).wrap(model) if library else None
+        given = {"tokenizer": tokenizer} if tokenizer is not None and library in ("open_clip", "hf") else {}
+        found = _module(library).wrap(model, **given) if library else None
         if found is not None:
             return found
     raise VptError(

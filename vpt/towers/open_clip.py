@@ -1,24 +1,29 @@
-"""Image towers of open_clip (https://github.com/mlfoundations/open_clip)."""
+"""Models of open_clip (https://github.com/mlfoundations/open_clip): image towers, and what is to be had by name."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import cache, partial
 from typing import Any
 
 import open_clip
 import torch
 from open_clip.model import get_model_preprocess_cfg
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
-from vpt.towers.base import Backbone, Opened, Tower, check_size, multihead_projections, why_hooked
+from vpt.towers.backbone import Backbone, Pair
+from vpt.towers.base import ImageTower, Opened, check_size
+from vpt.towers.open_clip_block import open_residual, why_not_residual
+from vpt.towers.open_clip_text import OpenClipTextTower, why_no_text
+from vpt.towers.text import Tokenizer
 from vpt.towers.timm import TimmTower, why_not
 
 
-class OpenClipTower(Tower):
+class OpenClipTower(ImageTower):
     """open_clip's own `VisionTransformer`: pooled by class token, average or attention, then projected."""
 
     def __init__(self, visual: VisionTransformer) -> None:
@@ -52,6 +57,10 @@ class OpenClipTower(Tower):
         """`ln_post`."""
         return self.model.ln_post
 
+    def pre_norm(self, tokens: Tensor) -> Tensor:
+        """`ln_pre`."""
+        return self.model.ln_pre(tokens)
+
     def why_whole(self, layer: int) -> str | None:
         """A block other than open_clip's default one, or one with hooks."""
         return why_not_residual(self.block(layer))
@@ -74,29 +83,6 @@ class TrunkTower(TimmTower):
     def readout(self, x: Tensor) -> Tensor:
         """timm's readout and the projection."""
         return self.projection(super().readout(x))
-
-
-def why_not_residual(block: Any) -> str | None:
-    """Why a block cannot be opened by `open_residual`."""
-    if type(block) is not ResidualAttentionBlock:
-        return f"{type(block).__name__} is not open_clip's ResidualAttentionBlock"
-    if type(block.attn) is not nn.MultiheadAttention:
-        return f"{type(block.attn).__name__} is not torch's MultiheadAttention"
-    return why_hooked(block, block.attn)
-
-
-def open_residual(block: Any) -> Opened:
-    """The parts of a `ResidualAttentionBlock`, whose attention is torch's `MultiheadAttention`."""
-    attn = block.attn
-    query_key_value, key_value = multihead_projections(attn)
-    return Opened(
-        norm=block.ln_1,
-        query_key_value=query_key_value,
-        key_value=key_value,
-        out=lambda o, y: block.ls_1(attn.out_proj(o)),
-        feed=lambda x: block.ls_2(block.mlp(block.ln_2(x))),
-        dropout=attn.dropout if attn.training else 0.0,
-    )
 
 
 def load(
@@ -138,18 +124,46 @@ def load(
         ) from error
     given = {"weights": weights, "image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
     kept = {key: value for key, value in given.items() if value is not None}
-    return Backbone(tower_of(model.visual), preprocessing_of(model), f"open_clip/{name}", kept)
+    pair = pair_of(model, partial(_tokenized, model_name))
+    return Backbone(tower_of(model.visual), preprocessing_of(model), f"open_clip/{name}", kept, pair=pair)
 
 
-def wrap(model: nn.Module) -> Backbone | None:
-    """The image tower of a live model of open_clip, or of its `visual`; None for a model of another library."""
+def wrap(model: nn.Module, tokenizer: Tokenizer = open_clip.tokenize) -> Backbone | None:
+    """The towers of a live model of open_clip, or of its `visual`; None for a model of another library."""
     visual = getattr(model, "visual", model)
     if not isinstance(visual, VisionTransformer | TimmModel):
         return None
-    return Backbone(tower_of(visual), preprocessing_of(model), None, {})
+    return Backbone(tower_of(visual), preprocessing_of(model), None, {}, pair=pair_of(model, tokenizer))
 
 
-def tower_of(visual: nn.Module) -> Tower:
+def pair_of(model: Any, tokenizer: Tokenizer) -> Pair | str:
+    """The text half of a model, or why it has none."""
+    if not hasattr(model, "encode_text"):
+        return "it is the image half alone"
+    text = getattr(model, "text", model)
+    reason = why_no_text(text)
+    if reason is not None:
+        return reason
+    return Pair(OpenClipTextTower(text, tokenizer), model.logit_scale, model.logit_bias)
+
+
+def _tokenized(name: str, texts: list[str], context_length: int) -> Tensor:
+    """By the tokenizer of a model, which is loaded when it is first needed: some come from the hub."""
+    try:
+        ids: Tensor = _tokenizer(name)(texts, context_length=context_length)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise VptError(f"the tokenizer of open_clip/{name} could not be had ({reason}): check the network.") from error
+    return ids
+
+
+@cache
+def _tokenizer(name: str) -> Tokenizer:
+    tokenizer: Tokenizer = open_clip.get_tokenizer(name)
+    return tokenizer
+
+
+def tower_of(visual: nn.Module) -> ImageTower:
     """A tower around open_clip's `visual`.
 
     Raises:

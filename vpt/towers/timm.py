@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 from vpt.paths import resolve
 from vpt.preprocessing import Preprocessing
-from vpt.towers.base import Backbone, Opened, Tower, check_size, why_hooked, without
+from vpt.towers.backbone import Backbone
+from vpt.towers.base import ImageTower, Opened, Tower, check_size, why_hooked, without
 
 
-class TimmTower(Tower):
+class TimmTower(ImageTower):
     """timm's `VisionTransformer` family: any pooling, prefix tokens, patch and image size.
 
     The classifier is left out; the weights are shared with `model`, which itself stays as it is.
@@ -63,6 +64,10 @@ class TimmTower(Tower):
     def final_norm(self) -> nn.Module:
         """`norm`, an identity in models that norm after pooling."""
         return self.model.norm
+
+    def pre_norm(self, tokens: Tensor) -> Tensor:
+        """`norm_pre`."""
+        return self.model.norm_pre(tokens)
 
     def why_whole(self, layer: int) -> str | None:
         """A block other than timm's plain pre-norm one with plain attention, or one with hooks."""

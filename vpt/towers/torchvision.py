@@ -13,10 +13,11 @@ from torchvision.models.vision_transformer import EncoderBlock, VisionTransforme
 from vpt.errors import VptError
 from vpt.paths import resolve
 from vpt.preprocessing import Preprocessing
-from vpt.towers.base import Backbone, Opened, Tower, check_size, multihead_projections, why_hooked, without
+from vpt.towers.backbone import Backbone
+from vpt.towers.base import ImageTower, Opened, check_size, multihead_projections, why_hooked, without
 
 
-class TorchvisionTower(Tower):
+class TorchvisionTower(ImageTower):
     """torchvision's `VisionTransformer`, without its classifier."""
 
     def __init__(self, model: VisionTransformer) -> None:

@@ -1,0 +1,120 @@
+"""The only block loops: image and text, each in its fast form and in the plain one that it must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from vpt.methods.base import Method
+from vpt.towers.base import ImageTower
+from vpt.towers.text import Texts, TextTower
+
+
+def encode_images(tower: ImageTower, method: Method, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) to prompted features (B, F): advanced is what is read, all else is attended to."""
+    x = tower.embed(images)
+    carried: Tensor | None = None
+    for layer in range(tower.depth):
+        if layer in method.enters:
+            carried = method.prompts(layer, len(x))
+            if layer == 0 and method.enters_before_norm:
+                carried = tower.pre_norm(carried)
+        last = layer + 1 == tower.depth
+        if carried is not None and not last and layer + 1 not in method.enters:
+            # The next block reads what becomes of these prompts: they are advanced with the image.
+            both = tower.advance(layer, torch.cat([x, carried.expand(len(x), -1, -1)], dim=1))
+            x, carried = both.split([x.shape[1], carried.shape[1]], dim=1)
+            continue
+        context = [] if carried is None else [carried]
+        if last and tower.read is not None:
+            context.append(x[:, tower.read :])
+            x = x[:, : tower.read]
+        x = tower.advance(layer, x, context)
+    return tower.readout(x)
+
+
+def encode_images_plain(tower: ImageTower, images: Tensor, given: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Images to tokens after the last block, (B, N, D); block i advances all that `given(i, x)` puts before it."""
+    x = tower.embed(images)
+    for layer in range(tower.depth):
+        x = tower.advance(layer, given(layer, x))
+    return x
+
+
+def encode_texts(
+    tower: TextTower, method: Method, texts: Texts, *, chunk: int | None = None, recompute: bool = False
+) -> Tensor:
+    """Texts to prompted features (G · N, F): what they begin with is advanced once for all of them.
+
+    Args:
+        tower: the encoder.
+        method: its text prompts are put in place before the blocks that they enter.
+        texts: as `TextTower.arrange` gives them.
+        chunk: texts that go through the blocks at once; all by default.
+        recompute: keep nothing of a chunk for the backward pass, and compute it again there.
+    """
+    prefixes = []
+    prefix = texts.prefix
+    sees = torch.ones(prefix.shape[1], prefix.shape[1], dtype=torch.bool, device=prefix.device).tril()
+    for layer in range(tower.depth):
+        if prefix.shape[1]:
+            prefix = _entered(tower, method, layer, prefix)
+        prefixes.append(prefix)
+        if prefix.shape[1] and layer + 1 < tower.depth:
+            prefix = tower.advance(layer, prefix, mask=sees)
+
+    def features(rest: Tensor, seen: Tensor, read: Tensor, *prefixes: Tensor) -> Tensor:
+        for layer, before in enumerate(prefixes):
+            if not before.shape[1]:
+                rest = _entered(tower, method, layer, rest)
+            context = [before] if before.shape[1] else []
+            if layer + 1 < tower.depth:
+                rest = tower.advance(layer, rest, context, seen)
+                continue
+            row = torch.arange(len(rest), device=rest.device)
+            # The token that is read stands beside the others here, and is not to be seen twice.
+            columns = seen.expand(len(rest), -1, -1)[row, read]
+            itself = columns.gather(1, before.shape[1] + read[:, None])
+            columns = columns.scatter(1, before.shape[1] + read[:, None], False)
+            mask = torch.cat([columns, itself], dim=1)[:, None]
+            rest = tower.advance(layer, rest[row, read][:, None], [*context, rest], mask)
+        return tower.readout(rest[:, 0])
+
+    parts = []
+    for rows, groups in _chunks(len(texts.rest), len(prefix), chunk):
+        seen = texts.seen[rows] if texts.seen.ndim == 3 else texts.seen
+        given = (texts.rest[rows], seen, texts.read[rows], *(p[groups] for p in prefixes))
+        parts.append(checkpoint(features, *given, use_reentrant=False) if recompute else features(*given))
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def encode_texts_plain(tower: TextTower, texts: Texts, given: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Texts with nothing shared or left out to features (N, F); block i advances all of `given(i, x)`."""
+    x = texts.rest
+    for layer in range(tower.depth):
+        x = tower.advance(layer, given(layer, x), mask=texts.seen)
+    return tower.readout(x[torch.arange(len(x), device=x.device), texts.read])
+
+
+def _entered(tower: TextTower, method: Method, layer: int, x: Tensor) -> Tensor:
+    """Texts (N, L, D) with the method's prompts of `layer` in place of the context behind the start tokens."""
+    if layer not in method.text_enters:
+        return x
+    prompts = method.text_prompts(layer).expand(len(x), -1, -1)
+    return torch.cat([x[:, : tower.start], prompts, x[:, tower.start + prompts.shape[1] :]], dim=1)
+
+
+def _chunks(texts: int, groups: int, chunk: int | None) -> Iterator[tuple[slice, slice]]:
+    """Rows of texts that go together, and the prefixes that they share: of one prefix a part, or some whole ones."""
+    if chunk is None or chunk >= texts:
+        yield slice(None), slice(None)
+    elif groups == 1:
+        yield from ((slice(start, start + chunk), slice(None)) for start in range(0, texts, chunk))
+    else:
+        each = texts // groups
+        step = max(1, chunk // each)
+        for start in range(0, groups, step):
+            yield slice(start * each, (start + step) * each), slice(start, start + step)

@@ -1,0 +1,125 @@
+"""The text half of a model: the frozen text tower, how similarities become logits, and the features of class names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vpt.errors import VptError
+from vpt.loops import encode_texts, encode_texts_plain
+from vpt.methods.base import Method
+from vpt.towers.backbone import Pair
+
+DEFAULT_TEMPLATES = ("a photo of a {}.",)
+
+
+def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """`templates`, each a sentence with one {} for the class name.
+
+    Raises:
+        VptError: one that is not.
+    """
+    for template in templates:
+        if template.count("{}") != 1:
+            raise VptError(f"the template {template!r} must hold one {{}} for the class name.")
+    if not templates:
+        raise VptError("there are no templates: give at least one sentence with {} for the class name.")
+    return tuple(templates)
+
+
+class TextSide(nn.Module):
+    """A text tower and the scale of logits.
+
+    Args:
+        pair: the tower, scale and bias of an image-text model.
+        learn_scale: train the logit scale (and bias) too, as in pre-training.
+
+    Attributes:
+        chunk: texts that go through the blocks at once; with gradients they are computed again in the backward
+            pass, so that memory does not grow with their number. None takes all together.
+    """
+
+    def __init__(self, pair: Pair, *, learn_scale: bool = False) -> None:
+        super().__init__()
+        self.tower = pair.text
+        self.logit_scale = nn.Parameter(pair.logit_scale.detach().clone().reshape(()), requires_grad=learn_scale)
+        self.logit_bias: nn.Parameter | None = None
+        if pair.logit_bias is not None:
+            self.logit_bias = nn.Parameter(pair.logit_bias.detach().clone().reshape(()), requires_grad=learn_scale)
+        self.chunk: int | None = None
+        self._remembered: dict[str, tuple[Any, Tensor]] = {}
+
+    def scale(self) -> Tensor:
+        """What cosine similarities are multiplied by, a scalar."""
+        return self.logit_scale.exp()
+
+    def encode(self, method: Method, ids: Tensor, image: Tensor | None = None, *, plain: bool = False) -> Tensor:
+        """Token ids (N, L - num_context) to text features (N, F), or (B, N, F) where they depend on images.
+
+        Args:
+            method: whose prompts enter.
+            ids: of texts.
+            image: L2-normalised image features (B, F), where the method's context depends on them.
+            plain: run the method's definition in place of the fast form.
+        """
+        tower = self.tower
+        if plain:
+            words, lengths = method.plain_sequences(tower, ids, image)
+            given = partial(method.plain_text, start=tower.start)
+            found = encode_texts_plain(tower, tower.arrange(words[:1, :0], words, lengths), given)
+        else:
+            texts = tower.arrange(*method.sequences(tower, ids, image))
+            recompute = self.chunk is not None and torch.is_grad_enabled()
+            found = encode_texts(tower, method, texts, chunk=self.chunk, recompute=recompute)
+        return found if image is None else found.unflatten(0, (len(image), -1))
+
+    def class_features(
+        self,
+        method: Method,
+        classes: Sequence[str],
+        templates: Sequence[str],
+        image: Tensor | None = None,
+        *,
+        plain: bool = False,
+    ) -> Tensor:
+        """L2-normalised features of class names, (C, F), or (B, C, F) where they depend on images (B, F).
+
+        Features of several templates are normalised, averaged and normalised again (Radford et al., 2021). They
+        are computed once where they do not change: in evaluation, or where the text side is frozen.
+        """
+
+        def compute() -> Tensor:
+            texts = [template.format(name) for template in templates for name in classes]
+            ids = self.tower.tokenize(texts, method.num_context).to(self.logit_scale.device)
+            features = F.normalize(self.encode(method, ids, image, plain=plain), dim=-1)
+            if len(templates) == 1:
+                return features
+            return F.normalize(features.unflatten(0, (len(templates), -1)).mean(0), dim=-1)
+
+        if image is not None or plain or (torch.is_grad_enabled() and not self.frozen_under(method)):
+            return compute()
+        return self._once(type(method).__name__, (tuple(classes), tuple(templates), *self._state(method)), compute)
+
+    def frozen_under(self, method: Method) -> bool:
+        """Whether training with `method` leaves text features as they are."""
+        return not (method.prompts_text or any(p.requires_grad for p in self.tower.parameters()))
+
+    def _once(self, name: str, key: Any, compute: Callable[[], Tensor]) -> Tensor:
+        """What `compute` gives, remembered until `key` changes."""
+        if name not in self._remembered or self._remembered[name][0] != key:
+            # What is remembered may be met again while gradients are kept, where no inference tensor may be.
+            with torch.inference_mode(False), torch.no_grad():
+                self._remembered[name] = (key, compute())
+        return self._remembered[name][1]
+
+    def _state(self, method: Method) -> tuple[Any, ...]:
+        """Changes whenever text features do."""
+        tensors = [p for part in (self.tower, method) for p in (*part.parameters(), *part.buffers())]
+        device = self.logit_scale.device
+        autocast = torch.is_autocast_enabled(device.type)
+        return (device, self.logit_scale.dtype, autocast, *((id(p), p._version) for p in tensors))

@@ -1,0 +1,148 @@
+"""Text towers of open_clip, in the layouts of its `CLIP` and `CustomTextCLIP`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import TextTransformer
+from torch import Tensor, nn
+
+from vpt.errors import VptError
+from vpt.towers.base import Opened
+from vpt.towers.open_clip_block import open_residual, why_not_residual
+from vpt.towers.text import Texts, TextTower, Tokenizer
+
+POOLING = ("argmax", "eos", "first", "last")
+
+
+class OpenClipTextTower(TextTower):
+    """open_clip's text transformer; `CLIP` keeps its parts beside the image tower's, `CustomTextCLIP` in `text`.
+
+    Args:
+        model: the whole model, or its `TextTransformer`.
+        tokenizer: of the model.
+    """
+
+    def __init__(self, model: Any, tokenizer: Tokenizer | None) -> None:
+        super().__init__()
+        text = getattr(model, "text", model)
+        reason = why_no_text(text)
+        if reason:
+            raise VptError(f"this text tower cannot be prompted: {reason}.")
+        # The modules themselves, not the model: it also holds the image tower.
+        self.transformer = text.transformer
+        self.token_embedding = text.token_embedding
+        self.positional_embedding = text.positional_embedding
+        self.ln_final = text.ln_final
+        self.text_projection = text.text_projection
+        self.cls_emb = getattr(text, "cls_emb", None)
+        self.tokenizer = tokenizer
+        self.context_length = text.context_length
+        self.width = text.transformer.width
+        self.depth = len(text.transformer.resblocks)
+        projection = text.text_projection
+        self.num_features = self.width if projection is None else tuple(projection.shape)[1]
+        if isinstance(projection, nn.Linear):
+            self.num_features = projection.out_features
+        self.causal = text.attn_mask is not None
+        self.pool = "class" if self.cls_emb is not None else getattr(text, "pool_type", None) or text.text_pool_type
+        self.pad_id = getattr(text, "pad_id", 0)
+        self.eos_id: int = getattr(text, "eos_id", getattr(text, "text_eos_id", 0))
+        self.masks_padding = getattr(text, "use_pad_mask", False)
+        # CoCa's published weights hide the class token from itself, and show it the first padding instead.
+        self.legacy = self.pool == "class" and not text.correct_cls_mask
+        self.start = 1
+        if self.causal and self.pool in ("first", "last"):
+            self._refuse()
+
+    def words(self, ids: Tensor) -> Tensor:
+        """`token_embedding`."""
+        return self.token_embedding(ids).to(self.transformer.get_cast_dtype())
+
+    def positions(self) -> Tensor:
+        """`positional_embedding`."""
+        return self.positional_embedding
+
+    def lengths(self, ids: Tensor) -> Tensor:
+        """Up to the end token as the model's pooling finds it, or the last token that is no padding."""
+        if self.pool == "argmax":
+            return ids.argmax(dim=-1) + 1
+        if self.pool == "eos":
+            return ids.eq(self.eos_id).int().argmax(dim=-1) + 1
+        if self.pool == "last":
+            return torch.full_like(ids[:, 0], ids.shape[1])
+        return (ids != self.pad_id).sum(dim=-1)
+
+    def needed(self, lengths: Tensor) -> int:
+        """One more with the class token of CoCa's published weights, which sees the first padding."""
+        return min(super().needed(lengths) + self.legacy, self.context_length)
+
+    def arrange(self, prefix: Tensor, rest: Tensor, lengths: Tensor) -> Texts:
+        """As every encoder does; then padding is hidden, or the class token set last, where the model does so."""
+        texts = super().arrange(prefix, rest, lengths)
+        columns = torch.arange(prefix.shape[1] + rest.shape[1], device=rest.device)
+        ends = lengths.repeat(len(texts.rest) // len(lengths))[:, None]
+        if self.cls_emb is not None:
+            return self._with_class_token(texts, columns < ends + self.legacy, ends)
+        if self.pool == "first":
+            texts = replace(texts, read=torch.zeros_like(texts.read))
+        if self.masks_padding and not self.causal:
+            texts = replace(texts, seen=texts.seen & (columns < ends)[:, None])
+        return texts
+
+    def _with_class_token(self, texts: Texts, words: Tensor, ends: Tensor) -> Texts:
+        """The class token at the last position; of a text nothing sees more than `words`, (N, P + S) booleans."""
+        token = (self.cls_emb + self.positional_embedding[-1]).to(texts.rest.dtype)
+        count, after, _ = texts.rest.shape
+        itself = ends >= self.context_length if self.legacy else torch.ones_like(ends, dtype=torch.bool)
+        columns = torch.cat([words, itself], dim=1)[:, None].expand(-1, after + 1, -1)
+        seen = F.pad(texts.seen, (0, 1, 0, 1), value=True)
+        if self.causal:
+            seen[:-1, -1] = False
+        rest = torch.cat([texts.rest, token.expand(count, 1, -1)], dim=1)
+        return Texts(texts.prefix, rest, seen & columns, torch.full_like(texts.read, after))
+
+    def block(self, layer: int) -> nn.Module:
+        """open_clip's residual block."""
+        return self.transformer.resblocks[layer]
+
+    def run(self, layer: int, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """open_clip's block, which takes a mask for each head."""
+        block: Any = self.block(layer)
+        if mask is not None and mask.ndim == 3:
+            mask = mask.repeat_interleave(block.attn.num_heads, dim=0)
+        return block(x, attn_mask=mask)
+
+    def readout(self, x: Tensor) -> Tensor:
+        """`ln_final` and `text_projection`, a matrix or a linear layer."""
+        x = self.ln_final(x)
+        if self.text_projection is None:
+            return x
+        return self.text_projection(x) if isinstance(self.text_projection, nn.Linear) else x @ self.text_projection
+
+    def why_whole(self, layer: int) -> str | None:
+        """A block other than open_clip's default one, or one with hooks."""
+        return why_not_residual(self.block(layer))
+
+    def open(self, layer: int) -> Opened:
+        """The parts of `ResidualAttentionBlock`."""
+        return open_residual(self.block(layer))
+
+    def _refuse(self) -> None:
+        what = "its first token, which sees no other" if self.pool == "first" else "its last place, padding or not"
+        raise VptError(f"this causal text tower reads {what}: there is nothing to prompt.")
+
+
+def why_no_text(text: Any) -> str | None:
+    """Why a text tower of open_clip cannot be an `OpenClipTextTower`, or None where it can."""
+    if not (isinstance(text, TextTransformer) or hasattr(text, "token_embedding")):
+        return f"a {type(text).__name__} is not open_clip's own text transformer"
+    if not text.transformer.batch_first:
+        return "it was built with batch_first=False"
+    pool = getattr(text, "pool_type", getattr(text, "text_pool_type", None))
+    if getattr(text, "cls_emb", None) is None and pool not in POOLING:
+        return f"it pools by {pool!r}"
+    return None

@@ -1,0 +1,126 @@
+"""A frozen text encoder: words and positions apart, so that prompts enter between them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vpt.errors import VptError
+from vpt.towers.base import Tower
+
+Tokenizer = Callable[..., Tensor]
+
+# How many times the context length a text is looked at, to tell whether it is longer than that.
+LONG = 8
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts as block 0 is given them: what all of them begin with, and what follows it in each.
+
+    Attributes:
+        prefix: (G, P, D) with positions; each of the G rows is shared by the N texts. P may be 0.
+        rest: (G · N, S, D) with positions, the texts of a prefix one after another.
+        seen: which tokens each token of `rest` sees, (S, P + S) or (N, S, P + S) booleans, the prefix first.
+        read: row of `rest` that is read out, (G · N,).
+    """
+
+    prefix: Tensor
+    rest: Tensor
+    seen: Tensor
+    read: Tensor
+
+
+class TextTower(Tower):
+    """A text encoder.
+
+    A text is [start tokens, words, end token, padding]. In a causal encoder a token sees only those before it,
+    so what all texts begin with can be advanced once for all of them, and what stands behind the token that is
+    read out need not be there at all.
+
+    Attributes:
+        context_length: tokens L of the longest text, start and end included.
+        start: how many tokens stand before the first word.
+        causal: whether a token sees only those before it.
+        tokenizer: texts to ids, (N, L); `context_length=` overrides L.
+    """
+
+    context_length: int
+    start: int
+    causal: bool
+    tokenizer: Tokenizer | None
+
+    @abstractmethod
+    def words(self, ids: Tensor) -> Tensor:
+        """Token ids (N, L) to word embeddings (N, L, D), without positions."""
+
+    @abstractmethod
+    def positions(self) -> Tensor:
+        """Position embeddings (L, D)."""
+
+    @abstractmethod
+    def lengths(self, ids: Tensor) -> Tensor:
+        """How many tokens of ids (N, L) stand up to the end token, which is counted: (N,)."""
+
+    @abstractmethod
+    def readout(self, x: Tensor) -> Tensor:
+        """The token that is read, after the last block (N, D), to features (N, F): final norm and projection."""
+
+    def needed(self, lengths: Tensor) -> int:
+        """Tokens that must be kept of texts of these lengths (N,) for their features to stay what they are."""
+        return int(lengths.max()) if self.causal else self.context_length
+
+    def arrange(self, prefix: Tensor, rest: Tensor, lengths: Tensor) -> Texts:
+        """Texts for block 0, from word embeddings: positions are added, and it is said what sees what.
+
+        Args:
+            prefix: (G, P, D), what all texts begin with; P is 0 in an encoder that is not causal.
+            rest: (N or G · N, S, D), what follows it in each text.
+            lengths: (N,) or (G · N,), tokens of each text up to its end token, prefix included.
+        """
+        before, after = prefix.shape[1], rest.shape[1]
+        positions = self.positions()[: before + after].to(rest.dtype)
+        rest = rest + positions[before:]
+        if len(rest) < len(prefix) * len(lengths):
+            rest = rest.repeat(len(prefix), 1, 1)
+        read = (lengths - 1 - before).repeat(len(rest) // len(lengths))
+        seen = torch.ones(after, before + after, dtype=torch.bool, device=rest.device)
+        return Texts(prefix + positions[:before], rest, seen.tril(before) if self.causal else seen, read)
+
+    def embed(self, ids: Tensor) -> Texts:
+        """Token ids (N, L) as block 0 is given them, nothing shared and nothing left out."""
+        words = self.words(ids)
+        return self.arrange(words[:1, :0], words, self.lengths(ids))
+
+    def tokenize(self, texts: Sequence[str], reserve: int = 0) -> Tensor:
+        """Ids (N, L - reserve) of texts; longer ones are cut, and keep their end token.
+
+        Args:
+            texts: N of them.
+            reserve: places to leave for learned context.
+
+        Raises:
+            VptError: the encoder has no tokenizer, or a text is empty.
+        """
+        if self.tokenizer is None:
+            raise VptError("this text encoder came without a tokenizer: pass tokenizer=… to vpt.attach.")
+        empty = [index for index, text in enumerate(texts) if not text.strip()]
+        if empty:
+            raise VptError(f"{len(empty)} of {len(texts)} texts are empty, first number {empty[0] + 1}: give words.")
+        if not texts:
+            return torch.zeros(0, self.context_length - reserve, dtype=torch.long)
+        return self.tokenizer(list(texts), context_length=self.context_length - reserve)
+
+    def too_long(self, texts: Sequence[str], reserve: int = 0) -> int:
+        """How many of `texts` have more tokens than `tokenize` keeps."""
+        limit = self.context_length - reserve
+        # No tokenizer makes more than a token of a byte, and start and end.
+        doubtful = [text for text in texts if len(text.encode()) + 2 > limit]
+        if not doubtful or self.tokenizer is None:
+            return 0
+        ids = self.tokenizer(doubtful, context_length=LONG * self.context_length)
+        return int((self.lengths(ids) > limit).sum())
