@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "tasks": {"model"},
     "engine": {"tasks", "model", "data"},
     "build": {"engine", "tasks", "assemble", "model", "towers", "methods", "data", "config"},
-    "cli": {"build", "config"},
+    "sweep": {"build", "config"},
+    "cli": {"sweep", "build", "config"},
     "__main__": {"cli"},
 }
 

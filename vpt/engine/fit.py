@@ -18,7 +18,7 @@ from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
 from vpt.engine.rundir import RunDir
 from vpt.engine.tally import Tally
-from vpt.errors import VptError
+from vpt.errors import DivergedError, VptError
 from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
@@ -225,7 +225,7 @@ def fit(
 
 def _finite(loss: float, *, epoch: int, step: int, lr: float) -> None:
     if not math.isfinite(loss):
-        raise VptError(
+        raise DivergedError(
             f"the loss is {loss} in epoch {epoch}, step {step}, at learning rate {lr:.3g}: give a smaller one, "
             "or clip_norm; what was saved before stays."
         )
