@@ -27,7 +27,7 @@ from vpt.towers import load as towers
 
 PREDICT_BATCH = 32
 RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed")
-NEUTRAL = ("out", "seeds", "compare", "select", "select_seeds", "data.check", "train.workers")
+NEUTRAL = ("out", "seeds", "compare", "select", "select_seeds", "data.check", "data.cache", "train.workers")
 
 
 def check(config: Config) -> Config:
