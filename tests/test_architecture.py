@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "tasks": {"model"},
     "engine": {"tasks", "model", "data"},
     "build": {"engine", "tasks", "assemble", "model", "predict", "towers", "methods", "data", "config"},
-    "cli": {"build", "config"},
+    "sweep": {"build", "config"},
+    "cli": {"sweep", "build", "config"},
     "__main__": {"cli"},
 }
 

@@ -109,8 +109,74 @@ def test_a_run_is_not_overwritten_unasked(work: Path, capsys: pytest.CaptureFixt
     assert main(["train", "colours.yaml", "--quiet"]) == 2
     assert "runs/colours holds something already" in capsys.readouterr().err
     assert main(["train", "colours.yaml", "--quiet", "--overwrite"]) == 0
-    assert main(["train", "colours.yaml", "--quiet", "--resume", "train.epochs=3"]) == 0
-    assert len((work / "runs/colours/metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_run_goes_on_only_with_the_config_that_it_was_begun_with(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "colours.yaml", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["train", "colours.yaml", "--quiet", "--resume", "train.lr=0.5", "method.num_tokens=3"]) == 2
+    error = capsys.readouterr().err
+    assert "method.num_tokens was 2 and is 3, train.lr was 0.01 and is 0.5" in error
+    assert len(error.splitlines()) == 1
+    # What no result depends on may change.
+    assert main(["train", "colours.yaml", "--quiet", "--resume", "train.workers=1", "data.check=false"]) == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_breaks_while_training_is_named_in_one_sentence(
+    workers: int, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("blue", "red"):
+        for path in (work / "photos" / label).iterdir():
+            path.write_bytes(b"nonsense")
+    assert main(["train", "colours.yaml", "--quiet", "data.check=false", f"train.workers={workers}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("vpt: photos/")
+    assert error.endswith("is no image that can be read: replace or remove it.\n")
+    assert len(error.splitlines()) == 1
+
+
+def test_the_test_split_can_be_left_alone_and_measured_later(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = json.loads((trained / "runs/colours/result.json").read_text())
+    config = yaml.safe_load((trained / "runs/colours/config.yaml").read_text())
+    (trained / "colours.yaml").write_text(yaml.safe_dump(config | {"compare": {"a row": {}}}))
+    table = ["compare", "colours.yaml", "out=runs/table", "--quiet"]
+    assert main([*table, "--no-test"]) == 0
+    assert "test top-1" not in (trained / "runs/table/table.md").read_text()
+    row = trained / "runs/table/a row"
+    assert json.loads((row / "result.json").read_text())["test"] == {}
+    assert not any(key.startswith("test/") for key in json.loads((row / "best/vpt.json").read_text())["metrics"])
+
+    monkeypatch.setattr("vpt.build.train", None)
+    assert main(table) == 0
+    assert "test top-1" in (trained / "runs/table/table.md").read_text()
+    filled = json.loads((row / "result.json").read_text())
+    assert {key: filled[key] for key in ("test", "confusion", "val")} == {
+        key: recorded[key] for key in ("test", "confusion", "val")
+    }
+    assert "test/top1" in json.loads((row / "best/vpt.json").read_text())["metrics"]
+    assert main([*table, "--no-test"]) == 0
+    assert "test top-1" not in (trained / "runs/table/table.md").read_text()
+
+
+def test_train_leaves_the_test_split_alone_when_asked_to(work: Path) -> None:
+    assert main(["train", "colours.yaml", "--quiet", "--no-test"]) == 0
+    result = json.loads((work / "runs/colours/result.json").read_text())
+    assert (result["test"], result["confusion"]) == ({}, None)
+    assert "top1" in result["val"]
+
+
+def test_a_test_split_that_changed_is_not_measured(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = yaml.safe_load((trained / "runs/colours/config.yaml").read_text())
+    (trained / "colours.yaml").write_text(yaml.safe_dump(config | {"compare": {"a row": {}}}))
+    assert main(["compare", "colours.yaml", "out=runs/table", "--quiet", "--no-test"]) == 0
+    (trained / "photos/red/00.png").rename(trained / "photos/red/99.png")
+    assert main(["compare", "colours.yaml", "out=runs/table", "--quiet"]) == 2
+    assert "holds other images than runs/table/a row was run with" in capsys.readouterr().err
 
 
 def test_nothing_is_written_when_the_config_is_wrong(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +203,23 @@ def test_compare_prints_a_row_a_method_and_goes_on_where_it_was(work: Path, caps
     capsys.readouterr()
     assert main(["compare", "table.yaml", "train.lr=0.5", "--quiet"]) == 2
     assert "was run with another config" in capsys.readouterr().err
+
+
+def test_compare_selects_a_rate_on_validation_images(work: Path) -> None:
+    config = yaml.safe_load((work / "colours.yaml").read_text())
+    config |= {"seeds": [1, 2], "select_seeds": [3], "compare": {"deep": {}}, "select": {"train.lr": [1e-6, 0.05]}}
+    (work / "table.yaml").write_text(yaml.safe_dump(config))
+    assert main(["compare", "table.yaml", "--quiet"]) == 0
+    table = work / "runs/table"
+    chosen = json.loads((table / "selection.json").read_text())["deep"]
+    assert chosen["chosen"] == {"train.lr": 0.05}
+    assert len(chosen["trials"]) == 2
+    trial = json.loads((table / "trials/deep/train.lr=0.05/seed-3/result.json").read_text())
+    assert trial["test"] == {}
+    assert trial["val"]["top1"] == chosen["trials"][1]["mean"]
+    for seed in (1, 2):
+        assert yaml.safe_load((table / f"deep/seed-{seed}/config.yaml").read_text())["train"]["lr"] == 0.05
+        assert "top1" in json.loads((table / f"deep/seed-{seed}/result.json").read_text())["test"]
 
 
 def test_compare_needs_rows(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,7 @@ def test_options_get_the_types_of_what_they_feed(tmp_path: Path) -> None:
         (MINIMAL, ["data=digts"], "there is no data set 'digts': did you mean 'digits'?"),
         (MINIMAL, ["data.shot=3"], "data.shot is no option of data: did you mean 'shots'?"),
         (MINIMAL, ["data.broken=ignore"], "data.broken='ignore' will not do: input should be 'stop' or 'skip'"),
+        (MINIMAL, ["data.cache=disc"], "data.cache='disc' will not do: input should be 'none', 'memory' or 'disk'"),
         (MINIMAL, ["backbone.pretrained=maybe"], "backbone.pretrained='maybe' will not do"),
         (MINIMAL, ["backbone=vit"], "backbone 'vit' names no library"),
         (MINIMAL, ["train.epochs"], "'train.epochs' is no assignment: write key.path=value"),

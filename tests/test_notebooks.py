@@ -21,3 +21,21 @@ def test_a_notebook_is_shipped_as_it_ran(path: Path) -> None:
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)
     assert any(cell.outputs for cell in cells)
+
+
+TRAINING = [
+    "import vpt",
+    "data = vpt.data.load('digits', shots=2)\nmodel = vpt.create('vpt/vit-nano', 'linear', classes=data.classes)",
+    "result = vpt.fit(model, data.train, data.val, epochs=2, batch_size=4, optimizer='adamw', lr=0.01)",
+    "result",
+]
+
+
+def test_training_leaves_one_line_an_epoch_in_a_notebook_without_widgets() -> None:
+    cells = [nbformat.v4.new_code_cell(source) for source in TRAINING]
+    NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=120).execute()
+    assert [len(cell.outputs) for cell in cells] == [0, 0, 1, 1]
+    lines = cells[2].outputs[0].data["text/plain"].rstrip().splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[1].endswith("done")
+    assert len(cells[3].outputs[0].data["text/plain"]) < 400

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,12 @@ if TYPE_CHECKING:
     from vpt.errors import VptError
     from vpt.model import Prompted
     from vpt.predict import Prediction
+
+if "ipykernel" in sys.modules:
+    # Libraries import this, and in a notebook without widgets it warns; the bars of this package need none.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_module("tqdm.auto")
 
 __version__ = "0.1.0"
 

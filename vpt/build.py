@@ -16,7 +16,7 @@ from vpt.config import Config
 from vpt.data.base import DataSet
 from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
-from vpt.engine.rundir import RunDir
+from vpt.engine.rundir import CONFIG, RunDir
 from vpt.errors import VptError
 from vpt.images import find_images, open_image
 from vpt.methods import find
@@ -28,6 +28,7 @@ from vpt.towers import load as towers
 
 PREDICT_BATCH = 32
 RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed")
+NEUTRAL = ("out", "seeds", "compare", "select", "select_seeds", "data.check", "data.cache", "train.workers")
 
 
 def check(config: Config) -> Config:
@@ -48,23 +49,32 @@ def check(config: Config) -> Config:
 
 
 def train(
-    config: Config, *, resume: bool = False, overwrite: bool = False, progress: bool = True
+    config: Config, *, resume: bool = False, overwrite: bool = False, test: bool = True, progress: bool = True
 ) -> tuple[Prompted, dict[str, Any]]:
     """Run one experiment: data, model, training, and the test split once, at the end.
 
+    Args:
+        config: the experiment.
+        resume: go on with the run that lies in the run directory.
+        overwrite: delete it.
+        test: measure the test split; without it `result["test"]` is empty, and `add_test` does it later.
+        progress: show it.
+
     Returns:
         The model at its best epoch, and what result.json holds.
+
+    Raises:
+        VptError: a mistake in the config, or a run that is to be resumed with another config than it was begun with.
     """
     config = check(config)
     run = RunDir(config.out or "runs/run", resume=resume, overwrite=overwrite)
+    if resume:
+        check_unchanged(config, run.path)
     data = read_data(config)
     model = build_model(config, data)
     run.begin(plain(config))
     fitted = fit(model, data.train, data.val, **config.train, seed=config.seed, run_dir=run, progress=progress)
-    test = _evaluate(model, data, "test", config, progress) if data.test else {}
-    confusion = test.pop("confusion", None)
-    run.save_best(model, fitted.metrics | _prefixed("test", test))
-    result = {
+    result: dict[str, Any] = {
         "method": config.method["name"],
         "backbone": config.backbone["name"],
         "data": data.facts(),
@@ -72,15 +82,49 @@ def train(
         "best_epoch": fitted.best_epoch,
         "stopped_early": fitted.stopped_early,
         "val": {key.removeprefix("val/"): value for key, value in fitted.metrics.items()},
-        "test": test,
-        "confusion": confusion,
+        "test": {},
+        "confusion": None,
         "tuned_parameters": model.num_tuned(),
         "share": model.num_tuned() / sum(p.numel() for p in model.parameters()),
         "seconds": fitted.seconds,
         "bytes": (run.path / "best" / TENSORS).stat().st_size,
     }
+    if test and data.test:
+        result = _with_test(result, model, data, config, run, progress)
     run.write_result(result)
     return model, result
+
+
+def add_test(config: Config, result: dict[str, Any], *, progress: bool = True) -> dict[str, Any]:
+    """The result of a finished run that left the test split alone, with it measured on best/, and kept.
+
+    Raises:
+        VptError: the data are no longer those of the run.
+    """
+    run, data = RunDir(config.out or "runs/run", resume=True), read_data(config)
+    if data.facts()["digests"] != result["data"]["digests"]:
+        raise VptError(f"{data.name} holds other images than {run.path} was run with: run it again with --overwrite.")
+    result = _with_test(result, load_run(run.path), data, config, run, progress)
+    run.write_result(result)
+    return result
+
+
+def check_unchanged(config: Config, folder: Path) -> None:
+    """Nothing, if the run that lies in `folder`, if any, was begun with the checked `config`.
+
+    Raises:
+        VptError: it was begun with another one, in keys that a result may depend on.
+    """
+    if not (folder / CONFIG).is_file():
+        return
+    before, now = (_flat(plain(c)) for c in (check(configs.read(folder / CONFIG)), config))
+    keys = [key for key in before | now if before.get(key) != now.get(key)]
+    if keys:
+        changes = (f"{key} was {before.get(key, 'not set')} and is {now.get(key, 'not set')}" for key in keys)
+        raise VptError(
+            f"{folder} was run with another config ({', '.join(changes)}): take that one, say --overwrite, or set "
+            "another out=…."
+        )
 
 
 def read_data(config: Config) -> DataSet:
@@ -102,53 +146,6 @@ def build_model(config: Config, data: DataSet) -> Prompted:
         backbone_options={key: value for key, value in backbone.items() if key not in known},
         **_options(config.method),
     )
-
-
-def compare(config: Config, *, overwrite: bool = False, progress: bool = True) -> list[dict[str, Any]]:
-    """Run every row of `config.compare` with every seed; runs that are finished are read, not run again.
-
-    Returns:
-        A table with a row a label, also written as table.md and table.csv.
-    """
-    from vpt.report.tables import comma_separated, markdown, result_rows
-
-    if not config.compare:
-        raise VptError("the config has no rows to compare: give it compare: {label: {method: …}, …}.")
-    out, base = config.out or Path("runs/compare"), plain(config)
-    runs = {}
-    for label, changes in config.compare.items():
-        for seed in config.seeds or [config.seed]:
-            values: dict[str, Any] = {**base, "compare": {}, "seeds": []}
-            for key, value in changes.items():
-                values = configs.assign(values, key, value)
-            folder = out / label / f"seed-{seed}" if config.seeds else out / label
-            runs[label, seed] = check(configs.parse({**values, "seed": seed, "out": str(folder)}, f"compare.{label}"))
-    results: dict[str, list[dict[str, Any]]] = {label: [] for label in config.compare}
-    for (label, _), run in runs.items():
-        results[label].append(_finished(run, overwrite=overwrite, progress=progress))
-    rows = result_rows(results)
-    (out / "table.md").write_text(markdown(rows), encoding="utf-8")
-    (out / "table.csv").write_text(comma_separated(rows), encoding="utf-8")
-    return rows
-
-
-def _finished(config: Config, *, overwrite: bool, progress: bool) -> dict[str, Any]:
-    """The result of a run: read where it is there, made or gone on with otherwise.
-
-    Raises:
-        VptError: what is there was run with another config.
-    """
-    assert config.out is not None
-    config_file, result_file = config.out / "config.yaml", config.out / "result.json"
-    if config_file.is_file() and not overwrite:
-        before = configs.read(config_file)
-        if plain(before) != plain(config):
-            raise VptError(f"{config.out} was run with another config: say --overwrite, or set another out=….")
-        if result_file.is_file():
-            result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
-            return result
-    _, made = train(config, resume=not overwrite, overwrite=overwrite, progress=progress)
-    return made
 
 
 def pretrain(config: Config, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
@@ -264,6 +261,25 @@ def _evaluate(model: Prompted, data: DataSet, split: str, config: Config, progre
         raise VptError(f"{data.name} has no {split} split: there is {', '.join(data.splits())}.")
     options = {key: config.train[key] for key in ("batch_size", "precision", "workers") if key in config.train}
     return evaluate(model, data.splits()[split], **options, progress=progress)
+
+
+def _with_test(
+    result: dict[str, Any], model: Prompted, data: DataSet, config: Config, run: RunDir, progress: bool
+) -> dict[str, Any]:
+    test = _evaluate(model, data, "test", config, progress)
+    confusion = test.pop("confusion")
+    run.save_best(model, _prefixed("val", result["val"]) | _prefixed("test", test))
+    return result | {"test": test, "confusion": confusion}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted key, but for those that no result depends on."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if prefix + key in NEUTRAL:
+            continue
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {prefix + key: value}
+    return flat
 
 
 def _options(section: Mapping[str, Any]) -> dict[str, Any]:

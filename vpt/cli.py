@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("overrides", nargs="*", metavar="KEY.PATH=VALUE", help="changes, e.g. train.epochs=10")
         sub.add_argument("--quiet", action="store_true", help="no progress")
 
+    def add_no_test(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--no-test", action="store_true", help="leave the test split alone, as trials should")
+
     def add_existing(sub: argparse.ArgumentParser) -> None:
         choice = sub.add_mutually_exclusive_group()
         choice.add_argument("--resume", action="store_true", help="go on with the run that lies in the run directory")
@@ -60,10 +63,12 @@ def parser() -> argparse.ArgumentParser:
     sub = add("train", _train, "train one experiment, and measure it on the test split")
     add_config(sub)
     add_existing(sub)
+    add_no_test(sub)
 
     sub = add("compare", _compare, "train several methods or seeds of one config, and print them as a table")
     add_config(sub)
     sub.add_argument("--overwrite", action="store_true", help="delete finished runs; otherwise they are kept and read")
+    add_no_test(sub)
 
     sub = add("pretrain", _pretrain, "train a backbone from scratch, and write it in timm's format")
     add_config(sub)
@@ -101,16 +106,17 @@ def _train(given: argparse.Namespace) -> None:
     from vpt.report.tables import result_rows
 
     settings = config.read(given.config, given.overrides)
-    _, result = build.train(settings, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
+    how = {"resume": given.resume, "overwrite": given.overwrite, "test": not given.no_test}
+    _, result = build.train(settings, **how, progress=not given.quiet)
     _show(result_rows({str(settings.out): [result]}))
     print(f"try: vpt predict {settings.out} IMAGES…")
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from vpt import build, config
+    from vpt import config, sweep
 
     settings = config.read(given.config, given.overrides)
-    _show(build.compare(settings, overwrite=given.overwrite, progress=not given.quiet))
+    _show(sweep.compare(settings, test=not given.no_test, overwrite=given.overwrite, progress=not given.quiet))
     print(f"as Markdown and CSV: {settings.out}/table.md, {settings.out}/table.csv")
 
 

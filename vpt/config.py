@@ -32,6 +32,14 @@ class Config(BaseModel):
         default_factory=dict,
         description="`vpt compare`: a row's label, and what it changes (key.path: value)",
     )
+    select: dict[str, list[bool | int | float | str]] = Field(
+        default_factory=dict,
+        description="`vpt compare`: values to choose among on validation images (key.path: [value, …]); a row may "
+        "have its own",
+    )
+    select_seeds: list[int] = Field(
+        default_factory=list, description="seeds that this is done with; `seeds` by default"
+    )
 
     @field_validator("backbone", "method", "data", mode="before")
     @classmethod

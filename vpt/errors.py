@@ -9,6 +9,15 @@ from difflib import get_close_matches
 class VptError(Exception):
     """A mistake in what was asked for: one sentence naming the thing, the place and the remedy."""
 
+    def __init__(self, sentence: str) -> None:
+        # What a worker process raises torch raises anew, with the worker's traceback as its text; the sentence ends it.
+        kind = type(self)
+        super().__init__(sentence.rpartition(f"\n{kind.__module__}.{kind.__qualname__}: ")[2].rstrip("\n") or sentence)
+
+
+class DivergedError(VptError):
+    """A loss that is no longer finite."""
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The near name in `known` as the end of a sentence, or all of `known` where it is short."""

@@ -1,4 +1,4 @@
-"""Where a user's data and weights lie."""
+"""Where a user's data lie, and what can be made again from them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from vpt.errors import VptError
 def data_root() -> Path:
     """The folder of data sets: the environment variable VPT_DATA, or `data/` where it is not set."""
     return Path(os.environ.get("VPT_DATA", "data")).expanduser()
+
+
+def cache_root() -> Path:
+    """The folder of caches: the environment variable VPT_CACHE, or vpt/ in the user's folder for caches."""
+    user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("VPT_CACHE") or f"{user}/vpt").expanduser()
 
 
 def resolve(path: str | Path) -> Path:

@@ -193,7 +193,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     resumed = model(dropout=0.3, seed=7)
     result = vpt.fit(resumed, pairs(), pairs(seed=1), run_dir=tmp_path / "cut", resume=True, **settings)
     assert result.best_epoch == expected.best_epoch
-    timing = {"seconds", "images_per_second"}
+    timing = {"seconds", "images_per_second", "data_wait"}
     for got, want in zip(result.history, expected.history, strict=True):
         assert {k: v for k, v in got.items() if k not in timing} == {k: v for k, v in want.items() if k not in timing}
     for name, tensor in whole.tuned_state().items():
@@ -299,6 +299,6 @@ def test_a_log_file_gets_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:
     lines = capfd.readouterr().err.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert not any("\r" in line for line in lines)
-    assert all("images/s" in line and "val loss" in line for line in lines)
+    assert all("images/s" in line and "% waiting for data" in line and "val loss" in line for line in lines)
     assert lines[0].endswith("left")
     assert lines[1].endswith("done")

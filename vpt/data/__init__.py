@@ -9,7 +9,8 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, Literal
 
-from vpt.data.base import DataSet
+from vpt.data.base import Arrays, DataSet
+from vpt.data.cache import Cached
 from vpt.data.check import check_files
 from vpt.data.split import few_shot, stratified
 from vpt.errors import VptError, did_you_mean
@@ -25,6 +26,7 @@ def load(
     test_fraction: float | None = None,
     broken: Literal["stop", "skip"] = "stop",
     check: bool = True,
+    cache: Literal["none", "memory", "disk"] = "none",
     **options: Any,
 ) -> DataSet:
     """The data set `name`, with its images checked and its missing splits made.
@@ -40,6 +42,7 @@ def load(
         test_fraction: likewise for a test split; 0 makes none.
         broken: stop at images that cannot be decoded, or skip and count them.
         check: decode every image file before anything else; without it a broken one stops the run when met.
+        cache: keep decoded and resized images in "memory" (of training and validation), or on "disk".
         options: of the data set's own source, e.g. path for "folder".
 
     Raises:
@@ -56,6 +59,13 @@ def load(
     if shots is not None:
         train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed)
         data = replace(data, train=data.train.subset(train), val=data.val.subset(val) if data.val and val else None)
+    if cache != "none":
+        # Images in memory are no faster there a second time, and the test split is seen once.
+        splits = {name: samples for name, samples in data.splits().items() if not isinstance(samples, Arrays)}
+        kept: dict[str, Any] = {
+            name: Cached(samples, cache) for name, samples in splits.items() if cache == "disk" or name != "test"
+        }
+        data = replace(data, **kept)
     return data
 
 

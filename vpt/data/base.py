@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vpt.errors import VptError
 from vpt.images import open_image
 
 
@@ -40,6 +41,10 @@ class Samples(ABC):
     def subset(self, indices: Sequence[int]) -> Samples:
         """Those at `indices`, in this order."""
 
+    def stamp(self, index: int) -> str | None:
+        """What is another when the image is; None where that cannot be known without reading it."""
+        return None
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -58,6 +63,19 @@ class Files(Samples):
     def name(self, index: int) -> str:
         """Its path."""
         return str(self.paths[index])
+
+    def stamp(self, index: int) -> str:
+        """Its path, size and time of last change.
+
+        Raises:
+            VptError: the file is missing.
+        """
+        path = self.paths[index]
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise VptError(f"there is no image {str(path)!r}: correct the path.") from error
+        return f"{path.absolute()} {facts.st_size} {facts.st_mtime_ns}"
 
     def subset(self, indices: Sequence[int]) -> Files:
         """Those at `indices`, in this order."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from vpt.data.base import DataSet, Files, Samples
 from vpt.errors import VptError
+from vpt.report.progress import Progress
 
 
 def check_files(data: DataSet, broken: Literal["stop", "skip"]) -> DataSet:
@@ -43,7 +44,6 @@ def _undecodable(samples: Samples, split: str) -> Sequence[int]:
     """Indices of files that cannot be decoded, in order; images in memory need no check."""
     if not isinstance(samples, Files):
         return []
-    from tqdm.auto import tqdm
 
     def fails(index: int) -> bool:
         try:
@@ -55,5 +55,5 @@ def _undecodable(samples: Samples, split: str) -> Sequence[int]:
     # PIL lets go of the interpreter while it decodes.
     with ThreadPoolExecutor(cpu_count()) as pool:
         results = pool.map(fails, range(len(samples)), chunksize=16)
-        bar = tqdm(results, total=len(samples), desc=f"checking {split} images", leave=False, disable=None)
+        bar = Progress().bar(results, f"checking {split} images", total=len(samples))
         return [index for index, failed in enumerate(bar) if failed]

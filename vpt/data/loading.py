@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from vpt.data.base import Samples
+from vpt.data.cache import Cached
 from vpt.data.transforms import FromAlbumentations
 from vpt.preprocessing import ImageTransform
 
@@ -41,6 +42,8 @@ def loader(
         seed: of order and augmentation; None leaves the libraries' generators alone.
         workers: processes that load; 0 loads in this one.
     """
+    if isinstance(samples, Cached):
+        samples, transform = samples.prepared(transform)
     dataset = Transformed(samples, transform, seed)
     return DataLoader(
         dataset,

@@ -21,8 +21,8 @@ AUGMENTATIONS = ("none", "flip", "crop", "shift", "resize-crop", "randaugment")
 def augmentation(name: str, preprocessing: Preprocessing) -> ImageTransform:
     """A training transform by name.
 
-    "none": the evaluation transform. "flip": that, mirrored half of the time. "crop": a random part of 8 to
-    100 % of the area, and flip (CoOp). "shift": a crop moved by up to an eighth of the side, and flip.
+    "none": the evaluation transform. "flip": that, mirrored after its crop half of the time. "crop": a random
+    part of 8 to 100 % of the area, and flip (CoOp). "shift": a crop moved by up to an eighth of the side, and flip.
     "resize-crop": a random crop of the image whose short side becomes 8/7 of the crop's, and flip (VPT on FGVC).
     "randaugment": "crop" of at least 25 % and two random operations of magnitude 9 (Cubuk et al., 2020).
     Otherwise the path of a file that albumentations saved (`A.save`), .yaml or .json.
@@ -35,8 +35,8 @@ def augmentation(name: str, preprocessing: Preprocessing) -> ImageTransform:
     from torchvision.transforms.functional import InterpolationMode
 
     if name in ("none", "flip"):
-        flip = [T.RandomHorizontalFlip()] if name == "flip" else []
-        return T.Compose([*flip, preprocessing.transform()])
+        still, rest = divided(preprocessing.transform())
+        return T.Compose([*still, *([T.RandomHorizontalFlip()] if name == "flip" else []), rest])
     if name in ("crop", "randaugment"):
         return create_transform(
             input_size=(3, *preprocessing.size),
@@ -82,6 +82,38 @@ def as_transform(transform: Any, preprocessing: Preprocessing) -> ImageTransform
     if not callable(transform):
         raise VptError(f"a {type(transform).__name__} is no transform: give a callable from a PIL image to a tensor.")
     return transform
+
+
+def divided(transform: ImageTransform) -> tuple[list[Any], ImageTransform]:
+    """The steps at a transform's beginning that make one image always the same image, and the rest of it.
+
+    Resizing and cropping the middle, as torchvision (v1 and v2) and timm do them; anything else is not known to be
+    still, and begins the rest.
+    """
+    from torchvision import transforms as T
+    from torchvision.transforms import v2
+
+    steps, rest = [], _steps(transform, (T.Compose, v2.Compose))
+    while rest and _still(rest[0]):
+        steps.append(rest.pop(0))
+    return steps, T.Compose(rest) if steps else transform
+
+
+def _steps(transform: Any, compositions: tuple[type, ...]) -> list[Any]:
+    if type(transform) not in compositions:
+        return [transform]
+    return [inner for step in transform.transforms for inner in _steps(step, compositions)]
+
+
+def _still(step: Any) -> bool:
+    from timm.data.transforms import CenterCropOrPad, ResizeKeepRatio
+    from torchvision import transforms as T
+    from torchvision.transforms import v2
+
+    if type(step) is ResizeKeepRatio:
+        random = step.random_scale_prob or step.random_aspect_prob or isinstance(step.interpolation, tuple)
+        return not random
+    return type(step) in (T.Resize, T.CenterCrop, v2.Resize, v2.CenterCrop, CenterCropOrPad)
 
 
 class FromAlbumentations:

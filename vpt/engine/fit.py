@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
 from vpt.engine.rundir import RunDir
 from vpt.engine.tally import Tally
-from vpt.errors import VptError
+from vpt.errors import DivergedError, VptError
 from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
@@ -31,8 +31,8 @@ class FitResult:
 
     Attributes:
         history: a row for each epoch: "epoch" (from 1), "step", "lr/prompts" and so on for each group of
-            parameters, "train/loss", "train/top1", "images_per_second", "seconds", and "val/…" where it was
-            evaluated.
+            parameters, "train/loss", "train/top1", "images_per_second", "data_wait" (share of the time that went by
+            waiting for data), "seconds", and "val/…" where it was evaluated.
         best_epoch: the epoch that the model was left at: the first with the highest "val/top1", or without
             validation images the last.
         metrics: the "val/…" figures of that epoch.
@@ -40,7 +40,7 @@ class FitResult:
         stopped_early: whether `patience` ended it.
     """
 
-    history: list[dict[str, Any]]
+    history: list[dict[str, Any]] = field(repr=False)
     best_epoch: int
     metrics: dict[str, float]
     seconds: float
@@ -172,7 +172,7 @@ def fit(
         tally = Tally(accelerator)
         step = epoch * steps_per_epoch
         bar = shown.epoch_bar(batches, epoch)
-        for index, batch in enumerate(bar):
+        for index, batch in enumerate(tally.timed(bar)):
             schedule.step_update(step + 1)
             with accelerator.accumulate(forward):
                 with accelerator.autocast():
@@ -225,7 +225,7 @@ def fit(
 
 def _finite(loss: float, *, epoch: int, step: int, lr: float) -> None:
     if not math.isfinite(loss):
-        raise VptError(
+        raise DivergedError(
             f"the loss is {loss} in epoch {epoch}, step {step}, at learning rate {lr:.3g}: give a smaller one, "
             "or clip_norm; what was saved before stays."
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,6 +18,18 @@ class Tally:
         self.accelerator = accelerator
         self.sums = torch.zeros(3, device=accelerator.device)
         self.started = time.perf_counter()
+        self.waited = 0.0
+
+    def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """`batches`; what passes until each is there counts as waiting for data."""
+        iterator, end = iter(batches), object()
+        while True:
+            asked = time.perf_counter()
+            batch = next(iterator, end)
+            self.waited += time.perf_counter() - asked
+            if batch is end:
+                return
+            yield batch
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Take in a batch, with its mean loss."""
@@ -23,7 +37,11 @@ class Tally:
         self.sums += torch.stack([loss.detach() * count, (logits.argmax(-1) == labels).sum(), count])
 
     def figures(self) -> dict[str, float]:
-        """Means over the images so far, and images per second."""
+        """Means over the images so far, images per second, and the share of the time that went by waiting for data.
+
+        A GPU may still be at work on an earlier batch meanwhile: there the share is the most that data can cost.
+        """
         loss, correct, images = self.accelerator.reduce(self.sums.clone(), "sum").tolist()
         seconds = time.perf_counter() - self.started
-        return {"train/loss": loss / images, "train/top1": correct / images, "images_per_second": images / seconds}
+        means = {"train/loss": loss / images, "train/top1": correct / images}
+        return means | {"images_per_second": images / seconds, "data_wait": self.waited / seconds}

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from tqdm import tqdm
@@ -26,14 +27,16 @@ class Progress:
         self.done = done
         self.started = time.perf_counter()
 
-    def bar(self, batches: Iterable[Any], title: str) -> Any:
-        """`batches` with a bar that goes away at the end."""
-        if not (self.enabled and interactive()):
-            return tqdm(batches, disable=True)
-        # In a notebook without widgets this import warns, so it is made only where a bar is shown.
-        from tqdm.auto import tqdm as shown
+    @cached_property
+    def cell(self) -> Cell | None:
+        """What is written to in a notebook."""
+        return Cell() if in_notebook() else None
 
-        return shown(batches, desc=title, leave=False)
+    def bar(self, batches: Iterable[Any], title: str, total: int | None = None) -> Any:
+        """`batches` with a bar that goes away at the end."""
+        if not (self.enabled and (in_notebook() or sys.stderr.isatty())):
+            return tqdm(batches, disable=True)
+        return tqdm(batches, desc=title, total=total, leave=False, file=self.cell, ncols=100 if self.cell else None)
 
     def epoch_bar(self, batches: Iterable[Any], epoch: int) -> Any:
         """`batches` of epoch 0, 1, … with a bar; show figures in it with `figures`."""
@@ -54,14 +57,45 @@ class Progress:
         per_epoch = (time.perf_counter() - self.started) / (row["epoch"] - self.done)
         left = timedelta(seconds=round(per_epoch * (self.epochs - row["epoch"])))
         parts.append(f"{left} left" if row["epoch"] < self.epochs else "done")
-        print("  ".join(parts), file=sys.stderr, flush=True)
+        print("  ".join(parts), file=self.cell or sys.stderr, flush=True)
+
+
+class Cell:
+    """One output of a notebook cell that is written over, as a terminal's last line is.
+
+    tqdm's own bar for notebooks needs widgets, and its plain one leaves a line for every step in a saved notebook.
+    """
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self.lines: list[str] = []
+        self.last = ""
+        self.output = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text: str) -> None:
+        """Add to the last line; after a carriage return in place of it."""
+        *done, last = text.split("\n")
+        for line in done:
+            self.lines.append(_overwritten(self.last + line))
+            self.last = ""
+        self.last = _overwritten(self.last + last)
+
+    def flush(self) -> None:
+        """Show what was written."""
+        self.output.update({"text/plain": "\n".join([*self.lines, self.last])}, raw=True)
+
+
+def _overwritten(line: str) -> str:
+    return line.rpartition("\r")[2]
 
 
 def _told(figures: Mapping[str, float]) -> str:
-    speed = f"{figures['images_per_second']:.0f} images/s"
+    speed = f"{figures['images_per_second']:.0f} images/s, {figures['data_wait']:.0%} waiting for data"
     return f"loss {figures['train/loss']:.3f}, top-1 {figures['train/top1']:.1%}, {speed}"
 
 
-def interactive() -> bool:
-    """Whether standard error is a terminal, or this is a notebook."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+def in_notebook() -> bool:
+    """Whether this is a notebook's kernel."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
