@@ -92,7 +92,7 @@ def _with_splits(data: Kind, val_fraction: float | None, test_fraction: float | 
     )
 
 
-def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(name: str, options: Mapping[str, Any], where: str = "data") -> dict[str, Any]:
     """Options of `load` and of the source of `name`, checked without reading any data.
 
     Raises:
@@ -101,7 +101,7 @@ def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     source = _source(name)
     own = {key: value for key, value in options.items() if key not in options_of(load)}
     shared = {key: value for key, value in options.items() if key in options_of(load)}
-    return checked(load, shared, "data") | checked(source, own, "data", also=options_of(load))
+    return checked(load, shared, where) | checked(source, own, where, also=options_of(load))
 
 
 def source_options(name: str) -> dict[str, Any]:

@@ -49,13 +49,8 @@ def pair_set(
     rows = list(rows)
     if not rows:
         raise VptError(f"{source} gives no captions: it needs one for each image.")
-    blank = [row for row in rows if not row.caption.strip()]
-    if blank and empty == "stop":
-        shown = _first([row.place for row in blank])
-        raise VptError(
-            f"{len(blank)} of {len(rows)} captions of {source} are empty, at {shown}; write them, "
-            "or say data.empty=skip."
-        )
+    blank = [row.place for row in rows if not row.caption.strip()]
+    check_empty(blank, len(rows), source, empty)
     captions: dict[Path, list[str]] = {}
     split_of: dict[Path, str] = {}
     for row in rows:
@@ -69,12 +64,6 @@ def pair_set(
             of_image.append(" ".join(row.caption.split()))
     check_there(list(captions), source, remedy)
     without = [str(image) for image, texts in captions.items() if not texts]
-    if blank:
-        print(
-            f"vpt: {len(blank)} empty captions of {source} skipped, at {_first([row.place for row in blank])}; "
-            f"{len(without)} images have none left.",
-            file=sys.stderr,
-        )
     members: dict[str, list[Path]] = {}
     for image, split in split_of.items():
         if captions[image]:
@@ -92,12 +81,23 @@ def pair_set(
     )
 
 
+def check_empty(places: Sequence[str], total: int, source: Path | str, empty: Literal["stop", "skip"]) -> None:
+    """Raise a `VptError` if captions at `places` are empty and should not be, or say that they are skipped."""
+    if places and empty == "stop":
+        raise VptError(
+            f"{len(places)} of the {total} captions of {source} are empty, at {first_of(places)}; write them, or say "
+            "data.empty=skip."
+        )
+    if places:
+        print(f"vpt: {len(places)} empty captions skipped, at {first_of(places)}.", file=sys.stderr)
+
+
 def check_there(images: Sequence[Path], source: Path, remedy: str) -> None:
     """Raise a `VptError` if some of the image files are missing: how many of how many, and the first names."""
     missing = [str(image) for image in images if not image.is_file()]
     if missing:
         raise VptError(
-            f"{len(missing)} of the {len(images)} images that {source} names are missing: {_first(missing)}; {remedy}."
+            f"{len(missing)} of the {len(images)} images of {source} are missing: {first_of(missing)}; {remedy}."
         )
 
 
@@ -168,6 +168,6 @@ def read_csv(file: Path, separator: str | None = None, quotes: bool = True) -> I
         ) from error
 
 
-def _first(names: Sequence[str]) -> str:
+def first_of(names: Sequence[str]) -> str:
     """The first five, and a sign that there are more."""
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
