@@ -32,7 +32,12 @@ class Row:
 
 
 def pair_set(
-    name: str, rows: Iterable[Row], *, source: Path, empty: Literal["stop", "skip"], remedy: str = "set data.root"
+    name: str,
+    rows: Iterable[Row],
+    *,
+    source: Path,
+    empty: Literal["stop", "skip"],
+    remedy: str = "put them there, or set data.root",
 ) -> PairSet:
     """Rows grouped by image, in the order in which images come first.
 
