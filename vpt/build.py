@@ -130,7 +130,10 @@ def check_unchanged(config: Config, folder: Path) -> None:
 def read_data(config: Config) -> DataSet:
     """The data set of a checked config; the experiment's seed is that of splits and shots, if none is given."""
     options = {"seed": config.seed} | _options(config.data)
-    return datasets.load(config.data["name"], **options)
+    data = datasets.load(config.data["name"], **options)
+    if not isinstance(data, DataSet):
+        raise VptError(f"{data.name} holds images with captions, and this run needs classes: choose other data.")
+    return data
 
 
 def build_model(config: Config, data: DataSet) -> Prompted:

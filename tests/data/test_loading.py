@@ -13,6 +13,7 @@ from torch import Tensor
 from vpt import VptError
 from vpt.data.base import Arrays, Files
 from vpt.data.loading import loader, mix
+from vpt.data.pairs import SamplePairs
 from vpt.data.transforms import as_transform, augmentation
 from vpt.preprocessing import ImageTransform, Preprocessing
 
@@ -80,6 +81,48 @@ def test_a_dataset_of_pairs_is_taken_as_it_is() -> None:
     assert images.shape == (4, 3, 16, 16)
     assert labels.tolist() == [0, 1, 2, 3]
     assert images[2, 0, 0, 0] == 2
+
+
+PAIRS = SamplePairs(SAMPLES, [[f"{i} {said}" for said in range(1 + i % 5)] for i in range(10)])
+
+
+def digits(captions: list[str]) -> Tensor:
+    """A tokenizer: each caption's two numbers."""
+    return torch.tensor([[int(word) for word in caption.split()] for caption in captions])
+
+
+def captions_of(epoch: int, workers: int = 0, seed: int = 3) -> dict[int, int]:
+    """Which caption each image came with."""
+    batches = loader(PAIRS, SMALL.transform(), batch_size=4, shuffle=True, seed=seed, workers=workers, tokenize=digits)
+    batches.sampler.set_epoch(epoch)
+    return {image: said for _, ids in batches for image, said in ids.tolist()}
+
+
+def test_pairs_give_images_and_token_ids() -> None:
+    images, ids = next(iter(loader(PAIRS, SMALL.transform(), batch_size=4, tokenize=digits)))
+    assert images.shape == (4, 3, 16, 16)
+    assert ids.tolist() == [[0, 0], [1, 0], [2, 0], [3, 0]]
+
+
+def test_pairs_without_a_tokenizer_give_their_first_captions() -> None:
+    _, captions = next(iter(loader(PAIRS, SMALL.transform(), batch_size=3)))
+    assert list(captions) == ["0 0", "1 0", "2 0"]
+
+
+def test_each_epoch_draws_a_caption_of_every_image_by_seed_epoch_and_index() -> None:
+    epochs = [captions_of(epoch) for epoch in range(40)]
+    for image in range(10):
+        assert {drawn[image] for drawn in epochs} == set(range(1 + image % 5))
+    assert epochs[1] == captions_of(1) != captions_of(1, seed=4)
+
+
+def test_workers_change_no_caption() -> None:
+    assert captions_of(2) == captions_of(2, workers=2)
+
+
+def test_the_caption_that_is_drawn_does_not_change_the_augmentation() -> None:
+    batches = loader(PAIRS, draw_from_everything, batch_size=10, shuffle=True, seed=3, tokenize=digits)
+    assert torch.equal(next(iter(batches))[0], epoch_of(draw_from_everything, 0)[0])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from vpt.data.base import Arrays, DataSet
 from vpt.data.cache import Cached
-from vpt.data.check import check_files
-from vpt.data.split import few_shot, stratified
+from vpt.data.check import Kind, check_files
+from vpt.data.pairs import PairSet
+from vpt.data.split import dealt, few_shot, stratified
 from vpt.errors import VptError, did_you_mean
 from vpt.options import checked, options_of
 
@@ -28,15 +29,17 @@ def load(
     check: bool = True,
     cache: Literal["none", "memory", "disk"] = "none",
     **options: Any,
-) -> DataSet:
-    """The data set `name`, with its images checked and its missing splits made.
+) -> DataSet | PairSet:
+    """The data set `name`, of labelled images or of images with captions, checked and its missing splits made.
 
-    A test split that the data set has is never touched. What is missing is dealt, stratified by class, from
-    the training images: val, and test if there is neither or `test_fraction` asks for it.
+    A test split that the data set has is never touched. What is missing is dealt from the training images,
+    stratified by class where there are classes: val, and test if there is neither or `test_fraction` asks for
+    it. The same image, where captions come with one more than once, goes to one split.
 
     Args:
         name: as `vpt list datasets` shows, e.g. "folder", "digits", "torchvision/Flowers102".
-        shots: keep so many training images a class, and min(shots, 4) validation images, as CoOp samples them.
+        shots: keep so many training images a class, and min(shots, 4) validation images, as CoOp samples them;
+            of labelled images only.
         seed: of the split and of the shots.
         val_fraction: share of the images for a val split to be made, in [0, 1); 0.15 by default.
         test_fraction: likewise for a test split; 0 makes none.
@@ -54,7 +57,13 @@ def load(
     if shots is not None and shots < 1:
         raise VptError(f"data.shots={shots} leaves nothing to train on: give 1 or more.")
     source = _source(name)
-    data: DataSet = source(name, **checked(source, options, "data"))
+    data: DataSet | PairSet = source(name, **checked(source, options, "data"))
+    if isinstance(data, PairSet):
+        if shots is not None:
+            raise VptError(f"data.shots={shots} counts images of a class, and {data.name} has captions: leave it out.")
+        if cache != "none":
+            raise VptError(f"data.cache={cache} is for labelled images, and {data.name} has captions: leave it out.")
+        return _with_splits(check_files(data, broken) if check else data, val_fraction, test_fraction, seed)
     data = _with_splits(check_files(data, broken) if check else data, val_fraction, test_fraction, seed)
     if shots is not None:
         train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed)
@@ -69,20 +78,23 @@ def load(
     return data
 
 
-def _with_splits(data: DataSet, val_fraction: float | None, test_fraction: float | None, seed: int) -> DataSet:
+def _with_splits(data: Kind, val_fraction: float | None, test_fraction: float | None, seed: int) -> Kind:
     """`data` with the splits made that are missing and wanted."""
     val = 0.0 if data.val is not None else 0.15 if val_fraction is None else val_fraction
     test = test_fraction or 0.0
     if data.val is None and data.test is None and test_fraction is None:
         test = 0.15
     for key, given, there in (("val", val_fraction, data.val), ("test", test_fraction, data.test)):
-        if given is not None and there is not None:
+        if given and there is not None:
             raise VptError(f"data.{key}_fraction={given}, but {data.name} has a {key} split of its own: leave it out.")
     if val + test >= 1:
         raise VptError(f"val_fraction {val} and test_fraction {test} leave nothing to train on: give less.")
-    if not val and not test:
+    if not len(data.train) or (not val and not test):
         return data
-    parts = stratified(data.train.labels, [val, test], seed)
+    if isinstance(data, PairSet):
+        parts = dealt([data.train.name(index) for index in range(len(data.train))], [val, test], seed)
+    else:
+        parts = stratified(data.train.labels, [val, test], seed)
     train, new_val, new_test = (data.train.subset(part) for part in parts)
     return replace(
         data,
@@ -92,7 +104,7 @@ def _with_splits(data: DataSet, val_fraction: float | None, test_fraction: float
     )
 
 
-def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(name: str, options: Mapping[str, Any], where: str = "data") -> dict[str, Any]:
     """Options of `load` and of the source of `name`, checked without reading any data.
 
     Raises:
@@ -101,7 +113,7 @@ def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     source = _source(name)
     own = {key: value for key, value in options.items() if key not in options_of(load)}
     shared = {key: value for key, value in options.items() if key in options_of(load)}
-    return checked(load, shared, "data") | checked(source, own, "data", also=options_of(load))
+    return checked(load, shared, where) | checked(source, own, where, also=options_of(load))
 
 
 def source_options(name: str) -> dict[str, Any]:
@@ -114,11 +126,11 @@ def names() -> list[str]:
     return sorted(name for module in _modules() for name in module.NAMES)
 
 
-def _source(name: str) -> Callable[..., DataSet]:
+def _source(name: str) -> Callable[..., DataSet | PairSet]:
     for module in _modules():
         for known in module.NAMES:
             if name == known or (known.endswith("/*") and name.startswith(known[:-1])):
-                source: Callable[..., DataSet] = module.load
+                source: Callable[..., DataSet | PairSet] = module.load
                 return source
     raise VptError(f"there is no data set {name!r}: {did_you_mean(name, names())}")
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import cpu_count
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from vpt.data.base import DataSet, Files, Samples
+from vpt.data.pairs import Pairs, PairSet
 from vpt.errors import VptError
 from vpt.report.progress import Progress
 
+Kind = TypeVar("Kind", DataSet, PairSet)
 
-def check_files(data: DataSet, broken: Literal["stop", "skip"]) -> DataSet:
+
+def check_files(data: Kind, broken: Literal["stop", "skip"]) -> Kind:
     """`data` without the files that cannot be decoded, which are named in `skipped`.
 
     Raises:
         VptError: there are such files and `broken` is "stop", or none but such files in a split.
     """
-    bad = {split: _undecodable(samples, split) for split, samples in data.splits().items()}
-    names = [data.splits()[split].name(index) for split, indices in bad.items() for index in indices]
+    splits: Mapping[str, Samples | Pairs] = data.splits()
+    bad = {split: _undecodable(samples, split) for split, samples in splits.items()}
+    names: list[str] = [splits[split].name(index) for split, indices in bad.items() for index in indices]
     if not names:
         return data
     if broken == "stop":
@@ -29,20 +33,23 @@ def check_files(data: DataSet, broken: Literal["stop", "skip"]) -> DataSet:
         raise VptError(f"{len(names)} images cannot be decoded: {shown}; mend them, or say data.broken=skip.")
     kept: dict[str, Any] = {}
     for split, indices in bad.items():
-        samples = data.splits()[split]
+        samples = splits[split]
         kept[split] = samples.subset([i for i in range(len(samples)) if i not in set(indices)])
         if not len(kept[split]):
             raise VptError(f"no image of {data.name}'s {split} split can be decoded, first {samples.name(0)}.")
-    lost = set(range(len(data.classes))) - set(kept["train"].labels)
-    if lost:
-        raise VptError(f"no training image of class {data.classes[min(lost)]!r} can be decoded: mend some.")
+    if isinstance(data, DataSet):
+        lost = set(range(len(data.classes))) - set(kept["train"].labels)
+        if lost:
+            raise VptError(f"no training image of class {data.classes[min(lost)]!r} can be decoded: mend some.")
     print(f"vpt: {len(names)} broken images skipped, first {names[0]}.", file=sys.stderr)
-    return replace(data, **kept, skipped=tuple(names))
+    return replace(data, **kept, skipped=(*data.skipped, *dict.fromkeys(names)))
 
 
-def _undecodable(samples: Samples, split: str) -> Sequence[int]:
+def _undecodable(samples: Samples | Pairs, split: str) -> Sequence[int]:
     """Indices of files that cannot be decoded, in order; images in memory need no check."""
-    if not isinstance(samples, Files):
+    stored = samples.stored if isinstance(samples, Pairs) else lambda index: isinstance(samples, Files)
+    files = [index for index in range(len(samples)) if stored(index)]
+    if not files:
         return []
 
     def fails(index: int) -> bool:
@@ -54,6 +61,6 @@ def _undecodable(samples: Samples, split: str) -> Sequence[int]:
 
     # PIL lets go of the interpreter while it decodes.
     with ThreadPoolExecutor(cpu_count()) as pool:
-        results = pool.map(fails, range(len(samples)), chunksize=16)
-        bar = Progress().bar(results, f"checking {split} images", total=len(samples))
-        return [index for index, failed in enumerate(bar) if failed]
+        results = pool.map(fails, files, chunksize=16)
+        bar = Progress().bar(results, f"checking {split} images", total=len(files))
+        return [index for index, failed in zip(files, bar, strict=True) if failed]

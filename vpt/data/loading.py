@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,22 +15,26 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from vpt.data.base import Samples
 from vpt.data.cache import Cached
+from vpt.data.pairs import Pairs
 from vpt.data.transforms import FromAlbumentations
 from vpt.preprocessing import ImageTransform
 
 
 def loader(
-    samples: Samples | Dataset[Any],
+    samples: Samples | Pairs | Dataset[Any],
     transform: ImageTransform,
     *,
     batch_size: int,
     shuffle: bool = False,
     seed: int | None = None,
     workers: int = 0,
+    tokenize: Callable[[list[str]], Tensor] | None = None,
 ) -> DataLoader[Any]:
-    """Batches of images (B, 3, H, W) and labels (B,).
+    """Batches of images (B, 3, H, W) and labels (B,); of `Pairs` images and token ids (B, L).
 
-    Order is a function of seed and epoch, and the augmentation of an image of seed, epoch and its index: runs
+    Of an image's captions one is drawn for each epoch where `shuffle` is on, and otherwise the first is taken.
+
+    Order is a function of seed and epoch, augmentation and caption of an image of seed, epoch and its index: runs
     agree bit for bit whatever the number of workers, and no two workers or epochs repeat each other. Choose
     the epoch with `loader.sampler.set_epoch`.
 
@@ -41,10 +45,11 @@ def loader(
         shuffle: whether to draw a new order for each epoch.
         seed: of order and augmentation; None leaves the libraries' generators alone.
         workers: processes that load; 0 loads in this one.
+        tokenize: from captions to token ids (N, L); without it captions stay strings, B in a batch.
     """
     if isinstance(samples, Cached):
         samples, transform = samples.prepared(transform)
-    dataset = Transformed(samples, transform, seed)
+    dataset = Transformed(samples, transform, seed, tokenize=tokenize, draw=shuffle)
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -56,29 +61,49 @@ def loader(
     )
 
 
-class Transformed(Dataset[tuple[Tensor, int]]):
-    """Samples, or a dataset of (image, label), with a transform."""
+class Transformed(Dataset[tuple[Tensor, Any]]):
+    """Samples, pairs, or a dataset of (image, label), with a transform; of pairs one caption."""
 
-    def __init__(self, source: Samples | Dataset[Any], transform: ImageTransform, seed: int | None) -> None:
+    def __init__(
+        self,
+        source: Samples | Pairs | Dataset[Any],
+        transform: ImageTransform,
+        seed: int | None,
+        *,
+        tokenize: Callable[[list[str]], Tensor] | None = None,
+        draw: bool = False,
+    ) -> None:
         self.source = source
         self.transform = transform
         self.seed = seed
+        self.tokenize = tokenize
+        self.draw = draw
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.source)  # type: ignore[arg-type]
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        if isinstance(self.source, Samples):
-            image, label = self.source.image(index), self.source.labels[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        image: Any
+        target: Any
+        if isinstance(self.source, Pairs):
+            image, target = self.source.image(index), self._caption(self.source.captions[index], index)
+        elif isinstance(self.source, Samples):
+            image, target = self.source.image(index), self.source.labels[index]
         else:
             image, label = self.source[index]
+            target = int(label)
         if not isinstance(image, Image.Image):
-            return image, int(label)
+            return image, target
         if self.seed is None:
-            return self.transform(image), int(label)
+            return self.transform(image), target
         with seeded(mix(self.seed, self.epoch, index), self.transform):
-            return self.transform(image), int(label)
+            return self.transform(image), target
+
+    def _caption(self, captions: tuple[str, ...], index: int) -> str | Tensor:
+        # The further number keeps the draw apart from that of the augmentation.
+        drawn = mix(self.seed or 0, self.epoch, index, 1) % len(captions) if self.draw else 0
+        return self.tokenize([captions[drawn]])[0] if self.tokenize else captions[drawn]
 
 
 class EpochSampler(Sampler[int]):

@@ -57,6 +57,24 @@ def few_shot(
     return chosen, draw(val, min(shots, 4)) if val is not None else None
 
 
+def dealt(names: Sequence[str], fractions: Sequence[float], seed: int) -> list[list[int]]:
+    """Indices of all of `names` dealt into a first part and one part for each of `fractions`.
+
+    What has the same name, as an image that is repeated for training, goes to one part; parts other than the
+    first take it once. The deal is a function of names, fractions and seed alone.
+
+    Returns:
+        One more list than there are fractions, the rest first; each in ascending order.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        groups.setdefault(name, []).append(index)
+    parts = stratified([0] * len(groups), fractions, seed)
+    members = list(groups.values())
+    rest = sorted(index for group in parts[0] for index in members[group])
+    return [rest, *(sorted(members[group][0] for group in part) for part in parts[1:])]
+
+
 def by_label(labels: Sequence[int]) -> dict[int, list[int]]:
     """Indices of each label's images, labels in the order of their first image."""
     members: dict[int, list[int]] = {}
