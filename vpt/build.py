@@ -71,6 +71,8 @@ def train(
     if resume:
         check_unchanged(config, run.path)
     data = read_data(config)
+    if not len(data.train):
+        raise VptError(f"{data.name} has no training images: train on other data, then measure the run on it.")
     model = build_model(config, data)
     run.begin(plain(config))
     fitted = fit(model, data.train, data.val, **config.train, seed=config.seed, run_dir=run, progress=progress)
@@ -263,7 +265,8 @@ def _evaluate(model: Prompted, data: DataSet, split: str, config: Config, progre
     if split not in data.splits():
         raise VptError(f"{data.name} has no {split} split: there is {', '.join(data.splits())}.")
     options = {key: config.train[key] for key in ("batch_size", "precision", "workers") if key in config.train}
-    return evaluate(model, data.splits()[split], **options, progress=progress)
+    groups = data.groups if split == "test" else None
+    return evaluate(model, data.splits()[split], **options, progress=progress, groups=groups)
 
 
 def _with_test(

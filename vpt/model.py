@@ -72,59 +72,54 @@ class Prompted(nn.Module):
             parameter.requires_grad_(True)
         self.train(False)
 
-    @overload
-    def forward(self, images: Tensor) -> Tensor: ...
+    def forward(self, images: Tensor) -> Tensor:
+        """Images, preprocessed (B, 3, H, W), to logits (B, C); their features (B, F) may be given in their place."""
+        return self.head(self.features(images)) if self.head is not None else self.outputs(images).logits
 
-    @overload
-    def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits of images; with token ids, the features of images and texts that are to be compared.
+    def compare(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """L2-normalised features of images (B, F) and of texts (N, F).
 
         Args:
-            images: preprocessed (B, 3, H, W); or image features that were computed before, (B, F).
+            images: preprocessed (B, 3, H, W), or their features (B, F).
             ids: of texts, as `tokenize` gives them, (N, L - num_context).
-
-        Returns:
-            (B, C); with ids L2-normalised (B, F) and (N, F)
         """
-        features = images if images.ndim == 2 else self.features(images)
-        if ids is not None:
-            return F.normalize(features, dim=-1), F.normalize(self.encode_text(ids), dim=-1)
-        return self.head(features) if self.head is not None else self.outputs(features).logits
+        return F.normalize(self.features(images), dim=-1), F.normalize(self.encode_text(ids), dim=-1)
 
     def features(self, images: Tensor, *, plain: bool = False) -> Tensor:
         """Images (B, 3, H, W) to prompted features (B, F).
 
         Args:
-            images: preprocessed.
+            images: preprocessed; or features (B, F) that were computed before, which are given back.
             plain: run the method's definition, which advances every token, in place of the fast form.
                 Both give the same values and gradients, to rounding.
         """
+        if images.ndim == 2:
+            return images
         if plain:
             x = encode_images_plain(self.tower, images, self.method.plain)
             return self.tower.readout(self.method.strip(x))
         return encode_images(self.tower, self.method, images)
 
-    def outputs(self, features: Tensor, images: Tensor | None = None, *, plain: bool = False) -> Outputs:
-        """What class names make of image features (B, F), with all that losses look at.
+    def outputs(self, images: Tensor, *, plain: bool = False) -> Outputs:
+        """What class names as classifier make of images (B, 3, H, W), with all that losses look at.
 
         Args:
-            features: prompted.
-            images: that they were computed from, where the method asks what the model says without it.
+            images: preprocessed, or their features (B, F).
             plain: as in `features`.
         """
         side, method = self._text(), self.method
-        image = F.normalize(features, dim=-1)
+        image = F.normalize(self.features(images, plain=plain), dim=-1)
         text = self.class_features(image if method.conditional else None, plain=plain)
         scale = side.scale()
         logits = method.logits(image, text, scale)
         if side.logit_bias is not None:
             logits = logits + side.logit_bias
         frozen_image = frozen_text = None
-        if images is not None and method.needs_frozen:
+        if method.needs_frozen:
             with torch.no_grad():
-                frozen_image = F.normalize(encode_images(self.tower, _NOTHING, images), dim=-1)
+                # Features that were computed before are those of a frozen image side.
+                frozen = image if images.ndim == 2 else encode_images(self.tower, _NOTHING, images)
+                frozen_image = F.normalize(frozen, dim=-1)
                 frozen_text = side.class_features(_NOTHING, self.classes, self.templates)
         return Outputs(logits, image, text, scale, frozen_image, frozen_text)
 

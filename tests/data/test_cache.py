@@ -243,3 +243,11 @@ def test_a_random_resize_is_not_still() -> None:
     for step in (ResizeKeepRatio(16, random_scale_prob=0.5), ResizeKeepRatio(16, interpolation="random")):
         assert divided(T.Compose([step, T.CenterCrop(16)]))[0] == []
     assert divided(as_transform(T.Resize(16), SMALL))[0] != []
+
+
+def test_other_labels_for_the_same_images(photos: Files) -> None:
+    data = vpt.data.DataSet("photos", ("ant", "bee"), Cached(photos, "disk")).with_classes([1])
+    assert isinstance(data.train, Cached)
+    _, labels = next(iter(loader(data.train, SMALL.transform(), batch_size=6)))
+    assert labels.tolist() == [0, 0, 0]
+    assert [data.train.name(i) for i in range(3)] == [photos.name(i) for i in (1, 3, 5)]

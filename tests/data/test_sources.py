@@ -1,35 +1,15 @@
 """Data sets as people have them on disk, each on a tiny replica of its layout."""
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import vpt
+from tests.data.replicas import folder_of, picture, sizes
 from vpt import VptError
-from vpt.data.coop import LAYOUTS
 from vpt.data.torchvision_sets import names as torchvision_names
-
-
-def picture(path: Path, grey: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8), (grey, grey, grey)).save(path)
-    return path
-
-
-def folder_of(root: Path, classes: dict[str, int]) -> Path:
-    for name, count in classes.items():
-        for index in range(count):
-            picture(root / name / f"{index:02d}.png", index)
-    return root
-
-
-def sizes(data: vpt.data.DataSet) -> dict[str, int]:
-    return {name: len(samples) for name, samples in data.splits().items()}
 
 
 def test_one_folder_is_split(tmp_path: Path) -> None:
@@ -235,32 +215,6 @@ def test_the_embedded_digits() -> None:
     assert np.asarray(data.train.image(0)).max() == 255
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_coops_layouts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VPT_DATA", str(tmp_path))
-    layout = LAYOUTS[name]
-    rows = {}
-    for split, count in (("train", 6), ("val", 4), ("test", 2)):
-        paths = [f"{split}/{i}.png" for i in range(count)]
-        for path in paths:
-            picture(tmp_path / layout.folder / layout.images / path)
-        rows[split] = [[path, i % 2, ["grand_piano", "ant"][i % 2]] for i, path in enumerate(paths)]
-    (tmp_path / layout.folder / layout.split).write_text(json.dumps(rows))
-    data = vpt.data.load(name, shots=2, seed=1)
-    assert data.classes == ("grand piano", "ant")
-    assert sizes(data) == {"train": 4, "val": 4, "test": 2}
-    assert data.templates[0].format("ant").startswith(("a ", "ant"))
-
-
-def test_a_piece_that_is_missing_is_named_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VPT_DATA", str(tmp_path))
-    with pytest.raises(VptError, match=r"dtd is not complete: put the images at .*dtd/images"):
-        vpt.data.load("dtd")
-    (tmp_path / "dtd" / "images").mkdir(parents=True)
-    with pytest.raises(VptError, match=r"put the split file of CoOp's DATASETS.md at .*DescribableTextures.json"):
-        vpt.data.load("dtd")
-
-
 def test_a_torchvision_data_set_with_a_train_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CIFAR-10's own files, ten images a batch."""
     import hashlib
@@ -388,19 +342,6 @@ def test_options_that_will_not_do(options: dict[str, object], sentence: str) -> 
 
 
 def test_names_are_found_in_the_modules() -> None:
-    assert {"digits", "folder", "table", "lists", "caltech101", "torchvision/*"} <= set(vpt.data.names())
-
-
-def shared(*parts: str) -> Callable[..., None]:
-    """Skip a test where the real data set is not below VPT_DATA."""
-    there = Path(os.environ.get("VPT_DATA", "data")).joinpath(*parts).exists()
-    return pytest.mark.skipif(not there, reason=f"VPT_DATA holds no {'/'.join(parts)}")
-
-
-@pytest.mark.shared_data
-@shared("caltech-101", "split_zhou_Caltech101.json")
-def test_the_real_caltech101() -> None:
-    data = vpt.data.load("caltech101", shots=1, seed=1, check=False)
-    assert len(data.classes) == 100
-    assert data.classes[:3] == ("face", "leopard", "motorbike")
-    assert sizes(data)["train"] == 100
+    assert {"digits", "folder", "table", "lists", "domains", "caltech101", "imagenet_a", "torchvision/*"} <= set(
+        vpt.data.names()
+    )

@@ -31,6 +31,15 @@ def test_a_row_has_mean_and_sample_deviation_over_seeds() -> None:
     }
 
 
+def test_groups_of_the_test_split_have_columns_of_their_own() -> None:
+    runs = [result(0.5), result(0.7)]
+    for run, sketch in zip(runs, (0.2, 0.4), strict=True):
+        run["test"]["top1/sketch"] = sketch
+    (row,) = result_rows({"linear": runs})
+    assert list(row)[:3] == ["run", "test top-1 (%)", "sketch (%)"]
+    assert row["sketch (%)"] == "30.00 ± 14.14"
+
+
 def test_one_value_has_no_deviation() -> None:
     assert mean_and_deviation([0.5]) == "50.00"
 

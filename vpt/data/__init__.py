@@ -13,7 +13,7 @@ from vpt.data.base import Arrays, DataSet
 from vpt.data.cache import Cached
 from vpt.data.check import Kind, check_files
 from vpt.data.pairs import PairSet
-from vpt.data.split import dealt, few_shot, stratified
+from vpt.data.split import dealt, few_shot, halves, stratified
 from vpt.errors import VptError, did_you_mean
 from vpt.options import checked, options_of
 
@@ -27,6 +27,7 @@ def load(
     test_fraction: float | None = None,
     broken: Literal["stop", "skip"] = "stop",
     check: bool = True,
+    classes_subset: Literal["all", "base", "new"] = "all",
     cache: Literal["none", "memory", "disk"] = "none",
     **options: Any,
 ) -> DataSet | PairSet:
@@ -38,13 +39,16 @@ def load(
 
     Args:
         name: as `vpt list datasets` shows, e.g. "folder", "digits", "torchvision/Flowers102".
-        shots: keep so many training images a class, and min(shots, 4) validation images, as CoOp samples them;
-            of labelled images only.
+        shots: keep so many training images a class, and min(shots, 4) validation images, as CoOp samples them; of
+            a set for testing only nothing is left out. Of labelled images only.
         seed: of the split and of the shots.
         val_fraction: share of the images for a val split to be made, in [0, 1); 0.15 by default.
         test_fraction: likewise for a test split; 0 makes none.
         broken: stop at images that cannot be decoded, or skip and count them.
         check: decode every image file before anything else; without it a broken one stops the run when met.
+        classes_subset: "base" keeps the first half of the classes (and the odd one) in every split, "new" the rest,
+            numbered from 0 again. Shots are drawn before, among all classes: base and new share them with "all"
+            (CoOp's code for Zhou et al., "Conditional Prompt Learning", CVPR 2022, section 4.1).
         cache: keep decoded and resized images in "memory" (of training and validation), or on "disk".
         options: of the data set's own source, e.g. path for "folder".
 
@@ -61,13 +65,17 @@ def load(
     if isinstance(data, PairSet):
         if shots is not None:
             raise VptError(f"data.shots={shots} counts images of a class, and {data.name} has captions: leave it out.")
-        if cache != "none":
-            raise VptError(f"data.cache={cache} is for labelled images, and {data.name} has captions: leave it out.")
+        if cache != "none" or classes_subset != "all":
+            raise VptError(f"data.cache and data.classes_subset are for labelled images, and {data.name} has captions.")
         return _with_splits(check_files(data, broken) if check else data, val_fraction, test_fraction, seed)
     data = _with_splits(check_files(data, broken) if check else data, val_fraction, test_fraction, seed)
-    if shots is not None:
+    if shots is not None and len(data.train):
         train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed)
-        data = replace(data, train=data.train.subset(train), val=data.val.subset(val) if data.val and val else None)
+        data = data.keep({"train": train} | ({"val": val} if val else {}))
+    if classes_subset != "all":
+        if len(data.classes) < 2:
+            raise VptError(f"data.classes_subset={classes_subset}, but {data.name} has one class: leave it out.")
+        data = data.with_classes(halves(len(data.classes))[classes_subset])
     if cache != "none":
         # Images in memory are no faster there a second time, and the test split is seen once.
         splits = {name: samples for name, samples in data.splits().items() if not isinstance(samples, Arrays)}
@@ -80,6 +88,10 @@ def load(
 
 def _with_splits(data: Kind, val_fraction: float | None, test_fraction: float | None, seed: int) -> Kind:
     """`data` with the splits made that are missing and wanted."""
+    if not len(data.train):
+        if val_fraction or test_fraction:
+            raise VptError(f"{data.name} is for testing only: leave data.val_fraction and data.test_fraction out.")
+        return data
     val = 0.0 if data.val is not None else 0.15 if val_fraction is None else val_fraction
     test = test_fraction or 0.0
     if data.val is None and data.test is None and test_fraction is None:

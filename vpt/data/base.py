@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,12 @@ class Samples(ABC):
     def stamp(self, index: int) -> str | None:
         """What is another when the image is; None where that cannot be known without reading it."""
         return None
+
+    def relabelled(self, labels: Mapping[int, int]) -> Samples:
+        """The same images, a label y as `labels[y]`."""
+        samples = self.subset(range(len(self)))
+        samples.labels = [labels[label] for label in self.labels]
+        return samples
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,10 +118,11 @@ class DataSet:
     Attributes:
         name: as asked for.
         classes: names, in the order of the labels.
-        train: what is trained on.
+        train: what is trained on; empty where a set is for testing only.
         val: what is selected on; None where nothing was set aside.
         test: what is reported; None where there is none.
         templates: sentences for class names, each with one {}.
+        groups: parts of `test` that are also reported each by itself, such as its domains: name and indices.
         skipped: names of files left out because they could not be decoded.
     """
 
@@ -125,12 +132,30 @@ class DataSet:
     val: Samples | None = None
     test: Samples | None = None
     templates: tuple[str, ...] = ("a photo of a {}.",)
+    groups: Mapping[str, Sequence[int]] = field(default_factory=dict, repr=False)
     skipped: tuple[str, ...] = field(default=(), repr=False)
 
     def splits(self) -> dict[str, Samples]:
         """The splits that there are, by name."""
         every = {"train": self.train, "val": self.val, "test": self.test}
         return {name: samples for name, samples in every.items() if samples is not None and len(samples)}
+
+    def keep(self, indices: Mapping[str, Sequence[int]]) -> DataSet:
+        """Of each split that is named only the images at its indices, in this order; test groups follow."""
+        parts: dict[str, Any] = {split: self.splits()[split].subset(chosen) for split, chosen in indices.items()}
+        if "test" in indices:
+            places = {old: new for new, old in enumerate(indices["test"])}
+            groups = {name: [places[i] for i in members if i in places] for name, members in self.groups.items()}
+            parts["groups"] = {name: members for name, members in groups.items() if members}
+        return replace(self, **parts)
+
+    def with_classes(self, labels: Sequence[int]) -> DataSet:
+        """Only the classes at `labels` and their images, in every split, numbered anew from 0 in this order."""
+        new = {old: label for label, old in enumerate(labels)}
+        chosen = {split: [i for i, y in enumerate(part.labels) if y in new] for split, part in self.splits().items()}
+        kept = self.keep(chosen)
+        parts: dict[str, Any] = {split: samples.relabelled(new) for split, samples in kept.splits().items()}
+        return replace(kept, classes=tuple(self.classes[label] for label in labels), **parts)
 
     def facts(self) -> dict[str, Any]:
         """What is recorded with a run: sizes, and a digest of the names and labels of each split."""
@@ -141,6 +166,7 @@ class DataSet:
             "num_classes": len(self.classes),
             "sizes": sizes,
             "digests": digests,
+            "groups": {name: len(members) for name, members in self.groups.items()},
             "skipped": list(self.skipped),
         }
 

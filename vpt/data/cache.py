@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -60,6 +60,10 @@ class Cached(Samples):
     def subset(self, indices: Sequence[int]) -> Cached:
         """Those at `indices`, in this order, with a cache of their own."""
         return Cached(self.samples.subset(indices), self.place)
+
+    def relabelled(self, labels: Mapping[int, int]) -> Cached:
+        """The same images with other labels, with a cache of their own."""
+        return Cached(self.samples.relabelled(labels), self.place)
 
     def prepared(self, transform: ImageTransform) -> tuple[Samples, ImageTransform]:
         """Samples out of the cache, which is made if need be, and what is left of `transform` to be done with them.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import cpu_count
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from vpt.data.base import DataSet, Files, Samples
 from vpt.data.pairs import Pairs, PairSet
@@ -31,18 +31,17 @@ def check_files(data: Kind, broken: Literal["stop", "skip"]) -> Kind:
     if broken == "stop":
         shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         raise VptError(f"{len(names)} images cannot be decoded: {shown}; mend them, or say data.broken=skip.")
-    kept: dict[str, Any] = {}
-    for split, indices in bad.items():
-        samples = splits[split]
-        kept[split] = samples.subset([i for i in range(len(samples)) if i not in set(indices)])
-        if not len(kept[split]):
-            raise VptError(f"no image of {data.name}'s {split} split can be decoded, first {samples.name(0)}.")
-    if isinstance(data, DataSet):
-        lost = set(range(len(data.classes))) - set(kept["train"].labels)
+    good = {split: sorted(set(range(len(splits[split]))) - set(indices)) for split, indices in bad.items()}
+    for split, indices in good.items():
+        if not indices:
+            raise VptError(f"no image of {data.name}'s {split} split can be decoded, first {names[0]}.")
+    kept = data.keep(good)
+    if isinstance(data, DataSet) and isinstance(kept, DataSet):
+        lost = set(data.train.labels) - set(kept.train.labels)
         if lost:
             raise VptError(f"no training image of class {data.classes[min(lost)]!r} can be decoded: mend some.")
     print(f"vpt: {len(names)} broken images skipped, first {names[0]}.", file=sys.stderr)
-    return replace(data, **kept, skipped=(*data.skipped, *dict.fromkeys(names)))
+    return replace(kept, skipped=(*data.skipped, *dict.fromkeys(names)))
 
 
 def _undecodable(samples: Samples | Pairs, split: str) -> Sequence[int]:

@@ -37,7 +37,7 @@ def load(name: str, *, path: Path) -> DataSet:
     if not root.is_dir():
         raise VptError(f"{root} is a file, and data.name=folder needs a folder: for a list of images say table.")
     splits: dict[str, Path] = {}
-    for folder in _folders(root):
+    for folder in folders_in(root):
         split = SPLITS.get(folder.name.lower())
         if split in splits:
             raise VptError(f"{splits[split]} and {folder} are both the {split} split: remove or rename one.")
@@ -46,26 +46,32 @@ def load(name: str, *, path: Path) -> DataSet:
     if splits and "train" not in splits:
         raise VptError(f"{root} has {' and '.join(sorted(splits))} but no folder 'train': add it.")
     train = splits.get("train", root)
-    classes = [folder.name for folder in _folders(train)]
+    classes = [folder.name for folder in folders_in(train)]
     if len(classes) < 2:
         raise VptError(
             f"{train} holds {len(classes)} folders of images: there must be one for each of 2 or more classes."
         )
-    samples = {split: _read(folder, classes) for split, folder in (splits or {"train": root}).items()}
+    samples = {split: read_classes(folder, classes) for split, folder in (splits or {"train": root}).items()}
     empty = [classes[label] for label in range(len(classes)) if label not in set(samples["train"].labels)]
     if empty:
         raise VptError(f"{train / empty[0]} holds no images ({len(empty)} such classes): add some or remove it.")
     return DataSet(str(root), tuple(classes), samples["train"], samples.get("val"), samples.get("test"))
 
 
-def _folders(root: Path) -> list[Path]:
+def folders_in(root: Path) -> list[Path]:
+    """The folders in `root`, in order of name, without hidden ones."""
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _read(folder: Path, classes: list[str]) -> Files:
+def read_classes(folder: Path, classes: list[str]) -> Files:
+    """The images below folder/class, labelled by the place of their class in `classes`.
+
+    Raises:
+        VptError: a folder that is none of `classes`.
+    """
     paths: list[Path] = []
     labels: list[int] = []
-    for entry in _folders(folder):
+    for entry in folders_in(folder):
         if entry.name not in classes:
             raise VptError(f"{entry} is a class that the training images lack: {did_you_mean(entry.name, classes)}")
         found = find_images(entry)

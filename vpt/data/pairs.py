@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,11 @@ class PairSet:
         """The splits that there are, by name."""
         every = {"train": self.train, "val": self.val, "test": self.test}
         return {name: pairs for name, pairs in every.items() if pairs is not None and len(pairs)}
+
+    def keep(self, indices: Mapping[str, Sequence[int]]) -> PairSet:
+        """Of each split that is named only the images at its indices, in this order."""
+        parts: dict[str, Any] = {split: self.splits()[split].subset(chosen) for split, chosen in indices.items()}
+        return replace(self, **parts)
 
     def facts(self) -> dict[str, Any]:
         """What is recorded with a run: sizes, and a digest of the names and captions of each split."""

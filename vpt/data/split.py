@@ -37,7 +37,7 @@ def few_shot(
 
     The sampling of CoOp (Zhou et al., IJCV 2022), whose published few-shot splits it gives: one generator
     for both, classes in the order of their first image, training images first. A class with fewer images
-    gives all that it has.
+    gives all that it has, where CoOp would draw some of them twice.
 
     Args:
         train: labels of the training images.
@@ -73,6 +73,12 @@ def dealt(names: Sequence[str], fractions: Sequence[float], seed: int) -> list[l
     members = list(groups.values())
     rest = sorted(index for group in parts[0] for index in members[group])
     return [rest, *(sorted(members[group][0] for group in part) for part in parts[1:])]
+
+
+def halves(count: int) -> dict[str, range]:
+    """Labels of the "base" classes, the first half and the odd one, and of the "new" ones (CoCoOp, CVPR 2022)."""
+    middle = (count + 1) // 2
+    return {"base": range(middle), "new": range(middle, count)}
 
 
 def by_label(labels: Sequence[int]) -> dict[int, list[int]]:

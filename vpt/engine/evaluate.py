@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ def evaluate(
     precision: str = "fp32",
     workers: int = 0,
     progress: bool = True,
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Loss, top-1, top-5, mean per class and expected calibration error, and the confusion matrix.
 
@@ -39,20 +41,27 @@ def evaluate(
         precision: "fp32", or autocast to "bf16" or "fp16".
         workers: processes that load images.
         progress: show a bar in a terminal or notebook.
+        groups: names of parts of `data`, and the indices of their images, for a top-1 of each.
 
     Returns:
-        Shares from 0 to 1 under "top1", "top5", "mean_per_class" and "ece", "loss", and "confusion", counts
-        (C, C) with a row for each true class.
+        Shares from 0 to 1 under "top1", "top5", "mean_per_class" and "ece", and "top1/NAME" for each group; "loss";
+        and "confusion", counts (C, C) with a row for each true class.
     """
     accelerator = make_accelerator(precision)
     model.to(accelerator.device)
     batches = accelerator.prepare(as_loader(data, model, batch_size=batch_size, workers=workers))
-    return score(model, batches, Classification(len(model.classes)), accelerator, Progress(enabled=progress))
+    task, shown = Classification(len(model.classes)), Progress(enabled=progress)
+    return score(model, batches, task, accelerator, shown, groups)
 
 
 @torch.no_grad()
 def score(
-    model: Prompted, batches: Any, task: Classification, accelerator: Accelerator, progress: Progress
+    model: Prompted,
+    batches: Any,
+    task: Classification,
+    accelerator: Accelerator,
+    progress: Progress,
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """`evaluate` over prepared batches."""
     if not len(batches):
@@ -62,17 +71,23 @@ def score(
     metrics = task.metrics().to(accelerator.device)
     total_loss = torch.zeros((), device=accelerator.device)
     count = 0
+    hits = []
     for batch in progress.bar(batches, "evaluating"):
         with accelerator.autocast():
             logits = model(batch[0])
         logits, labels = accelerator.gather_for_metrics((logits.float(), batch[1]))
         total_loss += torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        hits.append(logits.argmax(-1) == labels)
         metrics.update(logits.softmax(-1), labels)
         count += len(labels)
     model.train(was_training)
     values: dict[str, Any] = {"loss": total_loss.item() / count}
     for name, value in metrics.compute().items():
         values[name] = value.tolist() if value.ndim else value.item()
+    # Batches come in the order of the data, those of several processes too.
+    right = torch.cat(hits).float().cpu()
+    for name, indices in (groups or {}).items():
+        values[f"top1/{name}"] = right[list(indices)].mean().item()
     return values
 
 

@@ -53,6 +53,10 @@ def result_rows(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict
         for split in ("val", "test"):
             if all(run[split] for run in runs):
                 figures[f"{split} top-1 (%)"] = mean_and_deviation([run[split]["top1"] for run in runs])
+        for key in runs[0]["test"]:
+            if key.startswith("top1/"):
+                part = key.removeprefix("top1/")
+                figures[f"{part} (%)"] = mean_and_deviation([run["test"][key] for run in runs])
         rows.append(
             {
                 "run": label,

@@ -5,28 +5,41 @@ from __future__ import annotations
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
+
+from vpt.model import Prompted
 
 
 class Classification:
     """One of C classes for each image.
+
+    The best epoch is the one with the highest `selects`.
 
     Args:
         num_classes: C.
         label_smoothing: of the training loss, in [0, 1).
     """
 
+    selects = "top1"
+
     def __init__(self, num_classes: int, *, label_smoothing: float = 0.0) -> None:
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
 
-    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """Cross entropy of a batch (images, labels), and the logits (B, C)."""
+    def loss(self, model: Prompted, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of a batch (images or their features, labels), its logits (B, C), and the labels.
+
+        Cross entropy, unless the method has a loss of its own.
+        """
         images, labels = batch
+        if model.head is None:
+            outputs = model.outputs(images)
+            return model.method.loss(outputs, labels, self.label_smoothing), outputs.logits.detach(), labels
         logits = model(images)
-        return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing), logits.detach()
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+        return loss, logits.detach(), labels
 
     def metrics(self) -> MetricCollection:
         """Metrics to be updated with probabilities (B, C) and labels (B,); all are shares from 0 to 1.
