@@ -29,6 +29,7 @@ def loader(
     seed: int | None = None,
     workers: int = 0,
     tokenize: Callable[[list[str]], Tensor] | None = None,
+    features: Tensor | None = None,
 ) -> DataLoader[Any]:
     """Batches of images (B, 3, H, W) and labels (B,); of `Pairs` images and token ids (B, L).
 
@@ -46,10 +47,12 @@ def loader(
         seed: of order and augmentation; None leaves the libraries' generators alone.
         workers: processes that load; 0 loads in this one.
         tokenize: from captions to token ids (N, L); without it captions stay strings, B in a batch.
+        features: of V views of every image of `Samples` or `Pairs`, (V, N, F), given in place of the images; each
+            epoch takes the next view.
     """
-    if isinstance(samples, Cached):
+    if isinstance(samples, Cached) and features is None:
         samples, transform = samples.prepared(transform)
-    dataset = Transformed(samples, transform, seed, tokenize=tokenize, draw=shuffle)
+    dataset = Transformed(samples, transform, seed, tokenize=tokenize, draw=shuffle, features=features)
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -72,12 +75,14 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
         *,
         tokenize: Callable[[list[str]], Tensor] | None = None,
         draw: bool = False,
+        features: Tensor | None = None,
     ) -> None:
         self.source = source
         self.transform = transform
         self.seed = seed
         self.tokenize = tokenize
         self.draw = draw
+        self.features = features
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -86,10 +91,11 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         image: Any
         target: Any
-        if isinstance(self.source, Pairs):
-            image, target = self.source.image(index), self._caption(self.source.captions[index], index)
-        elif isinstance(self.source, Samples):
-            image, target = self.source.image(index), self.source.labels[index]
+        if isinstance(self.source, Pairs | Samples):
+            target = self._target(self.source, index)
+            if self.features is not None:
+                return self.features[self.epoch % len(self.features), index], target
+            image = self.source.image(index)
         else:
             image, label = self.source[index]
             target = int(label)
@@ -100,7 +106,10 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
         with seeded(mix(self.seed, self.epoch, index), self.transform):
             return self.transform(image), target
 
-    def _caption(self, captions: tuple[str, ...], index: int) -> str | Tensor:
+    def _target(self, source: Pairs | Samples, index: int) -> int | str | Tensor:
+        if isinstance(source, Samples):
+            return source.labels[index]
+        captions = source.captions[index]
         # The further number keeps the draw apart from that of the augmentation.
         drawn = mix(self.seed or 0, self.epoch, index, 1) % len(captions) if self.draw else 0
         return self.tokenize([captions[drawn]])[0] if self.tokenize else captions[drawn]

@@ -8,16 +8,19 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vpt.data.base import Samples
 from vpt.data.loading import loader
+from vpt.data.pairs import Pairs
+from vpt.engine.retrieval import measure_retrieval
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.report.progress import Progress
 from vpt.tasks.classification import Classification
 
-Source = Samples | Dataset[Any] | DataLoader[Any]
+Source = Samples | Pairs | Dataset[Any] | DataLoader[Any]
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -34,9 +37,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Loss, top-1, top-5, mean per class and expected calibration error, and the confusion matrix.
 
+    Of images with captions: recalls and median ranks of retrieval, as in `vpt.tasks.retrieval`.
+
     Args:
         model: what is measured; afterwards in the mode it was in.
-        data: `Samples`, a dataset of (image or tensor, label), or a loader of (images, labels).
+        data: `Samples` or `Pairs`, a dataset of (image or tensor, label), or a loader of (images, labels).
         batch_size: images a batch; no metric depends on it, except for rounding.
         precision: "fp32", or autocast to "bf16" or "fp16".
         workers: processes that load images.
@@ -51,6 +56,8 @@ def evaluate(
     model.to(accelerator.device)
     batches = accelerator.prepare(as_loader(data, model, batch_size=batch_size, workers=workers))
     task, shown = Classification(len(model.classes)), Progress(enabled=progress)
+    if isinstance(data, Pairs):
+        return measure_retrieval(model, data, batches, accelerator, shown)
     return score(model, batches, task, accelerator, shown, groups)
 
 
@@ -107,7 +114,14 @@ def make_accelerator(precision: str, accumulate: int = 1) -> Accelerator:
 
 
 def as_loader(
-    data: Source, model: Prompted, *, batch_size: int, workers: int, transform: Any = None, seed: int | None = None
+    data: Source,
+    model: Prompted,
+    *,
+    batch_size: int,
+    workers: int,
+    transform: Any = None,
+    seed: int | None = None,
+    features: Tensor | None = None,
 ) -> DataLoader[Any]:
     """A loader of `data`, in an order that `seed` shuffles; a ready loader is taken as it is.
 
@@ -124,4 +138,13 @@ def as_loader(
         raise VptError(f"the data has the label {max(data.labels)}, and the model {len(model.classes)} classes.")
     if transform is None:
         transform = model.preprocessing.transform()
-    return loader(data, transform, batch_size=batch_size, shuffle=seed is not None, seed=seed, workers=workers)
+    return loader(
+        data,
+        transform,
+        batch_size=batch_size,
+        shuffle=seed is not None,
+        seed=seed,
+        workers=workers,
+        tokenize=model.tokenize if isinstance(data, Pairs) else None,
+        features=features,
+    )

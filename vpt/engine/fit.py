@@ -5,17 +5,25 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor
+from torch import Tensor, nn
 
+from vpt.data.base import Samples
 from vpt.data.loading import EpochSampler, mix
+from vpt.data.pairs import Pairs
 from vpt.data.transforms import as_transform
 from vpt.engine.average import Average
 from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
-from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
+from vpt.engine.features import image_features
+from vpt.engine.optim import CoOpSchedule, Schedule, learning_rates, make_optimizer, make_schedule
+from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.rundir import RunDir
 from vpt.engine.tally import Tally
 from vpt.errors import DivergedError, VptError
@@ -23,6 +31,7 @@ from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
 from vpt.tasks.classification import Classification
+from vpt.tasks.image_text import ImageText
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ def fit(
     weight_decay: float = 1e-4,
     warmup_epochs: float | None = None,
     min_lr: float = 0.0,
+    schedule: Literal["cosine", "coop"] = "cosine",
     label_smoothing: float = 0.0,
     augment: str | ImageTransform = "none",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
@@ -70,6 +80,9 @@ def fit(
     ema: float | None = None,
     eval_every: int = 1,
     patience: int | None = None,
+    keep: Literal["best", "last"] = "best",
+    views: int | None = None,
+    task: ImageText | None = None,
     workers: int = 0,
     seed: int = 0,
     run_dir: RunDir | str | Path | None = None,
@@ -81,7 +94,8 @@ def fit(
 
     Args:
         model: changed in place.
-        train: `Samples`, a dataset of (PIL image or tensor, label), or a loader of (images, labels).
+        train: `Samples`, a dataset of (PIL image or tensor, label), or a loader of (images, labels); or `Pairs` of
+            images and captions, for which the model needs a text side.
         val: likewise, to choose the best epoch by; without it the last epoch counts. Never test data.
         epochs: passes over `train`.
         batch_size: images a forward pass, in each process.
@@ -93,6 +107,8 @@ def fit(
         weight_decay: of every trained parameter.
         warmup_epochs: of linear warm-up by steps, then half a cosine; a tenth of the epochs by default.
         min_lr: where the cosine ends.
+        schedule: "cosine" as said above; or "coop", which changes by epochs alone: the first is trained at 1e-5, and
+            epoch e from 1 at half of 1 + cos(π (e - 1) / epochs) of the rate (Zhou et al., IJCV 2022).
         label_smoothing: of the training loss.
         augment: a name as in `vpt.data.transforms.augmentation`, or a transform of any library.
         precision: "fp32", or autocast to "bf16" or "fp16" (GPU only).
@@ -100,7 +116,11 @@ def fit(
         clip_norm: largest norm of the gradient of all trained parameters together.
         ema: decay of an exponential moving average of what is trained, which is then evaluated and kept.
         eval_every: epochs between evaluations on `val`; the last epoch is always evaluated.
-        patience: stop after so many evaluations without a better top-1.
+        patience: stop after so many evaluations that were not better.
+        keep: leave the model at the epoch that was best on `val`, or at the last one, as most papers do.
+        views: where training leaves image features as they are, compute them once, of so many augmented views of
+            each image; epochs take them in turn. By default one where nothing is augmented; 0 computes them anew.
+        task: the loss of images with captions; symmetric InfoNCE by default.
         workers: processes that load images.
         seed: of order, augmentation and dropout.
         run_dir: where to keep config, metrics and states.
@@ -119,14 +139,45 @@ def fit(
     run = RunDir(run_dir, resume=resume, overwrite=overwrite) if isinstance(run_dir, str | Path) else run_dir
     accelerator = make_accelerator(precision, accumulate)
     model.to(accelerator.device)
+    shown = Progress(enabled=progress and accelerator.is_main_process, epochs=epochs)
     transform = as_transform(augment, model.preprocessing)
-    loader = as_loader(train, model, batch_size=batch_size, workers=workers, transform=transform, seed=seed)
-    val_loader = None if val is None else as_loader(val, model, batch_size=batch_size, workers=workers)
+    if views is None:
+        views = int(augment == "none" and model.image_is_frozen)
+    if views and not model.image_is_frozen:
+        raise VptError(f"train.views={views}: {model.method.name} changes image features as it trains: leave it out.")
+    once = partial(
+        _features, model, accelerator=accelerator, progress=shown, batch_size=batch_size, workers=workers, views=views
+    )
+    features = once(train, transform, seed=seed)
+    if model.method.needs_features:
+        _prepare(model, train, features, accelerator)
+    loader = as_loader(
+        train, model, batch_size=batch_size, workers=workers, transform=transform, seed=seed, features=features
+    )
+    val_features = once(val, model.preprocessing.transform(), seed=None, views=min(views, 1))
+    val_loader = (
+        None if val is None else as_loader(val, model, batch_size=batch_size, workers=workers, features=val_features)
+    )
     batches, val_batches = accelerator.prepare(loader, val_loader)
     steps_per_epoch = math.ceil(len(batches) / accumulate)
+    job = (
+        task or ImageText()
+        if isinstance(train, Pairs)
+        else Classification(len(model.classes), label_smoothing=label_smoothing)
+    )
+    best_of = f"val/{job.selects}"
+
+    def validate() -> dict[str, float]:
+        if isinstance(val, Pairs):
+            values = measure_retrieval(model, val, val_batches, accelerator, shown)
+        else:
+            values = score(model, val_batches, Classification(len(model.classes)), accelerator, shown)
+        return {f"val/{name}": value for name, value in values.items() if isinstance(value, float)}
 
     groups = model.parameter_groups()
     tuned = [parameter for group in groups.values() for parameter in group]
+    if not tuned:
+        return _as_it_is(model, {} if val is None else validate(), run, begin=run is not run_dir)
     average = Average(tuned, ema)
     step_batch = (loader.batch_size or batch_size) * accumulate * accelerator.num_processes
     rate, head_rate = learning_rates(lr=lr, base_lr=base_lr, head_lr=head_lr, batch=step_batch, optimizer=optimizer)
@@ -134,12 +185,17 @@ def fit(
         groups, name=optimizer, lr=rate, head_lr=head_rate, momentum=momentum, weight_decay=weight_decay
     )
     warmup = epochs / 10 if warmup_epochs is None else warmup_epochs
-    schedule = make_schedule(
-        updates, steps=epochs * steps_per_epoch, warmup_steps=round(warmup * steps_per_epoch), min_lr=min_lr
+    rates: Schedule = (
+        CoOpSchedule(updates, epochs=epochs, steps_per_epoch=steps_per_epoch)
+        if schedule == "coop"
+        else make_schedule(
+            updates, steps=epochs * steps_per_epoch, warmup_steps=round(warmup * steps_per_epoch), min_lr=min_lr
+        )
     )
     updates = accelerator.prepare(updates)
-    forward = accelerator.prepare(model) if accelerator.num_processes > 1 else model
-    task = Classification(len(model.classes), label_smoothing=label_smoothing)
+    step_loss: nn.Module = _Loss(model, job)
+    if accelerator.num_processes > 1:
+        step_loss = accelerator.prepare(step_loss)
 
     if run is not run_dir and run is not None:
         run.begin()
@@ -156,11 +212,11 @@ def fit(
         images = next(iter(as_loader(train, model, batch_size=batch_size, workers=0, seed=seed)))[0]
         model.initialise(images.to(accelerator.device))
 
-    shown = Progress(enabled=progress and accelerator.is_main_process, epochs=epochs, done=len(history))
+    shown.done = len(history)
     seconds_before = history[-1]["seconds"] if history else 0.0
     started = time.perf_counter()
     for epoch in range(len(history), epochs):
-        since_best = sum("val/top1" in row for row in history[best["epoch"] :])
+        since_best = sum(best_of in row for row in history[best["epoch"] :])
         if patience is not None and since_best >= patience:
             break
         set_seed(mix(seed, epoch), device_specific=True)
@@ -173,10 +229,10 @@ def fit(
         step = epoch * steps_per_epoch
         bar = shown.epoch_bar(batches, epoch)
         for index, batch in enumerate(tally.timed(bar)):
-            schedule.step_update(step + 1)
-            with accelerator.accumulate(forward):
+            rates.step_update(step + 1)
+            with accelerator.accumulate(step_loss):
                 with accelerator.autocast():
-                    loss, logits = task.loss(forward, batch)
+                    loss, logits, targets = step_loss(batch)
                 accelerator.backward(loss)
                 if clip_norm is not None and accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(tuned, clip_norm)
@@ -185,21 +241,21 @@ def fit(
             if accelerator.sync_gradients:
                 step += 1
                 average.update()
-            tally.add(loss, logits, batch[1])
+            tally.add(loss, logits, targets)
             if index % 10 == 9 or index + 1 == len(batches):
                 figures = tally.figures()
                 _finite(figures["train/loss"], epoch=epoch + 1, step=step, lr=updates.param_groups[0]["lr"])
                 shown.figures(bar, figures)
 
-        rates = {name: group["lr"] for name, group in zip(groups, updates.param_groups, strict=True)}
-        row = {"epoch": epoch + 1, "step": step, **{f"lr/{name}": lr for name, lr in rates.items()}} | figures
+        used = {f"lr/{name}": group["lr"] for name, group in zip(groups, updates.param_groups, strict=True)}
+        row = {"epoch": epoch + 1, "step": step, **used} | figures
+        model.method.end_epoch(epoch + 1, epochs)
         with average.applied():
             if val_batches is not None and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
-                values = score(model, val_batches, task, accelerator, shown)
-                row |= {f"val/{name}": value for name, value in values.items() if isinstance(value, float)}
+                row |= validate()
             row["seconds"] = seconds_before + time.perf_counter() - started
             history.append(row)
-            if val_batches is None or row.get("val/top1", -1.0) > best["metrics"].get("val/top1", -1.0):
+            if val_batches is None or keep == "last" or row.get(best_of, -1.0) > best["metrics"].get(best_of, -1.0):
                 metrics = {name: value for name, value in row.items() if name.startswith("val/")}
                 best = {"epoch": epoch + 1, "metrics": metrics, "tuned": _copied(model.tuned_state())}
                 if run:
@@ -221,6 +277,50 @@ def fit(
     model.eval()
     stopped_early = len(history) < epochs
     return FitResult(history, best["epoch"], best["metrics"], history[-1]["seconds"], stopped_early)
+
+
+class _Loss(nn.Module):
+    """A task's loss of a model as one module, which several processes can train together."""
+
+    def __init__(self, model: Prompted, task: Classification | ImageText) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+
+    def forward(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, logits and targets."""
+        return self.task.loss(self.model, batch)
+
+
+def _features(
+    model: Prompted, data: Source | None, transform: ImageTransform, *, views: int, **options: Any
+) -> Tensor | None:
+    """Image features that are computed once, (views, N, F), where there are to be any."""
+    wanted = views or (model.method.needs_features and model.image_is_frozen and data is not None)
+    if not wanted or not isinstance(data, Samples | Pairs):
+        return None
+    return image_features(model, data, transform, views=views or 1, **options)
+
+
+def _prepare(model: Prompted, train: Source, features: Tensor | None, accelerator: Accelerator) -> None:
+    """Give the method the features of all training images, the mean of their views."""
+    if features is None or not isinstance(train, Samples) or model.text is None:
+        raise VptError(f"{model.method.name} looks at all training images at once: give labelled `Samples`.")
+    mean = F.normalize(F.normalize(features, dim=-1).mean(0), dim=-1).to(accelerator.device)
+    labels = torch.tensor(train.labels, device=accelerator.device)
+    with torch.no_grad():
+        model.method.prepare(mean, labels, model.class_features(), model.text.scale())
+
+
+def _as_it_is(model: Prompted, metrics: dict[str, float], run: RunDir | None, *, begin: bool) -> FitResult:
+    """The result of a method that trains nothing."""
+    if run:
+        if begin:
+            run.begin()
+        run.save_best(model, metrics)
+        run.write_metrics([{"epoch": 0, **metrics}])
+    model.eval()
+    return FitResult([{"epoch": 0, **metrics}], 0, metrics, 0.0, stopped_early=False)
 
 
 def _finite(loss: float, *, epoch: int, step: int, lr: float) -> None:

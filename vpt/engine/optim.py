@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from timm.optim import create_optimizer_v2
@@ -72,6 +74,35 @@ def make_optimizer(
         raise VptError(
             f"timm has no optimizer {name!r}: say sgd or adamw, or see timm.optim.list_optimizers()."
         ) from error
+
+
+class Schedule(Protocol):
+    """What sets the learning rates before each optimizer step."""
+
+    def step_update(self, num_updates: int) -> None:
+        """Before step k = 0, 1, …, with k + 1."""
+
+
+class CoOpSchedule:
+    """Of CoOp and what follows it: epoch 0 at 1e-5, epoch e at lr / 2 · (1 + cos(π (e - 1) / epochs)).
+
+    Zhou et al., IJCV 2022; the cosine is stepped once an epoch and one epoch late, so it never comes to 0.
+    """
+
+    FIRST = 1e-5
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> None:
+        self.optimizer = optimizer
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+
+    def step_update(self, num_updates: int) -> None:
+        """Set the rates of the epoch that step `num_updates` - 1 belongs to."""
+        epoch = (num_updates - 1) // self.steps_per_epoch
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            cosine = (1 + math.cos(math.pi * (epoch - 1) / self.epochs)) / 2
+            group["lr"] = rate * cosine if epoch else self.FIRST
 
 
 def make_schedule(

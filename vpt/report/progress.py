@@ -54,6 +54,8 @@ class Progress:
         parts = [f"epoch {row['epoch']}/{self.epochs}", _told(row)]
         if "val/top1" in row:
             parts.append(f"val loss {row['val/loss']:.3f}, top-1 {row['val/top1']:.1%}")
+        if "val/rsum" in row:
+            parts.append(f"val R@10 {row['val/i2t_r10']:.1%} / {row['val/t2i_r10']:.1%}, rsum {row['val/rsum']:.1f}")
         per_epoch = (time.perf_counter() - self.started) / (row["epoch"] - self.done)
         left = timedelta(seconds=round(per_epoch * (self.epochs - row["epoch"])))
         parts.append(f"{left} left" if row["epoch"] < self.epochs else "done")

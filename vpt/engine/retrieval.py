@@ -1,0 +1,61 @@
+"""Features of many images and texts, and how well they find each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+
+from vpt.data.pairs import Pairs
+from vpt.errors import VptError
+from vpt.model import Prompted
+from vpt.report.progress import Progress
+from vpt.tasks.retrieval import retrieval_metrics
+
+TEXTS_AT_ONCE = 512
+
+
+@torch.no_grad()
+def measure_retrieval(
+    model: Prompted, pairs: Pairs, batches: Any, accelerator: Accelerator, progress: Progress
+) -> dict[str, Any]:
+    """Recalls and median ranks of all images and all captions of `pairs`, as in `retrieval_metrics`.
+
+    Args:
+        model: with a text side.
+        pairs: images with one or more captions each.
+        batches: a prepared loader of their images, in order.
+        accelerator: of the run.
+        progress: where to show how far it is.
+    """
+    if not len(pairs):
+        raise VptError("there is nothing to evaluate: the data set is empty.")
+    was_training = model.training
+    model.eval()
+    images = []
+    for batch in progress.bar(batches, "evaluating images"):
+        with accelerator.autocast():
+            features = model.features(batch[0])
+        images.append(accelerator.gather_for_metrics(F.normalize(features.float(), dim=-1)))
+    captions = [(owner, caption) for owner, of_image in enumerate(pairs.captions) for caption in of_image]
+    texts = text_features(model, [caption for _, caption in captions], accelerator, progress)
+    model.train(was_training)
+    owners = torch.tensor([owner for owner, _ in captions], device=texts.device)
+    return retrieval_metrics(torch.cat(images), texts, owners)
+
+
+@torch.no_grad()
+def text_features(model: Prompted, texts: list[str], accelerator: Accelerator, progress: Progress) -> Tensor:
+    """L2-normalised features (N, F) of texts, some at a time, the short ones with the short ones."""
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    found: list[Tensor] = []
+    parts = [order[start : start + TEXTS_AT_ONCE] for start in range(0, len(order), TEXTS_AT_ONCE)]
+    for part in progress.bar(parts, "evaluating texts"):
+        ids = model.tokenize([texts[index] for index in part]).to(accelerator.device)
+        with accelerator.autocast():
+            found.append(F.normalize(model.encode_text(ids).float(), dim=-1))
+    features = torch.cat(found)
+    return features[torch.tensor(order, device=features.device).argsort()]
