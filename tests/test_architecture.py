@@ -32,9 +32,11 @@ MAY_IMPORT = {
     "assemble": {"model", "text", "towers", "methods"},
     "tasks": {"model"},
     "engine": {"tasks", "model", "data"},
-    "build": {"engine", "tasks", "assemble", "model", "predict", "towers", "methods", "data", "config"},
+    "build": {"engine", "tasks", "assemble", "model", "text", "towers", "methods", "data", "config"},
     "sweep": {"build", "config"},
-    "cli": {"sweep", "build", "config"},
+    "pretrain": {"build", "config", "model", "data", "towers"},
+    "use": {"build", "assemble", "model", "predict", "data", "methods", "towers"},
+    "cli": {"sweep", "pretrain", "use", "build", "config"},
     "__main__": {"cli"},
 }
 

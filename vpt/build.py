@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,21 @@ from vpt import data as datasets
 from vpt.assemble import create, load
 from vpt.config import Config
 from vpt.data.base import DataSet
+from vpt.data.pairs import PairSet
 from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
 from vpt.engine.rundir import CONFIG, RunDir
 from vpt.errors import VptError
-from vpt.images import find_images, open_image
 from vpt.methods import find
 from vpt.model import Prompted
-from vpt.options import checked, options_of
-from vpt.predict import Prediction
+from vpt.options import checked
 from vpt.saving import TENSORS
+from vpt.tasks.image_text import ImageText
+from vpt.text import DEFAULT_TEMPLATES, ENSEMBLES, ensemble
 from vpt.towers import load as towers
 
 PREDICT_BATCH = 32
-RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed")
+RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed", "task")
 NEUTRAL = ("out", "seeds", "compare", "select", "select_seeds", "data.check", "data.cache", "train.workers")
 
 
@@ -44,6 +46,7 @@ def check(config: Config) -> Config:
             "method": {"name": config.method["name"]} | checked(find(config.method["name"]), method, "method"),
             "data": {"name": config.data["name"]} | datasets.checked_options(config.data["name"], data),
             "train": checked(fit, config.train, "train", given=RESERVED),
+            "task": checked(ImageText, config.task, "task"),
         }
     )
 
@@ -75,7 +78,9 @@ def train(
         raise VptError(f"{data.name} has no training images: train on other data, then measure the run on it.")
     model = build_model(config, data)
     run.begin(plain(config))
-    fitted = fit(model, data.train, data.val, **config.train, seed=config.seed, run_dir=run, progress=progress)
+    task = {"task": ImageText(**config.task)} if isinstance(data, PairSet) else {}
+    options = {**config.train, **task}
+    fitted = fit(model, data.train, data.val, **options, seed=config.seed, run_dir=run, progress=progress)
     result: dict[str, Any] = {
         "method": config.method["name"],
         "backbone": config.backbone["name"],
@@ -129,46 +134,34 @@ def check_unchanged(config: Config, folder: Path) -> None:
         )
 
 
-def read_data(config: Config) -> DataSet:
+def read_data(config: Config) -> DataSet | PairSet:
     """The data set of a checked config; the experiment's seed is that of splits and shots, if none is given."""
     options = {"seed": config.seed} | _options(config.data)
-    data = datasets.load(config.data["name"], **options)
-    if not isinstance(data, DataSet):
-        raise VptError(f"{data.name} holds images with captions, and this run needs classes: choose other data.")
-    return data
+    return datasets.load(config.data["name"], **options)
 
 
-def build_model(config: Config, data: DataSet) -> Prompted:
-    """The model of a checked config, with a head for the classes of `data`."""
+def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
+    """The model of a checked config, with a classifier for the classes of `data`, or with a text side for captions."""
     torch.manual_seed(config.seed)
     known = {"pretrained", "weights", "image_size"}
     backbone = _options(config.backbone)
-    return create(
+    paired = isinstance(data, PairSet)
+    model = create(
         config.backbone["name"],
         config.method["name"],
-        classes=data.classes,
+        classes=() if isinstance(data, PairSet) else data.classes,
+        head="text" if paired else config.head,
+        templates=_templates(config.templates, data),
+        learn_scale=config.learn_scale,
         **{key: value for key, value in backbone.items() if key in known},
         backbone_options={key: value for key, value in backbone.items() if key not in known},
         **_options(config.method),
     )
-
-
-def pretrain(config: Config, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
-    """Train a backbone from scratch by the same loop, and write it, in half precision, in timm's format.
-
-    Returns:
-        The folder, which "timm/local-dir:FOLDER" loads.
-    """
-    from vpt.towers.timm import export
-
-    if config.method["name"] != "full":
-        raise VptError(f"pretraining trains the whole backbone: set method=full, not {config.method['name']}.")
-    model, result = train(config, resume=resume, overwrite=overwrite, progress=progress)
-    assert config.out is not None
-    folder = config.out / "backbone"
-    export(model.tower, folder, model.preprocessing)
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return folder
+    if model.text is not None:
+        model.text.chunk = config.text_chunk
+    if isinstance(data, PairSet):
+        _tell_long(model, data)
+    return model
 
 
 def measure(run: str | Path, split: str = "test", overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -188,31 +181,13 @@ def measure(run: str | Path, split: str = "test", overrides: Sequence[str] = ())
     config = check(configs.read(run / "config.yaml", overrides))
     model = load_run(run)
     data = read_data(config)
-    if data.classes != model.classes:
-        raise VptError(f"{run} knows other classes than {data.name}: {', '.join(model.classes[:5])}, ….")
+    if isinstance(data, DataSet) and data.classes != model.classes:
+        if model.head is not None:
+            raise VptError(f"{run} knows other classes than {data.name}: {', '.join(model.classes[:5])}, ….")
+        model.set_classes(data.classes, _templates(config.templates, data))
     values = _evaluate(model, data, split, config, progress=True)
-    values.pop("confusion")
+    values.pop("confusion", None)
     return {"run": str(run), "split": split, "images": len(data.splits()[split]), **values}
-
-
-def predict(run: str | Path, images: Sequence[str | Path]) -> Iterator[tuple[Path, Prediction]]:
-    """Predictions for image files, and for every image below folders; all are decoded once before the first.
-
-    Raises:
-        VptError: the run is not there, or an image is not there or broken.
-    """
-    paths: list[Path] = []
-    for image in map(Path, images):
-        found = find_images(image) if image.is_dir() else [image]
-        if not found or not found[0].exists():
-            raise VptError(f"there is no image {'in ' if image.is_dir() else ''}{str(image)!r}: correct the path.")
-        paths += found
-    model = load_run(run)
-    for path in paths:
-        open_image(path)
-    for start in range(0, len(paths), PREDICT_BATCH):
-        some = paths[start : start + PREDICT_BATCH]
-        yield from zip(some, model.predict(some), strict=True)
 
 
 def load_run(run: str | Path) -> Prompted:
@@ -221,59 +196,45 @@ def load_run(run: str | Path) -> Prompted:
     return load(best if best.is_dir() else run)
 
 
-def listing(what: str, pattern: str = "") -> list[dict[str, Any]]:
-    """Rows of the methods, backbones or data sets whose names hold `pattern`."""
-    from vpt.methods import available
-
-    if what == "methods":
-        rows = [
-            {"method": name, "options": _shown(options_of(kind)), "source": kind.source}
-            for name, kind in sorted(available().items())
-        ]
-    elif what == "backbones":
-        rows = [{"backbone": name} for name in towers.names()]
-    else:
-        rows = [{"data set": name, "options": _shown(datasets.source_options(name))} for name in datasets.names()]
-    return [row for row in rows if pattern in next(iter(row.values()))]
-
-
-def inspect(name: str) -> list[dict[str, Any]]:
-    """Rows that describe a backbone, at random weights: its shape, and the path of each block."""
-    backbone = towers.load(name, pretrained=name.startswith("vpt/"))
-    tower = backbone.tower
-    shape = {
-        "width": tower.width,
-        "blocks": tower.depth,
-        "features": tower.num_features,
-        "tokens before the patches": tower.prefix,
-        "tokens that are read out": tower.read or "all",
-        "patch size": tower.patch_size,
-        "image size": "×".join(map(str, backbone.preprocessing.size)),
-        "parameters": sum(p.numel() for p in tower.parameters()),
-    }
-    rows = [{"what": key, "value": value} for key, value in shape.items()]
-    return rows + [{"what": f"block {layer}", "value": tower.path(layer)} for layer in range(tower.depth)]
-
-
 def plain(config: Config) -> dict[str, Any]:
     """The config as values that YAML can hold."""
     values: dict[str, Any] = json.loads(config.model_dump_json())
     return values
 
 
-def _evaluate(model: Prompted, data: DataSet, split: str, config: Config, progress: bool) -> dict[str, Any]:
+def _templates(chosen: Sequence[str] | str, data: DataSet | PairSet) -> Sequence[str]:
+    if not isinstance(chosen, str):
+        return chosen
+    if chosen == "data":
+        return data.templates if isinstance(data, DataSet) else DEFAULT_TEMPLATES
+    if chosen not in ENSEMBLES:
+        raise VptError(f"templates={chosen!r}: give a list of sentences, or data, {' or '.join(ENSEMBLES)}.")
+    return ensemble(chosen)
+
+
+def _tell_long(model: Prompted, data: PairSet) -> None:
+    """Say how many captions are longer than the text side takes."""
+    captions = [caption for pairs in data.splits().values() for of_image in pairs.captions for caption in of_image]
+    assert model.text is not None
+    count = model.text.tower.too_long(captions, model.method.num_context)
+    if count:
+        limit = model.text.tower.context_length - model.method.num_context
+        print(f"vpt: {count} of {len(captions)} captions have more than {limit} tokens and are cut.", file=sys.stderr)
+
+
+def _evaluate(model: Prompted, data: DataSet | PairSet, split: str, config: Config, progress: bool) -> dict[str, Any]:
     if split not in data.splits():
         raise VptError(f"{data.name} has no {split} split: there is {', '.join(data.splits())}.")
     options = {key: config.train[key] for key in ("batch_size", "precision", "workers") if key in config.train}
-    groups = data.groups if split == "test" else None
+    groups = data.groups if split == "test" and isinstance(data, DataSet) else None
     return evaluate(model, data.splits()[split], **options, progress=progress, groups=groups)
 
 
 def _with_test(
-    result: dict[str, Any], model: Prompted, data: DataSet, config: Config, run: RunDir, progress: bool
+    result: dict[str, Any], model: Prompted, data: DataSet | PairSet, config: Config, run: RunDir, progress: bool
 ) -> dict[str, Any]:
     test = _evaluate(model, data, "test", config, progress)
-    confusion = test.pop("confusion")
+    confusion = test.pop("confusion", None)
     run.save_best(model, _prefixed("val", result["val"]) | _prefixed("test", test))
     return result | {"test": test, "confusion": confusion}
 
@@ -290,10 +251,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _options(section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key != "name"}
-
-
-def _shown(options: Mapping[str, Any]) -> str:
-    return ", ".join(name if default is ... else f"{name}={default!r}" for name, (_, default) in options.items())
 
 
 def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

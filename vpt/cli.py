@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--overwrite", action="store_true", help="delete finished runs; otherwise they are kept and read")
     add_no_test(sub)
 
-    sub = add("pretrain", _pretrain, "train a backbone from scratch, and write it in timm's format")
+    sub = add("pretrain", _pretrain, "train a backbone from scratch, and write it")
     add_config(sub)
     add_existing(sub)
 
@@ -85,6 +85,20 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("images", nargs="+", metavar="IMAGES", help="image files, or folders of them")
     sub.add_argument("--top", type=_positive, default=3, metavar="K", help="classes to show (default: %(default)s)")
     sub.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+    sub.add_argument(
+        "--labels", nargs="+", metavar="TEXT", help="choose among these, where class names are the classifier"
+    )
+    sub.add_argument(
+        "--templates", nargs="+", metavar="TEXT", help="sentences with {} for the labels, e.g. 'a photo of a {}.'"
+    )
+
+    sub = add("search", _search, "find the images of a folder that a text describes best")
+    sub.add_argument("run", metavar="RUN", help="an image-text run, a saved model, or an image-text backbone")
+    sub.add_argument("text", metavar="TEXT", help="what to look for")
+    sub.add_argument("folder", metavar="FOLDER", help="a folder of images")
+    sub.add_argument("--top", type=_positive, default=10, metavar="K", help="images to show (default: %(default)s)")
+    sub.add_argument("--json", action="store_true", help="print JSON")
 
     sub = add("list", _list, "list what there is")
     sub.add_argument("what", choices=["methods", "backbones", "datasets"])
@@ -121,11 +135,12 @@ def _compare(given: argparse.Namespace) -> None:
 
 
 def _pretrain(given: argparse.Namespace) -> None:
-    from vpt import build, config
+    from vpt import config
+    from vpt.pretrain import pretrain
 
     settings = config.read(given.config, given.overrides)
-    folder = build.pretrain(settings, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
-    print(f"backbone written to {folder}; use it as backbone timm/local-dir:{folder}")
+    folder = pretrain(settings, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
+    print(f"backbone written to {folder}")
 
 
 def _eval(given: argparse.Namespace) -> None:
@@ -139,11 +154,11 @@ def _eval(given: argparse.Namespace) -> None:
 
 
 def _predict(given: argparse.Namespace) -> None:
-    from vpt import build
+    from vpt import use
     from vpt.report.tables import print_table
 
     rows = []
-    for path, prediction in build.predict(given.run, given.images):
+    for path, prediction in use.predict(given.run, given.images, labels=given.labels, templates=given.templates):
         best = dict(list(prediction.scores.items())[: given.top])
         if given.json:
             print(json.dumps({"image": str(path), "label": prediction.label, "scores": best}, ensure_ascii=False))
@@ -158,20 +173,30 @@ def _ranked(scores: dict[str, float]) -> dict[str, str]:
 
 
 def _list(given: argparse.Namespace) -> None:
-    from vpt import build
+    from vpt import use
     from vpt.report.tables import print_table
 
-    rows = build.listing(given.what, given.pattern)
+    rows = use.listing(given.what, given.pattern)
     if not rows:
         raise VptError(f"no {given.what} match {given.pattern!r}: leave the pattern out to see all.")
     print_table(rows)
 
 
 def _inspect(given: argparse.Namespace) -> None:
-    from vpt import build
+    from vpt import use
     from vpt.report.tables import print_table
 
-    print_table(build.inspect(given.backbone))
+    print_table(use.inspect(given.backbone))
+
+
+def _search(given: argparse.Namespace) -> None:
+    from vpt import use
+
+    found = use.search(given.run, given.text, given.folder, top=given.top)
+    if given.json:
+        print(json.dumps([{"image": str(path), "score": score} for path, score in found], ensure_ascii=False))
+    else:
+        _show([{"image": str(path), "similarity": round(score, 4)} for path, score in found])
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -25,6 +25,14 @@ class Config(BaseModel):
     method: dict[str, Any] = Field(description="name, and the method's own options")
     data: dict[str, Any] = Field(description="name, and options as `vpt.data` takes them")
     train: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of `vpt.fit`")
+    head: str | None = Field(default=None, description="linear, or text for class names as classifier")
+    templates: list[str] | str = Field(
+        default="data",
+        description="sentences for class names: a list, data for the data set's own, or openai-7 or openai-80",
+    )
+    task: dict[str, Any] = Field(default_factory=dict, description="images with captions: loss, infonce or sigmoid")
+    learn_scale: bool = Field(default=False, description="head text: train the scale of the logits too")
+    text_chunk: int | None = Field(default=None, description="texts at once, where memory does not hold all of them")
     seed: int = Field(default=0, description="of initialisation, order, augmentation, and of splits and shots")
     out: Path | None = Field(default=None, description="the run directory; runs/<name of the file> by default")
     seeds: list[int] = Field(default_factory=list, description="`vpt compare`: each row is run with each of these")

@@ -16,6 +16,15 @@ from vpt.methods.base import Method
 from vpt.towers.backbone import Pair
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
+ENSEMBLES = ("openai-7", "openai-80")
+
+
+def ensemble(name: str) -> list[str]:
+    """OpenAI's 7 or 80 hand-written templates for ImageNet, as open_clip has them."""
+    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
+
+    makers = SIMPLE_IMAGENET_TEMPLATES if name == "openai-7" else OPENAI_IMAGENET_TEMPLATES
+    return [maker("{}") for maker in makers]
 
 
 def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:

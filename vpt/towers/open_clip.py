@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache, partial
 from typing import Any
@@ -86,15 +87,23 @@ class TrunkTower(TimmTower):
 
 
 def load(
-    name: str, *, pretrained: bool = True, weights: str | None = None, image_size: int | None = None, **options: Any
+    name: str,
+    *,
+    pretrained: bool = True,
+    weights: str | None = None,
+    image_size: int | None = None,
+    config: dict[str, Any] | None = None,
+    **options: Any,
 ) -> Backbone:
-    """The image tower of a model by open_clip's name and tag, e.g. "ViT-B-32/laion2b_s34b_b79k".
+    """The towers of a model by open_clip's name and tag, e.g. "ViT-B-32/laion2b_s34b_b79k".
 
     Args:
         name: model and tag with a slash between; "hf-hub:…" and "local-dir:…" without a tag.
         pretrained: load weights, from the Hugging Face hub where `weights` does not name a file.
         weights: a local file of weights, below VPT_DATA or anywhere.
         image_size: side in pixels, where it is to be another than the model's own.
+        config: open_clip's model config (embed_dim, vision_cfg, text_cfg) of a model to be trained from scratch;
+            the name is then free.
         options: further arguments of `open_clip.create_model`, e.g. force_quick_gelu.
 
     Raises:
@@ -102,6 +111,8 @@ def load(
     """
     from vpt.paths import resolve
 
+    if config is not None:
+        return _from_config(name, config, pretrained)
     model_name, tag = (name, "") if ":" in name else (name.partition("/")[0], name.partition("/")[2])
     if ":" not in name:
         _check_name(model_name, tag, wanted=pretrained and not weights)
@@ -126,6 +137,18 @@ def load(
     kept = {key: value for key, value in given.items() if value is not None}
     pair = pair_of(model, partial(_tokenized, model_name))
     return Backbone(tower_of(model.visual), preprocessing_of(model), f"open_clip/{name}", kept, pair=pair)
+
+
+def _from_config(name: str, config: dict[str, Any], pretrained: bool) -> Backbone:
+    if pretrained:
+        raise VptError(f"open_clip/{name} is made from backbone.config and has no weights: say pretrained=false.")
+    try:
+        model = open_clip.model.CLIP(**config)
+    except (TypeError, KeyError) as error:
+        raise VptError(f"backbone.config is no model config of open_clip: {error}.") from error
+    found = wrap(model)
+    assert found is not None
+    return replace(found, name=f"open_clip/{name}", options={"config": config, "pretrained": False})
 
 
 def wrap(model: nn.Module, tokenizer: Tokenizer = open_clip.tokenize) -> Backbone | None:
