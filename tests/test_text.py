@@ -1,0 +1,106 @@
+"""Class names as classifier: what is computed, when it is computed anew, what can be changed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+import vpt
+from tests.text_models import CLASSES, image_text_model
+
+IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def classifier(method: str = "vpt-deep", **options: object) -> vpt.Prompted:
+    return vpt.attach(image_text_model(), method, classes=CLASSES, head="text", **options).double()
+
+
+def test_logits_are_scaled_similarities_of_the_library_s_own_features() -> None:
+    library, model = image_text_model().double(), classifier("bias")
+    ids = model.tokenize([f"a photo of a {name}." for name in CLASSES])
+    image, text = (normalize(x, dim=-1) for x in (library.encode_image(IMAGES), library.encode_text(ids)))
+    torch.testing.assert_close(model(IMAGES), library.logit_scale.exp() * image @ text.T, rtol=1e-10, atol=1e-10)
+
+
+def test_templates_are_averaged_after_normalisation() -> None:
+    templates = ["a photo of a {}.", "{} texture.", "one {}"]
+    model = classifier("bias", templates=templates)
+    parts = [classifier("bias", templates=[template]).class_features() for template in templates]
+    torch.testing.assert_close(model.class_features(), normalize(torch.stack(parts).mean(0), dim=-1))
+
+
+def test_class_features_are_computed_once_in_evaluation_and_anew_after_a_step() -> None:
+    model = classifier("full")
+    encoded = []
+    encode = model.text.encode
+    model.text.encode = lambda *args, **kwargs: encoded.append(1) or encode(*args, **kwargs)
+    with torch.no_grad():
+        first = model(IMAGES)
+        model(IMAGES)
+        assert len(encoded) == 1
+        for parameter in model.parameter_groups()["backbone"]:
+            parameter.mul_(1.01)
+        assert not torch.equal(model(IMAGES), first)
+    assert len(encoded) == 2
+
+
+def test_a_frozen_text_side_is_read_once_in_training_too() -> None:
+    model = classifier("vpt-deep").train()
+    encoded = []
+    encode = model.text.encode
+    model.text.encode = lambda *args, **kwargs: encoded.append(1) or encode(*args, **kwargs)
+    for _ in range(3):
+        model(IMAGES).sum().backward()
+    assert len(encoded) == 1
+
+
+def test_predicting_leaves_training_possible() -> None:
+    from PIL import Image
+
+    model = classifier("vpt-deep").float()
+    model.predict(Image.new("RGB", (16, 16)))
+    model.train()
+    model(IMAGES.float()).sum().backward()
+
+
+def test_new_classes_are_chosen_among_and_a_linear_head_refuses_them() -> None:
+    model = classifier("vpt-deep")
+    before = model(IMAGES)
+    model.set_classes(["cat", "dog", "boat", "hat"])
+    assert model(IMAGES).shape == (4, 4)
+    model.set_classes(CLASSES)
+    torch.testing.assert_close(model(IMAGES), before)
+    with pytest.raises(vpt.VptError, match="a linear head knows its own classes alone"):
+        vpt.attach(image_text_model(), "linear", classes=CLASSES).set_classes(["cat"])
+
+
+def test_a_text_head_needs_a_text_side_and_a_template_its_place() -> None:
+    with pytest.raises(vpt.VptError, match="has no text side for head='text'"):
+        vpt.attach(image_text_model().visual, "vpt-deep", classes=CLASSES, head="text")
+    with pytest.raises(vpt.VptError, match=r"must hold one \{\} for the class name"):
+        classifier("vpt-deep", templates=["a photo"])
+    with pytest.raises(vpt.VptError, match="head='text': linear takes linear"):
+        classifier("linear")
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
+    model = classifier("vpt-deep", templates=["one {}"]).float()
+    model.save_pretrained(tmp_path / "saved")
+    loaded = vpt.load(tmp_path / "saved", backbone=image_text_model())
+    assert loaded.templates == ("one {}",)
+    assert torch.equal(loaded(IMAGES.float()), model(IMAGES.float()))
+    with pytest.raises(vpt.VptError, match="was trained with"):
+        vpt.load(tmp_path / "saved", backbone=image_text_model(seed=3))
+
+
+def test_chunks_computed_again_give_the_same_values_and_gradients() -> None:
+    values = []
+    for chunk in (None, 2):
+        model = classifier("full", templates=["a {}.", "one {} here"]).train()
+        model.text.chunk = chunk
+        logits = model(IMAGES)
+        gradients = torch.autograd.grad(logits.square().sum(), model.text.tower.transformer.parameters())
+        values.append([logits.detach(), *gradients])
+    for one, other in zip(*values, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
