@@ -1,0 +1,10 @@
+"""Speed and memory as ratios, each measured side by side in one process: `python -m benchmarks --help`.
+
+A part is a module with `cases(setting)`, which yields a `Case` after another: what stands side by side, and which
+ratios of it mean something. Measuring (`measure.py`) and reporting (`report.py`) know nothing else of a part.
+"""
+
+PARTS = {
+    "image": "visual prompts: training step and evaluation against the frozen model and the plain form",
+    "input_pipeline": "reading images against the model, an epoch against its bare steps, start-up",
+}

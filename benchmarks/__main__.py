@@ -1,0 +1,79 @@
+"""`python -m benchmarks`: measure, print and write ratios of speed and memory."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks import PARTS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts that are asked for."""
+    options = parser().parse_args(arguments)
+    # Threads that wait in a loop would be counted as work; torch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    from benchmarks import report
+    from benchmarks.measure import Setting, measure
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("benchmarks: there is no GPU here: say --device cpu.", file=sys.stderr)
+        return 2
+    torch.set_num_threads(options.threads)
+    setting = Setting(
+        device=options.device,
+        dtype=options.dtype,
+        compiled=options.compile,
+        threads=options.threads,
+        repeats=options.repeats or (2 if options.quick else 5),
+        batch=options.batch,
+        backbones=tuple(options.backbone),
+        prompts=tuple(options.prompts),
+        quick=options.quick,
+    )
+    facts = report.about(setting)
+    results: dict[str, list[dict[str, object]]] = {}
+    for part in options.parts or PARTS:
+        results[part] = []
+        for case in import_module(f"benchmarks.{part}").cases(setting):
+            results[part].append(measure(case, setting))
+            print(report.told(results[part][-1]), file=sys.stderr, flush=True)
+            # After each case, so that what was measured is kept if the rest is not.
+            report.write(options.out, facts, results)
+            # Otherwise the next case would be one more version of the same compiled functions.
+            torch.compiler.reset()
+        report.plot(options.out, part, results[part])
+    print(report.document(facts, results))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parts = "\n".join(f"  {name}: {what}" for name, what in PARTS.items())
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"Speed and memory as ratios, each measured side by side in one process.\n\nparts:\n{parts}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help="all of them by default")
+    made.add_argument("--quick", action="store_true", help="a tiny model, in seconds: whether it runs, not how fast")
+    made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    made.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: autocast")
+    made.add_argument("--compile", action="store_true", help="torch.compile, without graph breaks, in image")
+    made.add_argument("--threads", type=int, default=1, help="1 (default): CPU time; more: the wall clock")
+    made.add_argument("--repeats", type=int, help="of everything that is timed (default 5)")
+    made.add_argument("--prompts", type=int, action="append", default=[], help="a number of them; may be repeated")
+    made.add_argument("--batch", type=int, help="images a batch (default 8 on a CPU, 64 on a GPU)")
+    made.add_argument("--backbone", action="append", default=[], help="in place of the part's own; may be repeated")
+    made.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder (default runs/benchmarks)")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""`python -m benchmarks`: it runs, and writes figures that tell where they are from."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_quick_run_writes_its_figures_with_command_and_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["image", "--quick", "--repeats", "1", "--out", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))
+    about, rows = written["about"], written["parts"]["image"]
+    assert about["command"].startswith("python -m benchmarks")
+    assert {"machine", "cores", "started", "clock", "versions", "setting"} <= about.keys()
+    assert about["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert [(row["facts"]["method"], row["facts"]["prompts"]) for row in rows] == [
+        (method, prompts) for method in ("vpt-shallow", "vpt-deep") for prompts in (1, 10)
+    ]
+    for row in rows:
+        assert all(value["low"] <= value["median"] <= value["high"] for value in row["ratios"].values())
+        assert row["items_per_second"]["step"] == pytest.approx(row["items"] / row["seconds"]["step"]["median"])
+        assert row["saved_bytes"].keys() == {"step", "plain step"}
+        assert row["flops"].keys() == row["seconds"].keys()
+    table = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    assert about["command"] in table
+    assert about["machine"] in table
+    assert table in capsys.readouterr().out
+    assert (tmp_path / "image.png").stat().st_size > 1000
+
+
+def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["images"])
+    assert "input_pipeline" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_gpu_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--device", "cuda"]) == 2
+    assert "say --device cpu" in capsys.readouterr().err
