@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ def encode_texts(
         if prefix.shape[1] and layer + 1 < tower.depth:
             prefix = tower.advance(layer, prefix, mask=sees)
 
-    def features(rest: Tensor, seen: Tensor, read: Tensor, *prefixes: Tensor) -> Tensor:
+    def features(rest: Tensor, seen: Tensor | None, read: Tensor, *prefixes: Tensor) -> Tensor:
         for layer, before in enumerate(prefixes):
             if not before.shape[1]:
                 rest = _entered(tower, method, layer, rest)
@@ -76,7 +77,9 @@ def encode_texts(
                 continue
             row = torch.arange(len(rest), device=rest.device)
             # The token that is read stands beside the others here, and is not to be seen twice.
-            columns = seen.expand(len(rest), -1, -1)[row, read]
+            if seen is None:
+                seen = torch.ones(1, before.shape[1] + rest.shape[1], dtype=torch.bool, device=rest.device)
+            columns = seen.expand(len(rest), rest.shape[1], -1)[row, read]
             itself = columns.gather(1, before.shape[1] + read[:, None])
             columns = columns.scatter(1, before.shape[1] + read[:, None], False)
             mask = torch.cat([columns, itself], dim=1)[:, None]
@@ -85,8 +88,10 @@ def encode_texts(
 
     parts = []
     for rows, groups in _chunks(len(texts.rest), len(prefix), chunk):
-        seen = texts.seen[rows] if texts.seen.ndim == 3 else texts.seen
-        given = (texts.rest[rows], seen, texts.read[rows], *(p[groups] for p in prefixes))
+        seen = texts.seen
+        if seen is not None and seen.ndim == 3:
+            seen = seen[rows]
+        given: tuple[Any, ...] = (texts.rest[rows], seen, texts.read[rows], *(p[groups] for p in prefixes))
         parts.append(checkpoint(features, *given, use_reentrant=False) if recompute else features(*given))
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 

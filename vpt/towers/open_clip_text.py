@@ -44,9 +44,10 @@ class OpenClipTextTower(TextTower):
         self.width = text.transformer.width
         self.depth = len(text.transformer.resblocks)
         projection = text.text_projection
-        self.num_features = self.width if projection is None else tuple(projection.shape)[1]
         if isinstance(projection, nn.Linear):
             self.num_features = projection.out_features
+        else:
+            self.num_features = self.width if projection is None else projection.shape[1]
         self.causal = text.attn_mask is not None
         self.pool = "class" if self.cls_emb is not None else getattr(text, "pool_type", None) or text.text_pool_type
         self.pad_id = getattr(text, "pad_id", 0)
@@ -90,7 +91,7 @@ class OpenClipTextTower(TextTower):
         if self.pool == "first":
             texts = replace(texts, read=torch.zeros_like(texts.read))
         if self.masks_padding and not self.causal:
-            texts = replace(texts, seen=texts.seen & (columns < ends)[:, None])
+            texts = replace(texts, seen=(columns < ends)[:, None].expand(-1, rest.shape[1], -1))
         return texts
 
     def _with_class_token(self, texts: Texts, words: Tensor, ends: Tensor) -> Texts:
@@ -99,11 +100,12 @@ class OpenClipTextTower(TextTower):
         count, after, _ = texts.rest.shape
         itself = ends >= self.context_length if self.legacy else torch.ones_like(ends, dtype=torch.bool)
         columns = torch.cat([words, itself], dim=1)[:, None].expand(-1, after + 1, -1)
-        seen = F.pad(texts.seen, (0, 1, 0, 1), value=True)
-        if self.causal:
+        if texts.seen is not None:
+            seen = F.pad(texts.seen, (0, 1, 0, 1), value=True)
             seen[:-1, -1] = False
+            columns = columns & seen
         rest = torch.cat([texts.rest, token.expand(count, 1, -1)], dim=1)
-        return Texts(texts.prefix, rest, seen & columns, torch.full_like(texts.read, after))
+        return Texts(texts.prefix, rest, columns, torch.full_like(texts.read, after))
 
     def block(self, layer: int) -> nn.Module:
         """open_clip's residual block."""

@@ -25,13 +25,14 @@ class Texts:
     Attributes:
         prefix: (G, P, D) with positions; each of the G rows is shared by the N texts. P may be 0.
         rest: (G · N, S, D) with positions, the texts of a prefix one after another.
-        seen: which tokens each token of `rest` sees, (S, P + S) or (N, S, P + S) booleans, the prefix first.
+        seen: which tokens each token of `rest` sees, (S, P + S) or (N, S, P + S) booleans, the prefix first; None
+            where every token sees all of them.
         read: row of `rest` that is read out, (G · N,).
     """
 
     prefix: Tensor
     rest: Tensor
-    seen: Tensor
+    seen: Tensor | None
     read: Tensor
 
 
@@ -88,8 +89,8 @@ class TextTower(Tower):
         if len(rest) < len(prefix) * len(lengths):
             rest = rest.repeat(len(prefix), 1, 1)
         read = (lengths - 1 - before).repeat(len(rest) // len(lengths))
-        seen = torch.ones(after, before + after, dtype=torch.bool, device=rest.device)
-        return Texts(prefix + positions[:before], rest, seen.tril(before) if self.causal else seen, read)
+        seen = torch.ones(after, before + after, dtype=torch.bool, device=rest.device).tril(before)
+        return Texts(prefix + positions[:before], rest, seen if self.causal else None, read)
 
     def embed(self, ids: Tensor) -> Texts:
         """Token ids (N, L) as block 0 is given them, nothing shared and nothing left out."""

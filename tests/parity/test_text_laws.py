@@ -1,0 +1,101 @@
+"""The laws for text towers: the library's own features, shared beginnings and cut endings that change nothing."""
+
+import pytest
+import torch
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+
+from tests.text_zoo import LENGTH, TEXT_EXAMPLES, VISION, TextExample, clip
+from vpt.errors import VptError
+from vpt.loops import encode_texts, encode_texts_plain
+from vpt.methods.base import Method
+from vpt.towers.load import wrap
+from vpt.towers.text import TextTower
+
+TOLERANCE = 1e-10
+
+
+@pytest.fixture(params=TEXT_EXAMPLES, ids=list(TEXT_EXAMPLES))
+def text(request: pytest.FixtureRequest) -> TextExample:
+    return TEXT_EXAMPLES[request.param]
+
+
+def tower_of(model: torch.nn.Module) -> TextTower:
+    pair = wrap(model).pair
+    assert not isinstance(pair, str)
+    return pair.text
+
+
+def test_identity_is_bitwise_in_float32(text: TextExample) -> None:
+    model, ids = text.model(), text.ids()
+    tower = tower_of(model)
+    with torch.no_grad():
+        got = encode_texts_plain(tower, tower.embed(ids), lambda layer, x: x)
+        assert torch.equal(got, model.encode_text(ids))
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_sharing_and_cutting_change_neither_values_nor_gradients(text: TextExample, chunk: int | None) -> None:
+    model, ids = text.model().double(), text.ids()
+    tower, method = tower_of(model), Method()
+    plain = model.encode_text(ids)
+    fast = encode_texts(
+        tower, method, tower.arrange(*method.sequences(tower, ids, None)), chunk=chunk, recompute=chunk is not None
+    )
+    torch.testing.assert_close(fast, plain, rtol=TOLERANCE, atol=TOLERANCE)
+    weights = torch.linspace(-1, 1, plain.numel(), dtype=torch.float64).view_as(plain)
+    wanted = [p for p in tower.parameters() if p.requires_grad]
+    got, expected = (torch.autograd.grad((f * weights).sum(), wanted, allow_unused=True) for f in (fast, plain))
+    for one, other in zip(got, expected, strict=True):
+        if other is not None:
+            scale = other.abs().max().clamp(min=1.0)
+            torch.testing.assert_close(one / scale, other / scale, rtol=0, atol=TOLERANCE)
+
+
+def test_a_causal_tower_advances_what_texts_share_once_and_leaves_the_padding_out() -> None:
+    example = clip()
+    tower = tower_of(example.model())
+    prefix, rest, lengths = Method().sequences(tower, example.ids()[:4], None)
+    assert prefix.shape[:2] == (1, 3)
+    assert rest.shape[:2] == (4, 7 - 3)
+    assert lengths.tolist() == [4, 6, 5, 7]
+
+
+def test_contexts_of_several_rows_and_a_mask_for_each_text() -> None:
+    for example in (clip(), clip(block_type="custom", qk_norm=True)):
+        tower = tower_of(example.model().double())
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(6, 4, 16, generator=generator, dtype=torch.float64)
+        context = torch.randn(2, 3, 16, generator=generator, dtype=torch.float64)
+        seen = torch.rand(6, 4, 7, generator=generator) > 0.3
+        seen[:, range(4), range(3, 7)] = True
+        together = torch.cat([context.repeat_interleave(3, dim=0), x], dim=1)
+        mask = torch.zeros(6, 7, 7, dtype=torch.float64)
+        mask[:, 3:] = mask[:, 3:].masked_fill(~seen, -torch.inf)
+        expected = tower.run(1, together, mask)[:, 3:]
+        torch.testing.assert_close(tower.advance(1, x, context, seen), expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_the_path_of_each_block_is_told(text: TextExample) -> None:
+    tower = tower_of(text.model())
+    assert all(tower.path(layer).startswith("whole block") == text.whole for layer in range(tower.depth))
+
+
+@pytest.mark.parametrize("pool", ["first", "last"])
+def test_a_causal_tower_that_reads_a_fixed_place_is_refused(pool: str) -> None:
+    model = CustomTextCLIP(12, CLIPVisionCfg(**VISION), CLIPTextCfg(context_length=LENGTH, width=16, pool_type=pool))
+    with pytest.raises(VptError, match="there is nothing to prompt"):
+        wrap(model)
+
+
+def test_long_texts_are_counted_and_cut_before_their_end_token() -> None:
+    from tests.text_models import image_text_model
+
+    tower = tower_of(image_text_model(context_length=8))
+    texts = ["a dog", "a dog on a very very long and winding road"]
+    ids = tower.tokenize(texts)
+    assert ids.shape == (2, 8)
+    assert ids[1, -1] == 49407
+    assert tower.too_long(texts) == 1
+    assert tower.tokenize(texts, reserve=2).shape == (2, 6)
+    with pytest.raises(VptError, match="1 of 2 texts are empty, first number 2"):
+        tower.tokenize(["a dog", " "])

@@ -1,0 +1,77 @@
+"""Small random text towers, one for each feature of the text encoders that are supported."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+from torch import Tensor
+
+from tests.zoo import shaken
+
+LENGTH, START, END = 12, 38, 39
+VISION = {"layers": 1, "width": 24, "head_width": 8, "patch_size": 8, "image_size": 16}
+
+
+@dataclass(frozen=True)
+class TextExample:
+    """A text encoder: how the model around it is made, the id of its end token, attributes that no config sets."""
+
+    make: Callable[[], Any]
+    end: int = END
+    length: int = LENGTH
+    attributes: dict[str, bool] = field(default_factory=dict)
+    whole: bool = False
+
+    def model(self) -> Any:
+        model = shaken(self.make)
+        for name, value in self.attributes.items():
+            setattr(model.text, name, value)
+        return model
+
+    def ids(self) -> Tensor:
+        """Five texts of several lengths, with a common beginning; the longest fills the context."""
+        generator = torch.Generator().manual_seed(2)
+        ids = torch.zeros(5, self.length, dtype=torch.long)
+        for row, count in enumerate((4, 6, 5, 7, self.length)):
+            ids[row, :count] = torch.randint(2, 34, (count,), generator=generator)
+            ids[row, :3] = torch.tensor([START, 7, 9])
+            ids[row, count - 1] = self.end
+        return ids
+
+
+def clip(kind: type = CustomTextCLIP, *, length: int = LENGTH, whole: bool = False, end: int = END, **options: Any):
+    attributes = {name: options.pop(name) for name in ("correct_cls_mask", "use_pad_mask") if name in options}
+    top = {name: options.pop(name) for name in ("quick_gelu", "init_logit_bias") if name in options}
+    text = {"context_length": length, "vocab_size": 40, "width": 16, "heads": 2, "layers": 3, **options}
+    make = partial(kind, 12, CLIPVisionCfg(**VISION), CLIPTextCfg(**text), **top)
+    return TextExample(make, end, length, attributes, whole)
+
+
+def published(name: str) -> TextExample:
+    make = partial(open_clip.create_model, name, pretrained=None, load_weights=False)
+    return TextExample(make, end=49407, length=77)
+
+
+TEXT_EXAMPLES = {
+    "clip": clip(CLIP),
+    "clip, end token by id": clip(CLIP, pool_type="eos", eos_id=35, end=35),
+    "clip, quick gelu": clip(CLIP, quick_gelu=True),
+    "text apart": clip(),
+    "linear projection": clip(proj_type="linear", proj_bias=True),
+    "no projection": clip(proj_type="none"),
+    "layer scale": clip(ls_init_value=0.5),
+    "custom blocks": clip(block_type="custom", qk_norm=True, whole=True),
+    "both ways, last place": clip(pool_type="last", no_causal_mask=True),
+    "both ways, first place": clip(pool_type="first", no_causal_mask=True),
+    "both ways, end token": clip(no_causal_mask=True),
+    "both ways, padding hidden": clip(no_causal_mask=True, use_pad_mask=True),
+    "siglip": clip(pool_type="last", no_causal_mask=True, proj_type="linear", proj_bias=True, init_logit_bias=-10.0),
+    "class token, as published": clip(embed_cls=True),
+    "class token": clip(embed_cls=True, correct_cls_mask=True),
+    "class token, both ways": clip(embed_cls=True, no_causal_mask=True, correct_cls_mask=True),
+    "ViT-B-32": published("ViT-B-32"),
+}
