@@ -128,7 +128,8 @@ class TextSide(nn.Module):
 
     def _state(self, method: Method) -> tuple[Any, ...]:
         """Changes whenever text features do."""
-        tensors = [p for part in (self.tower, method) for p in (*part.parameters(), *part.buffers())]
+        parts = (self.tower, method) if method.prompts_text else (self.tower,)
+        tensors = [p for part in parts for p in (*part.parameters(), *part.buffers())]
         device = self.logit_scale.device
         autocast = torch.is_autocast_enabled(device.type)
         return (device, self.logit_scale.dtype, autocast, *((id(p), p._version) for p in tensors))
