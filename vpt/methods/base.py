@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -198,6 +198,12 @@ class Method(nn.Module):
 
     def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
         """Set what is learned from L2-normalised features of all training images (N, F) and of the classes (C, F)."""
+
+    def resize(self, state: Mapping[str, Tensor]) -> None:
+        """Called before tensors are loaded, with them by name: those that training data give their size change it.
+
+        They change their `data`, so that an optimiser that was made for them knows them still.
+        """
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Called after epoch 1, 2, … of `epochs`, before it is evaluated."""
