@@ -96,7 +96,7 @@ class Prompted(nn.Module):
         if images.ndim == 2:
             return images
         if plain:
-            x = encode_images_plain(self.tower, images, self.method.plain)
+            x = encode_images_plain(self.tower, images, self.method.plain, self.method.image_change)
             return self.tower.readout(self.method.strip(x))
         return encode_images(self.tower, self.method, images)
 

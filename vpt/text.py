@@ -80,7 +80,8 @@ class TextSide(nn.Module):
         if plain:
             words, lengths = method.plain_sequences(tower, ids, image)
             given = partial(method.plain_text, start=tower.start)
-            found = encode_texts_plain(tower, tower.arrange(words[:1, :0], words, lengths), given)
+            texts = tower.arrange(words[:1, :0], words, lengths)
+            found = encode_texts_plain(tower, texts, given, method.text_change)
         else:
             texts = tower.arrange(*method.sequences(tower, ids, image))
             recompute = self.chunk is not None and torch.is_grad_enabled()

@@ -23,11 +23,11 @@ TRAINED = [method for method in METHODS if method != "tip-adapter"]
 PREPARED = [method for method in METHODS if method != "clip-adapter"]
 
 
-def clip() -> CLIP:
+def clip(**text: object) -> CLIP:
     def make() -> CLIP:
         vision = CLIPVisionCfg(layers=2, width=16, head_width=8, patch_size=8, image_size=16, mlp_ratio=2.0)
-        text = CLIPTextCfg(context_length=16, vocab_size=49408, width=16, heads=2, layers=2)
-        return CLIP(embed_dim=12, vision_cfg=vision, text_cfg=text)
+        own = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
+        return CLIP(embed_dim=12, vision_cfg=vision, text_cfg=CLIPTextCfg(**own, **text))
 
     return shaken(make).double()
 

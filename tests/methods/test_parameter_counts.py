@@ -39,6 +39,9 @@ CLIP_COUNTS = [
     ("clip-adapter", {}, 131_072),
     ("clip-adapter", {"reduction": 8}, 65_536),
     ("tip-adapter", {}, 0),
+    # In 12 blocks of 768 and 12 of 512, three pairs of matrices of rank 2.
+    ("clip-lora", {}, 12 * 3 * 2 * 2 * (768 + 512)),
+    ("clip-lora", {"encoder": "image", "projections": "qv"}, 12 * 2 * 2 * 2 * 768),
     # What these two learn has the size of the training images and classes, of which none are known yet.
     ("tip-adapter-f", {}, 0),
     ("linear-text", {}, 0),
