@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vpt.methods.base import Method
-from vpt.towers.base import ImageTower
+from vpt.towers.base import Change, ImageTower
 from vpt.towers.text import Texts, TextTower
 
 
 def encode_images(tower: ImageTower, method: Method, images: Tensor) -> Tensor:
     """Images (B, 3, H, W) to prompted features (B, F): advanced is what is read, all else is attended to."""
+    advance = partial(tower.advance, change=method.image_change)
     x = tower.embed(images)
     carried: Tensor | None = None
     for layer in range(tower.depth):
@@ -26,22 +28,24 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor) -> Tensor:
         last = layer + 1 == tower.depth
         if carried is not None and not last and layer + 1 not in method.enters:
             # The next block reads what becomes of these prompts: they are advanced with the image.
-            both = tower.advance(layer, torch.cat([x, carried.expand(len(x), -1, -1)], dim=1))
+            both = advance(layer, torch.cat([x, carried.expand(len(x), -1, -1)], dim=1))
             x, carried = both.split([x.shape[1], carried.shape[1]], dim=1)
             continue
         context = [] if carried is None else [carried]
         if last and tower.read is not None:
             context.append(x[:, tower.read :])
             x = x[:, : tower.read]
-        x = tower.advance(layer, x, context)
+        x = advance(layer, x, context)
     return tower.readout(x)
 
 
-def encode_images_plain(tower: ImageTower, images: Tensor, given: Callable[[int, Tensor], Tensor]) -> Tensor:
+def encode_images_plain(
+    tower: ImageTower, images: Tensor, given: Callable[[int, Tensor], Tensor], change: Change = None
+) -> Tensor:
     """Images to tokens after the last block, (B, N, D); block i advances all that `given(i, x)` puts before it."""
     x = tower.embed(images)
     for layer in range(tower.depth):
-        x = tower.advance(layer, given(layer, x))
+        x = tower.advance(layer, given(layer, x), change=change)
     return x
 
 
@@ -57,6 +61,7 @@ def encode_texts(
         chunk: texts that go through the blocks at once; all by default.
         recompute: keep nothing of a chunk for the backward pass, and compute it again there.
     """
+    advance = partial(tower.advance, change=method.text_change)
     prefixes = []
     prefix = texts.prefix
     sees = torch.ones(prefix.shape[1], prefix.shape[1], dtype=torch.bool, device=prefix.device).tril()
@@ -65,7 +70,7 @@ def encode_texts(
             prefix = _entered(tower, method, layer, prefix)
         prefixes.append(prefix)
         if prefix.shape[1] and layer + 1 < tower.depth:
-            prefix = tower.advance(layer, prefix, mask=sees)
+            prefix = advance(layer, prefix, mask=sees)
 
     def features(rest: Tensor, seen: Tensor | None, read: Tensor, *prefixes: Tensor) -> Tensor:
         for layer, before in enumerate(prefixes):
@@ -73,7 +78,7 @@ def encode_texts(
                 rest = _entered(tower, method, layer, rest)
             context = [before] if before.shape[1] else []
             if layer + 1 < tower.depth:
-                rest = tower.advance(layer, rest, context, seen)
+                rest = advance(layer, rest, context, seen)
                 continue
             row = torch.arange(len(rest), device=rest.device)
             # The token that is read stands beside the others here, and is not to be seen twice.
@@ -83,7 +88,7 @@ def encode_texts(
             itself = columns.gather(1, before.shape[1] + read[:, None])
             columns = columns.scatter(1, before.shape[1] + read[:, None], False)
             mask = torch.cat([columns, itself], dim=1)[:, None]
-            rest = tower.advance(layer, rest[row, read][:, None], [*context, rest], mask)
+            rest = advance(layer, rest[row, read][:, None], [*context, rest], mask)
         return tower.readout(rest[:, 0])
 
     parts = []
@@ -96,11 +101,13 @@ def encode_texts(
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def encode_texts_plain(tower: TextTower, texts: Texts, given: Callable[[int, Tensor], Tensor]) -> Tensor:
+def encode_texts_plain(
+    tower: TextTower, texts: Texts, given: Callable[[int, Tensor], Tensor], change: Change = None
+) -> Tensor:
     """Texts with nothing shared or left out to features (N, F); block i advances all of `given(i, x)`."""
     x = texts.rest
     for layer in range(tower.depth):
-        x = tower.advance(layer, given(layer, x), mask=texts.seen)
+        x = tower.advance(layer, given(layer, x), mask=texts.seen, change=change)
     return tower.readout(x[torch.arange(len(x), device=x.device), texts.read])
 
 

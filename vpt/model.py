@@ -96,7 +96,7 @@ class Prompted(nn.Module):
         if images.ndim == 2:
             return images
         if plain:
-            x = encode_images_plain(self.tower, images, self.method.plain)
+            x = encode_images_plain(self.tower, images, self.method.plain, self.method.image_change)
             return self.tower.readout(self.method.strip(x))
         return encode_images(self.tower, self.method, images)
 
@@ -224,6 +224,9 @@ class Prompted(nn.Module):
         if own.keys() != state.keys():
             odd = ", ".join(sorted(own.keys() ^ state.keys())[:5])
             raise VptError(f"the saved tensors are not those of {self.method.name} on this backbone: {odd} differ.")
+        learned = {name: tensor for name, tensor in state.items() if name.startswith("method.")}
+        self.method.resize({name.removeprefix("method."): tensor for name, tensor in learned.items()})
+        own = self.tuned_state()
         for name, tensor in state.items():
             if own[name].shape != tensor.shape:
                 shapes = f"{tuple(tensor.shape)}, the model's {tuple(own[name].shape)}"

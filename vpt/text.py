@@ -80,7 +80,8 @@ class TextSide(nn.Module):
         if plain:
             words, lengths = method.plain_sequences(tower, ids, image)
             given = partial(method.plain_text, start=tower.start)
-            found = encode_texts_plain(tower, tower.arrange(words[:1, :0], words, lengths), given)
+            texts = tower.arrange(words[:1, :0], words, lengths)
+            found = encode_texts_plain(tower, texts, given, method.text_change)
         else:
             texts = tower.arrange(*method.sequences(tower, ids, image))
             recompute = self.chunk is not None and torch.is_grad_enabled()
@@ -128,7 +129,8 @@ class TextSide(nn.Module):
 
     def _state(self, method: Method) -> tuple[Any, ...]:
         """Changes whenever text features do."""
-        tensors = [p for part in (self.tower, method) for p in (*part.parameters(), *part.buffers())]
+        parts = (self.tower, method) if method.prompts_text else (self.tower,)
+        tensors = [p for part in parts for p in (*part.parameters(), *part.buffers())]
         device = self.logit_scale.device
         autocast = torch.is_autocast_enabled(device.type)
         return (device, self.logit_scale.dtype, autocast, *((id(p), p._version) for p in tensors))

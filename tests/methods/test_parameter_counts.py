@@ -1,5 +1,6 @@
 """Exact numbers of tuned parameters on the backbones of the papers; every method needs its rows here."""
 
+import open_clip
 import pytest
 import timm
 import torch
@@ -32,6 +33,20 @@ COUNTS = [
     ("vpt-deep", {"num_tokens": 10, "project": 64}, VIT_B, 12 * 10 * 64 + 64 * 768 + 768),
 ]
 
+# method, options, tuned parameters on CLIP ViT-B/16 with four classes
+CLIP_COUNTS = [
+    # Two layers of 512 and 128 numbers, without biases.
+    ("clip-adapter", {}, 131_072),
+    ("clip-adapter", {"reduction": 8}, 65_536),
+    ("tip-adapter", {}, 0),
+    # In 12 blocks of 768 and 12 of 512, three pairs of matrices of rank 2.
+    ("clip-lora", {}, 12 * 3 * 2 * 2 * (768 + 512)),
+    ("clip-lora", {"encoder": "image", "projections": "qv"}, 12 * 2 * 2 * 2 * 768),
+    # What these two learn has the size of the training images and classes, of which none are known yet.
+    ("tip-adapter-f", {}, 0),
+    ("linear-text", {}, 0),
+]
+
 
 def prompted(method: str, options: dict[str, object], backbone: str, num_classes: int) -> vpt.Prompted:
     with torch.device("meta"):
@@ -45,7 +60,16 @@ def test_tuned_parameters(method: str, options: dict[str, object], backbone: str
 
 @pytest.mark.parametrize("backbone", [VIT_S, VIT_B])
 def test_every_method_has_a_row(backbone: str) -> None:
-    assert set(available()) == {method for method, _, name, _ in COUNTS if name == backbone}
+    listed = {method for method, _, name, _ in COUNTS if name == backbone}
+    assert set(available()) == listed | {method for method, *_ in CLIP_COUNTS}
+
+
+@pytest.mark.parametrize(("method", "options", "count"), CLIP_COUNTS)
+def test_tuned_parameters_of_an_image_text_model(method: str, options: dict[str, object], count: int) -> None:
+    with torch.device("meta"):
+        clip = open_clip.create_model("ViT-B-16", device="meta")
+        model = vpt.attach(clip, method, classes=["ant", "bee", "cat", "dog"], **options)
+    assert model.num_tuned() == count
 
 
 def test_count_that_the_papers_own_demo_prints() -> None:

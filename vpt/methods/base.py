@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,9 @@ class Encoder(Protocol):
     def block(self, layer: int) -> nn.Module:
         """Block `layer`."""
 
+    def why_unchanged(self, layer: int) -> str | None:
+        """Why nothing can be added to what block `layer` attends by, or None where it can."""
+
     def final_norm(self) -> nn.Module:
         """The norm after the last block."""
 
@@ -44,6 +47,9 @@ class TextEncoder(Protocol):
 
     def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Names and parameters."""
+
+    def why_unchanged(self, layer: int) -> str | None:
+        """Why nothing can be added to what block `layer` attends by, or None where it can."""
 
     def tokenize(self, texts: Sequence[str], reserve: int = 0) -> Tensor:
         """Texts to ids (N, L - reserve)."""
@@ -94,6 +100,9 @@ class Method(nn.Module):
         text_enters: the blocks before which text prompts take the places of the learned context.
         num_context: places of learned context behind a text's start tokens.
         template: what class names are put in; None for the data set's templates, whose features are averaged.
+        image_change: a layer and the parts of its block, opened, to those that take their place in the image tower;
+            None leaves blocks as they are.
+        text_change: likewise in the text tower.
         prompts_image: image features depend on what is learned.
         prompts_text: text features depend on what is learned.
         conditional: text features depend on the image.
@@ -111,6 +120,8 @@ class Method(nn.Module):
     text_enters: frozenset[int] = frozenset()
     num_context: int = 0
     template: str | None = None
+    image_change: Callable[[int, Any], Any] | None = None
+    text_change: Callable[[int, Any], Any] | None = None
     prompts_image: bool = False
     prompts_text: bool = False
     conditional: bool = False
@@ -198,6 +209,12 @@ class Method(nn.Module):
 
     def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
         """Set what is learned from L2-normalised features of all training images (N, F) and of the classes (C, F)."""
+
+    def resize(self, state: Mapping[str, Tensor]) -> None:
+        """Called before tensors are loaded, with them by name: those that training data give their size change it.
+
+        They change their `data`, so that an optimiser that was made for them knows them still.
+        """
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Called after epoch 1, 2, … of `epochs`, before it is evaluated."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 
 Context = Tensor | Sequence[Tensor] | None
+Change = Callable[[int, Any], Any] | None
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Opened:
         out: what attention gives, (B, N, heads · d), and the normed tokens, to what is added to x.
         feed: x to what the MLP adds to it, its norm included.
         dropout: of attention weights, 0 in evaluation mode.
+        linear: queries, keys and values are linear in the normed tokens: nothing norms or turns them after.
     """
 
     norm: Callable[[Tensor], Tensor]
@@ -37,6 +39,7 @@ class Opened:
     out: Callable[[Tensor, Tensor], Tensor]
     feed: Callable[[Tensor], Tensor]
     dropout: float = 0.0
+    linear: bool = True
 
 
 class Tower(nn.Module, ABC):
@@ -73,7 +76,14 @@ class Tower(nn.Module, ABC):
         block = self.block(layer)
         return block(x) if mask is None else block(x, attn_mask=mask if mask.ndim == 2 else mask.unsqueeze(1))
 
-    def advance(self, layer: int, x: Tensor, context: Context = None, mask: Tensor | None = None) -> Tensor:
+    def advance(
+        self,
+        layer: int,
+        x: Tensor,
+        context: Context = None,
+        mask: Tensor | None = None,
+        change: Change = None,
+    ) -> Tensor:
         """Block `layer` applied to `x`, which also attends to `context`; the context is not advanced.
 
         Args:
@@ -84,11 +94,14 @@ class Tower(nn.Module, ABC):
                 values are computed once.
             mask: added to the attention scores, (N, M + N) or (B, N, M + N), -inf where a token is not to see
                 another; the context's columns come first. Boolean masks are taken too, True where a token is seen.
+            change: a method's part in the block: the layer and its `Opened` to another that takes its place.
 
         Returns:
             (B, N, D)
         """
         contexts = [context] if isinstance(context, Tensor) else list(context or ())
+        if change is not None:
+            return _advance_opened(change(layer, self.open(layer)), x, contexts, mask)
         if contexts and self.why_whole(layer) is None:
             return _advance_opened(self.open(layer), x, contexts, mask)
         return self._advance_whole(layer, x, contexts, mask)
@@ -102,6 +115,11 @@ class Tower(nn.Module, ABC):
                 mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, -torch.inf)
             mask = F.pad(mask, (0, 0, num_context, 0))
         return self.run(layer, both, mask)[:, num_context:]
+
+    def why_unchanged(self, layer: int) -> str | None:
+        """Why nothing can be added to the queries, keys and values of block `layer`, or None where it can."""
+        why = self.why_whole(layer)
+        return "its queries and keys are normed" if why is None and not self.open(layer).linear else why
 
     def path(self, layer: int) -> str:
         """Which way block `layer` takes a context, and why."""

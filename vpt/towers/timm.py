@@ -102,6 +102,7 @@ class TimmTower(ImageTower):
             out=out,
             feed=lambda x: block.drop_path2(block.ls2(block.mlp(block.norm2(x)))),
             dropout=attn.attn_drop.p if attn.training else 0.0,
+            linear=isinstance(attn.q_norm, nn.Identity) and isinstance(attn.k_norm, nn.Identity),
         )
 
 
