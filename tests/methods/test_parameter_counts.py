@@ -1,5 +1,6 @@
 """Exact numbers of tuned parameters on the backbones of the papers; every method needs its rows here."""
 
+import open_clip
 import pytest
 import timm
 import torch
@@ -32,6 +33,14 @@ COUNTS = [
     ("vpt-deep", {"num_tokens": 10, "project": 64}, VIT_B, 12 * 10 * 64 + 64 * 768 + 768),
 ]
 
+# method, options, tuned parameters on CLIP ViT-B/16 with four classes
+CLIP_COUNTS = [
+    ("zero-shot", {}, 0),
+    ("coop", {}, 16 * 512),
+    ("coop", {"init": "a photo of a"}, 2_048),
+    ("coop", {"csc": True}, 4 * 16 * 512),
+]
+
 
 def prompted(method: str, options: dict[str, object], backbone: str, num_classes: int) -> vpt.Prompted:
     with torch.device("meta"):
@@ -45,7 +54,16 @@ def test_tuned_parameters(method: str, options: dict[str, object], backbone: str
 
 @pytest.mark.parametrize("backbone", [VIT_S, VIT_B])
 def test_every_method_has_a_row(backbone: str) -> None:
-    assert set(available()) == {method for method, _, name, _ in COUNTS if name == backbone}
+    listed = {method for method, _, name, _ in COUNTS if name == backbone}
+    assert set(available()) == listed | {method for method, *_ in CLIP_COUNTS}
+
+
+@pytest.mark.parametrize(("method", "options", "count"), CLIP_COUNTS)
+def test_tuned_parameters_of_an_image_text_model(method: str, options: dict[str, object], count: int) -> None:
+    with torch.device("meta"):
+        clip = open_clip.create_model("ViT-B-16", device="meta")
+        model = vpt.attach(clip, method, classes=["ant", "bee", "cat", "dog"], **options)
+    assert model.num_tuned() == count
 
 
 def test_count_that_the_papers_own_demo_prints() -> None:

@@ -199,6 +199,9 @@ class Method(nn.Module):
     def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
         """Set what is learned from L2-normalised features of all training images (N, F) and of the classes (C, F)."""
 
+    def set_num_classes(self, num_classes: int) -> None:
+        """Called once, when a model with so many classes is made."""
+
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Called after epoch 1, 2, … of `epochs`, before it is evaluated."""
 
