@@ -19,6 +19,9 @@ WORDS = "a photo of a"
 
 METHODS: dict[str, dict[str, object]] = {
     "coop": {"num_tokens": 3},
+    "cocoop": {"num_tokens": 3, "init": None},
+    "kgcoop": {},
+    "prograd": {"num_tokens": 6},
 }
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     **{name: (name, options) for name, options in METHODS.items()},
@@ -229,3 +232,114 @@ def test_a_name_cannot_be_put_first_where_the_encoder_does_not_tell_its_end() ->
     backbone = clip(CustomTextCLIP, no_causal_mask=True, pool_type="last")
     with pytest.raises(VptError, match="this text encoder does not tell where names end"):
         vpt.attach(backbone, "coop", classes=CLASSES, num_tokens=3, position="front")
+
+
+def like(method: str, other: vpt.Prompted, **options: object) -> vpt.Prompted:
+    """Another method with the context of `other`."""
+    model = made(method, num_tokens=3, init=None, **options).train()
+    with torch.no_grad():
+        model.method.values.copy_(other.method.values)
+    return model
+
+
+def test_cocoop_with_a_meta_net_that_says_nothing_is_coop() -> None:
+    coop = prompted("coop")
+    model = like("cocoop", coop)
+    nn.init.zeros_(model.method.meta_net[2].weight)
+    nn.init.zeros_(model.method.meta_net[2].bias)
+    found, expected = results(model), results(coop)
+    assert_close(found[:3], expected)
+
+
+def test_cocoop_moves_the_context_by_the_image() -> None:
+    model = prompted("cocoop")
+    outputs = model.outputs(images())
+    assert outputs.text.shape == (4, 3, 32)
+    alone = [model(images()[row : row + 1]) for row in range(4)]
+    assert_close([outputs.logits], [torch.cat(alone)])
+    assert not torch.allclose(outputs.text[0], outputs.text[1])
+
+
+def test_texts_alone_have_no_features_with_cocoop() -> None:
+    model = prompted("cocoop")
+    with pytest.raises(VptError, match="its context depends on the image"):
+        model.encode_text(model.tokenize(["an ant."]))
+
+
+@pytest.mark.parametrize(("method", "options"), [("kgcoop", {"weight": 0.0}), ("prograd", {"lambd": 0.0})])
+def test_without_its_second_part_a_method_is_coop(method: str, options: dict[str, object]) -> None:
+    coop = prompted("coop")
+    assert_close(results(like(method, coop, **options)), results(coop))
+
+
+def test_kgcoop_adds_the_distance_from_the_templates() -> None:
+    coop = prompted("coop")
+    model = like("kgcoop", coop, weight=5.0)
+    cosines = (coop.class_features() * zero_shot("a photo of a {}.").class_features()).sum(-1)
+    assert_close([loss(model)[1]], [loss(coop)[1] + 5 * (1 - cosines.mean())])
+
+
+def gradients(labels: Tensor, lambd: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the cross entropy, of the divergence from zero-shot probabilities, and ProGrad's."""
+    coop = prompted("coop")
+    logits, values = coop(images()), coop.method.values
+    teacher = zero_shot("a photo of a {}.")(images()).detach()
+    divergence = nn.functional.kl_div(logits.log_softmax(-1), teacher.softmax(-1), reduction="batchmean")
+    entropy = nn.functional.cross_entropy(logits, labels)
+    found = [torch.autograd.grad(part, values, retain_graph=True)[0] for part in (entropy, divergence)]
+    model = like("prograd", coop, lambd=lambd)
+    value = model.method.loss(model.outputs(images()), labels, 0.0)
+    assert_close([value], [entropy])
+    return (*found, torch.autograd.grad(value, model.method.values)[0])
+
+
+def test_prograd_takes_no_step_against_the_templates() -> None:
+    agree, conflict = 0, 0
+    for label in range(3):
+        labels = torch.full((4,), label)
+        entropy, guide, found = gradients(labels, lambd=0.8)
+        along = (entropy * guide).sum()
+        if along >= 0:
+            agree += 1
+            assert_close([found], [entropy])
+        else:
+            conflict += 1
+            assert_close([found], [entropy - 0.8 * along / guide.square().sum() * guide])
+            assert_close([(gradients(labels, lambd=1.0)[2] * guide).sum()], [torch.zeros((), dtype=torch.float64)])
+    assert agree
+    assert conflict
+
+
+def test_prograd_leaves_a_trained_scale_the_gradient_of_the_cross_entropy() -> None:
+    found = []
+    for method in ("coop", "prograd"):
+        model = made(method, init=WORDS, learn_scale=True).train()
+        loss(model)[1].backward()
+        found.append(model.text.logit_scale.grad)
+    assert_close(found[1:], found[:1])
+
+
+def test_prograd_is_measured_without_gradients() -> None:
+    with torch.no_grad():
+        value = loss(prompted("prograd"))[1]
+    assert not value.requires_grad
+
+
+def test_prograd_begins_with_zeros_before_its_words() -> None:
+    values = made("prograd", num_tokens=6).method.values
+    assert torch.equal(values[0, :2], torch.zeros(2, 16, dtype=torch.float64))
+    assert torch.equal(values[:, 2:], made("coop", init=WORDS).method.values)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "sentence"),
+    [
+        ("kgcoop", {"weight": -1.0}, "weight=-1.0 would drive class features from the templates'"),
+        ("prograd", {"lambd": 2.0}, "lambd=2.0 must lie between 0"),
+        ("prograd", {"num_tokens": 2}, "init='a photo of a' is 4 tokens and num_tokens=2"),
+    ],
+)
+def test_bad_weights_are_told_in_a_sentence(method: str, options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(VptError) as error:
+        made(method, **options)
+    assert sentence in str(error.value)

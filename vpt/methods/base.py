@@ -187,7 +187,7 @@ class Method(nn.Module):
 
     def loss(self, outputs: Outputs, labels: Tensor, label_smoothing: float) -> Tensor:
         """Of a batch, where text features are the classifier."""
-        return F.cross_entropy(outputs.logits.float(), labels, label_smoothing=label_smoothing)
+        return F.cross_entropy(full_precision(outputs.logits), labels, label_smoothing=label_smoothing)
 
     def tuned(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
         """The parameters of the backbone itself that are trained."""
@@ -211,6 +211,11 @@ class Method(nn.Module):
         Raises:
             VptError: what was learned belongs to the classes that it was learned for.
         """
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 where it is; losses of half precision are rounded too much."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def common_prefix(ids: Tensor, lengths: Tensor) -> int:

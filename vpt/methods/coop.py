@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.methods.base import Encoder, Method, TextEncoder
+from vpt.methods.base import Encoder, Method, TextEncoder, full_precision
 
 DEFAULT_TOKENS = 16
 
@@ -171,7 +171,7 @@ def word_embeddings(text: TextEncoder, words: str) -> Tensor:
         if torch.equal(torch.cat([ids[:, :start], ids[:, start + count :]], dim=1), rest[:, : length - count]):
             device = next(iter(dict(text.named_parameters()).values())).device
             found = text.words(ids[:, start : start + count].to(device))[0]
-            return found.to(torch.promote_types(found.dtype, torch.float32))
+            return full_precision(found)
     raise VptError(f"init={words!r} cannot be context: give at least one word, and no more than a text has places for.")
 
 
