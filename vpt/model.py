@@ -59,6 +59,7 @@ class Prompted(nn.Module):
         self.tower = tower
         self.text = TextSide(pair, learn_scale=learn_scale) if pair else None
         self.method = method
+        method.set_num_classes(len(classes))
         self.head = None if pair else _new_head(tower.num_features, len(classes))
         self.classes: tuple[str, ...] = tuple(classes)
         self.templates: tuple[str, ...] = tuple(templates)
@@ -118,7 +119,9 @@ class Prompted(nn.Module):
         if method.needs_frozen:
             with torch.no_grad():
                 # Features that were computed before are those of a frozen image side.
-                frozen = image if images.ndim == 2 else encode_images(self.tower, _NOTHING, images)
+                frozen = (
+                    image if images.ndim == 2 or self.image_is_frozen else encode_images(self.tower, _NOTHING, images)
+                )
                 frozen_image = F.normalize(frozen, dim=-1)
                 frozen_text = side.class_features(_NOTHING, self.classes, self.templates)
         return Outputs(logits, image, text, scale, frozen_image, frozen_text)

@@ -45,6 +45,15 @@ CLIP_COUNTS = [
     # What these two learn has the size of the training images and classes, of which none are known yet.
     ("tip-adapter-f", {}, 0),
     ("linear-text", {}, 0),
+    ("zero-shot", {}, 0),
+    ("coop", {}, 16 * 512),
+    ("coop", {"init": "a photo of a"}, 2_048),
+    ("coop", {"csc": True}, 4 * 16 * 512),
+    # The context, and 512 to 32 to 512 with biases.
+    ("cocoop", {}, 4 * 512 + 33_312),
+    ("kgcoop", {}, 2_048),
+    ("prograd", {}, 2_048),
+    ("prograd", {"num_tokens": 16}, 8_192),
 ]
 
 

@@ -198,7 +198,7 @@ class Method(nn.Module):
 
     def loss(self, outputs: Outputs, labels: Tensor, label_smoothing: float) -> Tensor:
         """Of a batch, where text features are the classifier."""
-        return F.cross_entropy(outputs.logits.float(), labels, label_smoothing=label_smoothing)
+        return F.cross_entropy(full_precision(outputs.logits), labels, label_smoothing=label_smoothing)
 
     def tuned(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
         """The parameters of the backbone itself that are trained."""
@@ -216,6 +216,9 @@ class Method(nn.Module):
         They change their `data`, so that an optimiser that was made for them knows them still.
         """
 
+    def set_num_classes(self, num_classes: int) -> None:
+        """Called once, when a model with so many classes is made."""
+
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Called after epoch 1, 2, … of `epochs`, before it is evaluated."""
 
@@ -225,6 +228,11 @@ class Method(nn.Module):
         Raises:
             VptError: what was learned belongs to the classes that it was learned for.
         """
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 where it is; losses of half precision are rounded too much."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def common_prefix(ids: Tensor, lengths: Tensor) -> int:

@@ -1,0 +1,182 @@
+"""Context Optimization (CoOp), Zhou et al., IJCV 2022, https://arxiv.org/abs/2109.01134."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vpt.errors import VptError
+from vpt.methods.base import Encoder, Method, TextEncoder, full_precision
+
+DEFAULT_TOKENS = 16
+
+
+class LearnedContext(Method):
+    """A text is [start tokens, context, class name, ".", end token], of which the context is learned.
+
+    Args:
+        tower: the image encoder, which is left as it is.
+        text: the text encoder.
+        init: words that the context begins as; None for N(0, 0.02).
+        num_tokens: tokens of context n; by default as many as `init` has, or 16 without words.
+        pad: allow more tokens than `init` has: zeros stand before its words.
+
+    Attributes:
+        values: context before the image is looked at, (1, n, D), or (C, n, D) with one for each class.
+
+    Raises:
+        VptError: no text encoder, no place for so many tokens, or words that are not `num_tokens` tokens.
+    """
+
+    head = "text"
+    heads = ("text",)
+    prompts_text = True
+    template = "{}."
+
+    def __init__(
+        self, tower: Encoder, text: TextEncoder | None, *, init: str | None, num_tokens: int | None, pad: bool = False
+    ) -> None:
+        super().__init__(tower, text)
+        if text is None:
+            raise VptError(f"{self.name} learns context of class names: make it from an image-text model.")
+        self._init: Tensor | None = None if init is None else word_embeddings(text, init)
+        count = DEFAULT_TOKENS if self._init is None else len(self._init)
+        self.num_context = count if num_tokens is None else num_tokens
+        if self.num_context < 1:
+            raise VptError(f"num_tokens={num_tokens} leaves no context to learn: give 1 or more.")
+        if self.num_context + text.start + 3 > text.context_length:
+            raise VptError(
+                f"{self.num_context} tokens of context leave no place for class names in the {text.context_length} "
+                f"of a text: set num_tokens to {text.context_length - text.start - 3} or fewer."
+            )
+        if self._init is not None and (count > self.num_context or (count < self.num_context and not pad)):
+            raise VptError(f"init={init!r} is {count} tokens and num_tokens={num_tokens}: leave one of the two out.")
+        self.width = text.width
+        self.values = nn.Parameter(self._initial(1))
+
+    def context(self, features: Tensor | None) -> Tensor:
+        """`values`."""
+        return self.values
+
+    def _initial(self, sets: int) -> Tensor:
+        """So many sets of context as training begins with, (sets, n, D)."""
+        if self._init is None:
+            return torch.randn(sets, self.num_context, self.width) * 0.02
+        missing = self._init.new_zeros(self.num_context - len(self._init), self.width)
+        return torch.cat([missing, self._init]).repeat(sets, 1, 1)
+
+
+class CoOp(LearnedContext):
+    """Context that all classes share, or that each has for itself, before, around or behind the class name.
+
+    Args:
+        tower: the image encoder, which is left as it is.
+        text: the text encoder.
+        init: words that the context begins as, e.g. "a photo of a"; None for N(0, 0.02).
+        num_tokens: tokens of context n; by default as many as `init` has, or 16 without words.
+        csc: class-specific context, one for each class (equation 4 with its own vectors); unified without it.
+        position: of the class name: at the end as in equation 2, in the middle as in equation 3, the first n // 2
+            tokens before it, or in front of the context, as in the paper's code.
+    """
+
+    name = "coop"
+    source = "Zhou et al., IJCV 2022"
+
+    def __init__(
+        self,
+        tower: Encoder,
+        text: TextEncoder | None = None,
+        *,
+        init: str | None = None,
+        num_tokens: int | None = None,
+        csc: bool = False,
+        position: Literal["end", "middle", "front"] = "end",
+    ) -> None:
+        super().__init__(tower, text, init=init, num_tokens=num_tokens)
+        self.csc = csc
+        self.position = position
+        self.before = {"end": self.num_context, "middle": self.num_context // 2, "front": 0}[position]
+        if text is not None and position != "end":
+            _check_ends(text, position)
+
+    def set_num_classes(self, num_classes: int) -> None:
+        """Class-specific context becomes one for each class, (C, n, D)."""
+        if not self.csc:
+            return
+        if not num_classes:
+            raise VptError("csc=True learns a context for each class, and there are none: name the classes.")
+        self.values = nn.Parameter(self._initial(num_classes))
+
+    def sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """All texts begin with the start tokens, and with the context before the name where it is unified."""
+        if self.position == "end" and not self.csc:
+            return super().sequences(text, ids, features)
+        lengths, count = text.lengths(ids), self.num_context
+        words = text.words(ids[:, : text.needed(lengths + count) - count])
+        context = self._for(words)
+        row = torch.arange(len(words), device=words.device)[:, None]
+        rows = torch.cat([words, context], dim=1)[row, self._order(words.shape[1], text.start, lengths)]
+        common = 0
+        if text.causal:
+            common = text.start if self.csc else text.start + self.before
+        return rows[:1, :common], rows[:, common:], lengths + count
+
+    def plain_sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[start tokens, context before the name, name, context behind it, ".", end token, padding] text by text."""
+        words, lengths, rows = text.words(ids), text.lengths(ids), []
+        for row, context, length in zip(words, self._for(words), lengths.tolist(), strict=True):
+            # At the end no name need be told from what follows it.
+            name = text.start if self.position == "end" else length - 2
+            parts = [row[: text.start], context[: self.before], row[text.start : name], context[self.before :]]
+            rows.append(torch.cat([*parts, row[name:]]))
+        return torch.stack(rows), lengths + self.num_context
+
+    def check_new_classes(self) -> None:
+        """Class-specific context belongs to its class."""
+        if self.csc:
+            raise VptError("csc=True learned a context for each of its classes: train a unified one to change them.")
+
+    def _for(self, words: Tensor) -> Tensor:
+        """The context of each of N texts (N, L, D), (N, n, D)."""
+        if self.csc and len(words) != len(self.values):
+            raise VptError(f"csc=True has contexts for {len(self.values)} class names, and not for {len(words)} texts.")
+        return self.values.to(words.dtype).expand(len(words), -1, -1)
+
+    def _order(self, length: int, start: int, lengths: Tensor) -> Tensor:
+        """Which of [words, context] stands at each place of N texts, (N, L + n)."""
+        place = torch.arange(length + self.num_context, device=lengths.device)
+        # In front of the context stands what is no "." and no end token.
+        names = torch.zeros_like(lengths) if self.position == "end" else lengths - start - 2
+        behind = (start + self.before + names)[:, None]
+        order = torch.where(place < start, place, length + place - start)
+        order = torch.where((place >= start + self.before) & (place < behind), place - self.before, order)
+        order = torch.where((place >= behind), length + place - start - names[:, None], order)
+        return torch.where(place >= behind + self.num_context - self.before, place - self.num_context, order)
+
+
+@torch.no_grad()
+def word_embeddings(text: TextEncoder, words: str) -> Tensor:
+    """Embeddings (n, D) of the n tokens of `words`, in float32 or more.
+
+    Raises:
+        VptError: there are none, they do not stay the same before other words, or there are too many.
+    """
+    with torch.device("cpu"):
+        ids, rest = text.tokenize([f"{words.strip()} x."]), text.tokenize(["x."])
+    start, length = text.start, text.context_length
+    for count in range(1, length - start - 2):
+        # A text that begins with these tokens goes on as it would without them.
+        if torch.equal(torch.cat([ids[:, :start], ids[:, start + count :]], dim=1), rest[:, : length - count]):
+            device = next(iter(dict(text.named_parameters()).values())).device
+            found = text.words(ids[:, start : start + count].to(device))[0]
+            return full_precision(found)
+    raise VptError(f"init={words!r} cannot be context: give at least one word, and no more than a text has places for.")
+
+
+def _check_ends(text: TextEncoder, position: str) -> None:
+    with torch.device("cpu"):
+        ids = text.tokenize(["x."])
+    if int(text.lengths(ids)) != text.start + 3:
+        raise VptError(f"position={position!r}: this text encoder does not tell where names end; use position='end'.")

@@ -1,0 +1,76 @@
+"""Prompt-aligned Gradient (ProGrad), Zhu et al., ICCV 2023, https://arxiv.org/abs/2205.14865."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vpt.errors import VptError
+from vpt.methods.base import Encoder, Outputs, TextEncoder, full_precision
+from vpt.methods.coop import LearnedContext
+
+
+class ProGrad(LearnedContext):
+    """CoOp that takes no step against what the hand-written templates say.
+
+    G_d is the gradient of the cross entropy, G_g that of the divergence from the zero-shot probabilities. Where the
+    two conflict (G_d · G_g < 0), what of G_d lies along G_g is taken away, `lambd` times; elsewhere G_d is left
+    as it is (equation 4).
+
+    Args:
+        tower: the image encoder, which is left as it is.
+        text: the text encoder.
+        init: words that the context begins as; None for N(0, 0.02).
+        num_tokens: tokens of context n; zeros stand before the words where it is more than those are.
+        lambd: λ in equation 4; with 0 the gradient is that of CoOp.
+    """
+
+    name = "prograd"
+    source = "Zhu et al., ICCV 2023"
+    needs_frozen = True
+
+    def __init__(
+        self,
+        tower: Encoder,
+        text: TextEncoder | None = None,
+        *,
+        init: str | None = "a photo of a",
+        num_tokens: int | None = None,
+        lambd: float = 1.0,
+    ) -> None:
+        super().__init__(tower, text, init=init, num_tokens=num_tokens, pad=True)
+        if not 0 <= lambd <= 1:
+            raise VptError(f"lambd={lambd} must lie between 0 (no correction) and 1 (nothing left of the conflict).")
+        self.lambd = lambd
+
+    def loss(self, outputs: Outputs, labels: Tensor, label_smoothing: float) -> Tensor:
+        """The cross entropy, whose backward pass gives the corrected gradient."""
+        entropy = super().loss(outputs, labels, label_smoothing)
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if not (torch.is_grad_enabled() and entropy.requires_grad and learned):
+            return entropy
+        guidance = _divergence(outputs)
+        down = torch.autograd.grad(entropy, learned, retain_graph=True)
+        guide = torch.autograd.grad(guidance, learned)
+        # A scale that is trained too is no matter of prompts: its gradient is the cross entropy's.
+        logits = self.logits(outputs.image.detach(), outputs.text.detach(), outputs.scale)
+        surrogate = super().loss(outputs._replace(logits=logits), labels, label_smoothing)
+        for parameter, *pair in zip(learned, down, guide, strict=True):
+            product = (parameter * self._corrected(*pair)).sum()
+            surrogate = surrogate + product - product.detach()
+        return entropy.detach() + surrogate - surrogate.detach()
+
+    def _corrected(self, down: Tensor, guide: Tensor) -> Tensor:
+        """G_prograd of one tensor."""
+        along = F.normalize(guide.flatten(), dim=0)
+        conflict = (down.flatten() @ along).clamp(max=0)
+        return down - self.lambd * conflict * along.view_as(down)
+
+
+def _divergence(outputs: Outputs) -> Tensor:
+    """Cross entropy of the logits to the zero-shot probabilities, whose gradient is the divergence's."""
+    assert outputs.frozen_image is not None
+    assert outputs.frozen_text is not None
+    zero_shot = full_precision((outputs.scale * outputs.frozen_image @ outputs.frozen_text.T).detach())
+    return F.cross_entropy(full_precision(outputs.logits), zero_shot.softmax(dim=-1))
