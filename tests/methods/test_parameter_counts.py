@@ -1,5 +1,6 @@
 """Exact numbers of tuned parameters on the backbones of the papers; every method needs its rows here."""
 
+import open_clip
 import pytest
 import timm
 import torch
@@ -32,6 +33,17 @@ COUNTS = [
     ("vpt-deep", {"num_tokens": 10, "project": 64}, VIT_B, 12 * 10 * 64 + 64 * 768 + 768),
 ]
 
+# method, options, open_clip's model, tuned parameters with class names as classifier
+CLIP_COUNTS = [
+    ("vpt-shallow", {"num_tokens": 8, "head": "text"}, "ViT-B-16", 6_144),
+    ("vpt-deep", {"num_tokens": 8, "head": "text"}, "ViT-B-16", 73_728),
+    ("ivlp", {}, "ViT-B-16", 12 * 2 * (512 + 768)),
+    ("ivlp", {"num_tokens": 4, "num_context": 4, "depth": 9}, "ViT-B-16", 46_080),
+    ("maple", {}, "ViT-B-16", 3_555_072),
+    ("maple", {}, "ViT-L-14", 9 * 2 * 768 + 9 * (768 * 1024 + 1024)),
+    ("promptsrc", {}, "ViT-B-16", 46_080),
+]
+
 
 def prompted(method: str, options: dict[str, object], backbone: str, num_classes: int) -> vpt.Prompted:
     with torch.device("meta"):
@@ -45,7 +57,17 @@ def test_tuned_parameters(method: str, options: dict[str, object], backbone: str
 
 @pytest.mark.parametrize("backbone", [VIT_S, VIT_B])
 def test_every_method_has_a_row(backbone: str) -> None:
-    assert set(available()) == {method for method, _, name, _ in COUNTS if name == backbone}
+    listed = {method for method, _, name, _ in COUNTS if name == backbone}
+    assert set(available()) == listed | {method for method, *_ in CLIP_COUNTS}
+
+
+@pytest.mark.parametrize(("method", "options", "backbone", "count"), CLIP_COUNTS)
+def test_tuned_parameters_of_an_image_text_model(
+    method: str, options: dict[str, object], backbone: str, count: int
+) -> None:
+    with torch.device("meta"):
+        model = vpt.attach(open_clip.create_model(backbone, device="meta"), method, classes=["ant", "bee"], **options)
+    assert model.num_tuned() == count
 
 
 def test_count_that_the_papers_own_demo_prints() -> None:
