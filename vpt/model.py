@@ -123,7 +123,8 @@ class Prompted(nn.Module):
                     image if images.ndim == 2 or self.image_is_frozen else encode_images(self.tower, _NOTHING, images)
                 )
                 frozen_image = F.normalize(frozen, dim=-1)
-                frozen_text = side.class_features(_NOTHING, self.classes, self.templates)
+                templates = method.frozen_templates or self.templates
+                frozen_text = side.class_features(_NOTHING, self.classes, templates, mean=method.frozen_mean)
         return Outputs(logits, image, text, scale, frozen_image, frozen_text)
 
     def encode_text(self, ids: Tensor, image: Tensor | None = None, *, plain: bool = False) -> Tensor:

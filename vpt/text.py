@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -96,24 +96,31 @@ class TextSide(nn.Module):
         image: Tensor | None = None,
         *,
         plain: bool = False,
+        mean: Literal["normalised", "raw"] = "normalised",
     ) -> Tensor:
         """L2-normalised features of class names, (C, F), or (B, C, F) where they depend on images (B, F).
 
-        Features of several templates are normalised, averaged and normalised again (Radford et al., 2021). They
-        are computed once where they do not change: in evaluation, or where the text side is frozen.
+        Features of several templates are normalised (or left "raw", with `mean`), averaged and normalised again
+        (Radford et al., 2021). They are computed once where they do not change: in evaluation, or where the text
+        side is frozen.
         """
 
+        def features(template: str) -> Tensor:
+            ids = self.tower.tokenize([template.format(name) for name in classes], method.num_context)
+            return self.encode(method, ids.to(self.logit_scale.device), image, plain=plain)
+
         def compute() -> Tensor:
-            texts = [template.format(name) for template in templates for name in classes]
-            ids = self.tower.tokenize(texts, method.num_context).to(self.logit_scale.device)
-            features = F.normalize(self.encode(method, ids, image, plain=plain), dim=-1)
-            if len(templates) == 1:
-                return features
-            return F.normalize(features.unflatten(0, (len(templates), -1)).mean(0), dim=-1)
+            # A template at a time: its own words are advanced once for all classes, and memory stays that of one.
+            found = [features(template) for template in templates]
+            if len(found) > 1 and mean == "normalised":
+                found = [F.normalize(each, dim=-1) for each in found]
+            return F.normalize(torch.stack(found).mean(0), dim=-1)
 
         if image is not None or plain or (torch.is_grad_enabled() and not self.frozen_under(method)):
             return compute()
-        return self._once(type(method).__name__, (tuple(classes), tuple(templates), *self._state(method)), compute)
+        return self._once(
+            type(method).__name__, (tuple(classes), tuple(templates), mean, *self._state(method)), compute
+        )
 
     def frozen_under(self, method: Method) -> bool:
         """Whether training with `method` leaves text features as they are."""

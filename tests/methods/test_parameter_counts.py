@@ -33,27 +33,34 @@ COUNTS = [
     ("vpt-deep", {"num_tokens": 10, "project": 64}, VIT_B, 12 * 10 * 64 + 64 * 768 + 768),
 ]
 
-# method, options, tuned parameters on CLIP ViT-B/16 with four classes
+# method, options, open_clip's model, tuned parameters with four class names as classifier
 CLIP_COUNTS = [
     # Two layers of 512 and 128 numbers, without biases.
-    ("clip-adapter", {}, 131_072),
-    ("clip-adapter", {"reduction": 8}, 65_536),
-    ("tip-adapter", {}, 0),
+    ("clip-adapter", {}, "ViT-B-16", 131_072),
+    ("clip-adapter", {"reduction": 8}, "ViT-B-16", 65_536),
+    ("tip-adapter", {}, "ViT-B-16", 0),
     # In 12 blocks of 768 and 12 of 512, three pairs of matrices of rank 2.
-    ("clip-lora", {}, 12 * 3 * 2 * 2 * (768 + 512)),
-    ("clip-lora", {"encoder": "image", "projections": "qv"}, 12 * 2 * 2 * 2 * 768),
+    ("clip-lora", {}, "ViT-B-16", 12 * 3 * 2 * 2 * (768 + 512)),
+    ("clip-lora", {"encoder": "image", "projections": "qv"}, "ViT-B-16", 12 * 2 * 2 * 2 * 768),
     # What these two learn has the size of the training images and classes, of which none are known yet.
-    ("tip-adapter-f", {}, 0),
-    ("linear-text", {}, 0),
-    ("zero-shot", {}, 0),
-    ("coop", {}, 16 * 512),
-    ("coop", {"init": "a photo of a"}, 2_048),
-    ("coop", {"csc": True}, 4 * 16 * 512),
+    ("tip-adapter-f", {}, "ViT-B-16", 0),
+    ("linear-text", {}, "ViT-B-16", 0),
+    ("zero-shot", {}, "ViT-B-16", 0),
+    ("coop", {}, "ViT-B-16", 16 * 512),
+    ("coop", {"init": "a photo of a"}, "ViT-B-16", 2_048),
+    ("coop", {"csc": True}, "ViT-B-16", 4 * 16 * 512),
     # The context, and 512 to 32 to 512 with biases.
-    ("cocoop", {}, 4 * 512 + 33_312),
-    ("kgcoop", {}, 2_048),
-    ("prograd", {}, 2_048),
-    ("prograd", {"num_tokens": 16}, 8_192),
+    ("cocoop", {}, "ViT-B-16", 4 * 512 + 33_312),
+    ("kgcoop", {}, "ViT-B-16", 2_048),
+    ("prograd", {}, "ViT-B-16", 2_048),
+    ("prograd", {"num_tokens": 16}, "ViT-B-16", 8_192),
+    ("vpt-shallow", {"num_tokens": 8, "head": "text"}, "ViT-B-16", 6_144),
+    ("vpt-deep", {"num_tokens": 8, "head": "text"}, "ViT-B-16", 73_728),
+    ("ivlp", {}, "ViT-B-16", 12 * 2 * (512 + 768)),
+    ("ivlp", {"num_tokens": 4, "num_context": 4, "depth": 9}, "ViT-B-16", 46_080),
+    ("maple", {}, "ViT-B-16", 3_555_072),
+    ("maple", {}, "ViT-L-14", 9 * 2 * 768 + 9 * (768 * 1024 + 1024)),
+    ("promptsrc", {}, "ViT-B-16", 46_080),
 ]
 
 
@@ -73,11 +80,12 @@ def test_every_method_has_a_row(backbone: str) -> None:
     assert set(available()) == listed | {method for method, *_ in CLIP_COUNTS}
 
 
-@pytest.mark.parametrize(("method", "options", "count"), CLIP_COUNTS)
-def test_tuned_parameters_of_an_image_text_model(method: str, options: dict[str, object], count: int) -> None:
+@pytest.mark.parametrize(("method", "options", "backbone", "count"), CLIP_COUNTS)
+def test_tuned_parameters_of_an_image_text_model(
+    method: str, options: dict[str, object], backbone: str, count: int
+) -> None:
     with torch.device("meta"):
-        clip = open_clip.create_model("ViT-B-16", device="meta")
-        model = vpt.attach(clip, method, classes=["ant", "bee", "cat", "dog"], **options)
+        model = vpt.attach(open_clip.create_model(backbone, device="meta"), method, classes=list("abcd"), **options)
     assert model.num_tuned() == count
 
 

@@ -109,6 +109,8 @@ class Method(nn.Module):
         needs_images: `initialise` must be called with tokens of training images before the first step.
         needs_features: `prepare` must be called with features of the training images before the first step.
         needs_frozen: the loss looks at what the model says without the method.
+        frozen_templates: what class names are put in for `Outputs.frozen_text`; None for the data set's templates.
+        frozen_mean: whether features of several such templates are averaged "normalised" or "raw".
     """
 
     name: ClassVar[str] = ""
@@ -128,6 +130,8 @@ class Method(nn.Module):
     needs_images: bool = False
     needs_features: bool = False
     needs_frozen: bool = False
+    frozen_templates: tuple[str, ...] | None = None
+    frozen_mean: Literal["normalised", "raw"] = "normalised"
 
     def __init__(self, tower: Encoder | None = None, text: TextEncoder | None = None) -> None:
         super().__init__()
