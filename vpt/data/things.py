@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def load(name: str, *, train: int = 16, val: int = 4, test: int = 10, side: int 
     if side < 24:
         raise VptError(f"data.side={side} pixels do not show what shape a thing is: give 24 or more.")
     pairs = list(product(COLOURS, SHAPES))
-    splits = {}
+    splits: dict[str, Any] = {}
     for split, count in (("train", train), ("val", val), ("test", test)):
         generator = random.Random(f"{scene_seed} {split}")
         labels = [label for label in range(len(pairs)) for _ in range(count)]
