@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import open_clip
@@ -135,7 +135,7 @@ def load(
         ) from error
     given = {"weights": weights, "image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
     kept = {key: value for key, value in given.items() if value is not None}
-    pair = pair_of(model, partial(_tokenized, model_name))
+    pair = pair_of(model, NamedTokenizer(model_name))
     return Backbone(tower_of(model.visual), preprocessing_of(model), f"open_clip/{name}", kept, pair=pair)
 
 
@@ -170,14 +170,29 @@ def pair_of(model: Any, tokenizer: Tokenizer) -> Pair | str:
     return Pair(OpenClipTextTower(text, tokenizer), model.logit_scale, model.logit_bias)
 
 
-def _tokenized(name: str, texts: list[str], context_length: int) -> Tensor:
-    """By the tokenizer of a model, which is loaded when it is first needed: some come from the hub."""
-    try:
-        ids: Tensor = _tokenizer(name)(texts, context_length=context_length)
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise VptError(f"the tokenizer of open_clip/{name} could not be had ({reason}): check the network.") from error
-    return ids
+@dataclass(frozen=True)
+class NamedTokenizer:
+    """The tokenizer of a model, which is loaded when it is first needed: some come from the hub."""
+
+    name: str
+
+    def __call__(self, texts: list[str], context_length: int) -> Tensor:
+        """Texts to ids (N, L)."""
+        return self.loaded()(texts, context_length=context_length)
+
+    def loaded(self) -> Tokenizer:
+        """open_clip's own.
+
+        Raises:
+            VptError: it could not be had.
+        """
+        try:
+            return _tokenizer(self.name)
+        except OSError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise VptError(
+                f"the tokenizer of open_clip/{self.name} could not be had ({reason}): check the network."
+            ) from error
 
 
 @cache

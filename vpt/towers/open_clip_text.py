@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import TextTransformer
@@ -62,6 +63,21 @@ class OpenClipTextTower(TextTower):
     def words(self, ids: Tensor) -> Tensor:
         """`token_embedding`."""
         return self.token_embedding(ids).to(self.transformer.get_cast_dtype())
+
+    def vocabulary(self) -> list[str]:
+        """By open_clip's own tokenizer, or the one of transformers that it wraps."""
+        tokenizer: Any = self.tokenizer
+        if tokenizer is open_clip.tokenize:
+            tokenizer = open_clip.SimpleTokenizer()
+        if hasattr(tokenizer, "loaded"):
+            tokenizer = tokenizer.loaded()
+        count = self.token_embedding.num_embeddings
+        if isinstance(tokenizer, open_clip.SimpleTokenizer):
+            return [_spelled(tokenizer, i) for i in range(min(count, tokenizer.vocab_size))]
+        if hasattr(tokenizer, "tokenizer"):
+            inner = tokenizer.tokenizer
+            return list(map(str, inner.convert_ids_to_tokens(range(min(count, len(inner))))))
+        return super().vocabulary()
 
     def positions(self) -> Tensor:
         """`positional_embedding`."""
@@ -148,3 +164,10 @@ def why_no_text(text: Any) -> str | None:
     if getattr(text, "cls_emb", None) is None and pool not in POOLING:
         return f"it pools by {pool!r}"
     return None
+
+
+def _spelled(tokenizer: Any, token: int) -> str:
+    text: str = tokenizer.decode([token])
+    if text.endswith(" ") or token in tokenizer.all_special_ids:
+        return text.rstrip()
+    return text + "-"

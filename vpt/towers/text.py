@@ -116,6 +116,14 @@ class TextTower(Tower):
             return torch.zeros(0, self.context_length - reserve, dtype=torch.long)
         return self.tokenizer(list(texts), context_length=self.context_length - reserve)
 
+    def vocabulary(self) -> list[str]:
+        """Each token of the vocabulary as text, by id; one that does not end a word has a hyphen behind it.
+
+        Raises:
+            VptError: the tokenizer does not tell.
+        """
+        raise VptError("the tokenizer of this text encoder does not tell the words of its vocabulary.")
+
     def too_long(self, texts: Sequence[str], reserve: int = 0) -> int:
         """How many of `texts` have more tokens than `tokenize` keeps."""
         limit = self.context_length - reserve
