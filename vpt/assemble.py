@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from vpt import saving
 from vpt.errors import VptError
@@ -69,7 +69,7 @@ def attach(
     head: str | None = None,
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     learn_scale: bool = False,
-    tokenizer: Callable[..., Tensor] | None = None,
+    tokenizer: Callable[..., Any] | None = None,
     **options: Any,
 ) -> Prompted:
     """A method and a classifier on a backbone in hand, whose weights are shared and frozen.
@@ -82,8 +82,9 @@ def attach(
         head: "linear" or "text".
         templates: sentences for class names.
         learn_scale: train the scale of the logits too.
-        tokenizer: of an image-text model's text side, called as open_clip's are: texts and context_length= to ids.
-            A live model of open_clip is given CLIP's own by default.
+        tokenizer: of an image-text model's text side, one of transformers, or called as open_clip's are:
+            texts and context_length= to ids. By default a live model of open_clip is given CLIP's own, and one of
+            transformers that of the name it was loaded by.
         options: of the method.
     """
     names = _class_names(classes, num_classes)

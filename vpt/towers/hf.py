@@ -1,23 +1,23 @@
-"""Image towers of transformers: ViT, DINOv2, CLIP and SigLIP (https://github.com/huggingface/transformers)."""
+"""Models of transformers: their image towers, and what is to be had by name (https://github.com/huggingface/transformers)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
-from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer
-from transformers.models.dinov2.modeling_dinov2 import Dinov2Attention, Dinov2Layer
-from transformers.models.siglip.modeling_siglip import SiglipAttention, SiglipEncoderLayer
-from transformers.models.vit.modeling_vit import ViTAttention, ViTLayer
 
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
 from vpt.towers.backbone import Backbone
-from vpt.towers.base import ImageTower, Opened, check_size, heads_of, why_hooked, without
+from vpt.towers.base import ImageTower, Opened, check_size, without
+from vpt.towers.hf_block import open_layer, run_layer, why_not_layer
+from vpt.towers.hf_text import pair_of
+from vpt.towers.hf_tokenizer import adapted, by_name
+from vpt.towers.text import Tokenizer
 
 if int(transformers.__version__.partition(".")[0]) < 5:
     raise VptError(f"transformers {transformers.__version__} is too old for vpt: install transformers>=5.")
@@ -80,58 +80,7 @@ FAMILIES = {
 }
 
 
-class Names(NamedTuple):
-    """What the parts of a layer are called; None for a part that it lacks."""
-
-    kind: type
-    attention: str
-    output: str
-    norm1: str
-    norm2: str
-    dropout: str
-    drop: str | None = None
-    scale1: str | None = None
-    scale2: str | None = None
-
-
-LAYERS: dict[type, Names] = {
-    ViTLayer: Names(
-        kind=ViTAttention,
-        attention="attention",
-        output="o_proj",
-        norm1="layernorm_before",
-        norm2="layernorm_after",
-        dropout="attention_probs_dropout_prob",
-        drop="dropout",
-    ),
-    Dinov2Layer: Names(
-        kind=Dinov2Attention,
-        attention="attention",
-        output="o_proj",
-        norm1="norm1",
-        norm2="norm2",
-        dropout="attention_probs_dropout_prob",
-        drop="drop_path",
-        scale1="layer_scale1",
-        scale2="layer_scale2",
-    ),
-    CLIPEncoderLayer: Names(
-        kind=CLIPAttention,
-        attention="self_attn",
-        output="out_proj",
-        norm1="layer_norm1",
-        norm2="layer_norm2",
-        dropout="attention_dropout",
-    ),
-    SiglipEncoderLayer: Names(
-        kind=SiglipAttention,
-        attention="self_attn",
-        output="out_proj",
-        norm1="layer_norm1",
-        norm2="layer_norm2",
-        dropout="attention_dropout",
-    ),
-}
+TEXT_ALONE = ("CLIPTextModel", "CLIPTextModelWithProjection", "SiglipTextModel")
 
 
 class HfTower(ImageTower):
@@ -166,10 +115,8 @@ class HfTower(ImageTower):
         return self.family.layers(self.model)[layer]
 
     def run(self, layer: int, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """transformers' layer, which takes masks with a place for batch and heads."""
-        if mask is not None:
-            mask = mask[None, None] if mask.ndim == 2 else mask[:, None]
-        return self.block(layer)(x, attention_mask=mask)
+        """transformers' layer."""
+        return run_layer(self.block(layer), x, mask)
 
     def readout(self, x: Tensor) -> Tensor:
         """Norm, pooling and projection."""
@@ -185,41 +132,15 @@ class HfTower(ImageTower):
 
     def why_whole(self, layer: int) -> str | None:
         """A block that is not known, or one with hooks."""
-        block: Any = self.block(layer)
-        if type(block) not in LAYERS:
-            return f"{type(block).__name__} is not a layer of ViT, DINOv2, CLIP or SigLIP"
-        names = LAYERS[type(block)]
-        attn: nn.Module = getattr(block, names.attention)
-        if type(attn) is not names.kind:
-            return f"{type(attn).__name__} is not transformers' {names.kind.__name__}"
-        return why_hooked(block, attn)
+        return why_not_layer(self.block(layer))
 
     def open(self, layer: int) -> Opened:
-        """The parts of transformers' pre-norm layers, which differ in names, layer scale and dropout."""
-        block: Any = self.block(layer)
-        names = LAYERS[type(block)]
-        attn = getattr(block, names.attention)
-        norm1, norm2, drop, scale1, scale2 = (
-            getattr(block, name) if name else nn.Identity()
-            for name in (names.norm1, names.norm2, names.drop, names.scale1, names.scale2)
-        )
-        output, num_heads = getattr(attn, names.output), attn.config.num_attention_heads
-
-        def key_value(y: Tensor) -> tuple[Tensor, Tensor]:
-            return heads_of(attn.k_proj(y), num_heads), heads_of(attn.v_proj(y), num_heads)
-
-        return Opened(
-            norm=norm1,
-            query_key_value=lambda y: (heads_of(attn.q_proj(y), num_heads), *key_value(y)),
-            key_value=key_value,
-            out=lambda o, y: drop(scale1(output(o))),
-            feed=lambda x: drop(scale2(block.mlp(norm2(x)))),
-            dropout=getattr(attn.config, names.dropout) if attn.training else 0.0,
-        )
+        """The parts of transformers' pre-norm layers."""
+        return open_layer(self.block(layer))
 
 
 def load(name: str, *, pretrained: bool = True, image_size: int | None = None) -> Backbone:
-    """The image tower of a model by its name on the Hugging Face hub, or in a local folder.
+    """The towers of a model by its name on the Hugging Face hub, or in a local folder.
 
     Args:
         name: e.g. "google/vit-base-patch16-224-in21k", "facebook/dinov2-base", "openai/clip-vit-base-patch32".
@@ -236,27 +157,48 @@ def load(name: str, *, pretrained: bool = True, image_size: int | None = None) -
         raise VptError(
             f"hf/{name} could not be had ({str(error).strip().splitlines()[0]}): check the name and the network."
         ) from error
-    found = wrap(model)
+    found = wrap(model, by_name(name))
     if found is None:
         raise VptError(f"hf/{name} is a {type(model).__name__}; ViT, DINOv2, CLIP and SigLIP can be prompted.")
     if image_size is not None and (image_size, image_size) != found.preprocessing.size:
         side = found.preprocessing.size[0]
         raise VptError(f"hf/{name} takes images of {side} pixels, not {image_size}: leave image_size out.")
-    options = {} if pretrained else {"pretrained": False}
-    return Backbone(
-        found.tower, _processed(name, found.preprocessing), f"hf/{name}", options, getattr(config, "_commit_hash", None)
+    options: dict[str, Any] = {} if pretrained else {"pretrained": False}
+    return replace(
+        found,
+        preprocessing=_processed(name, found.preprocessing),
+        name=f"hf/{name}",
+        options=options,
+        revision=getattr(config, "_commit_hash", None),
     )
 
 
-def wrap(model: nn.Module) -> Backbone | None:
-    """The image tower of a live model of transformers; None for a model of another library or family."""
+def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone | None:
+    """The towers of a live model of transformers; None for a model of another library or family.
+
+    Args:
+        model: with an image tower of one of `FAMILIES`.
+        tokenizer: of its text tower, one of transformers or called as open_clip's are; by default that of the name
+            which the model was loaded by, if any.
+
+    Raises:
+        VptError: a text model alone.
+    """
+    if type(model).__name__ in TEXT_ALONE:
+        whole = "SiglipModel" if "Siglip" in type(model).__name__ else "CLIPModel"
+        raise VptError(f"a {type(model).__name__} is a text encoder without images: give the whole {whole}.")
     inner, projection = _image_model(model)
     if type(inner).__name__ not in FAMILIES or not isinstance(inner, transformers.PreTrainedModel):
         return None
     side = _side(inner.config.image_size)
     mean, std = _CLIP if "CLIP" in type(inner).__name__ else _IMAGENET if "Dino" in type(inner).__name__ else _HALF
     preprocessing = Preprocessing(size=(side, side), mean=mean, std=std)
-    return Backbone(HfTower(inner, projection), preprocessing, None, {})
+    found = Backbone(HfTower(inner, projection), preprocessing, None, {})
+    name = getattr(model, "name_or_path", None)
+    if tokenizer is None and name:
+        tokenizer = by_name(str(name))
+    pair = pair_of(model, adapted(tokenizer) if tokenizer is not None else None)
+    return found if pair is None else replace(found, pair=pair)
 
 
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

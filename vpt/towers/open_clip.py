@@ -18,6 +18,7 @@ from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
 from vpt.towers.backbone import Backbone, Pair
 from vpt.towers.base import ImageTower, Opened, check_size
+from vpt.towers.hf_tokenizer import adapted
 from vpt.towers.open_clip_block import open_residual, why_not_residual
 from vpt.towers.open_clip_text import OpenClipTextTower, why_no_text
 from vpt.towers.text import Tokenizer
@@ -156,7 +157,7 @@ def wrap(model: nn.Module, tokenizer: Tokenizer = open_clip.tokenize) -> Backbon
     visual = getattr(model, "visual", model)
     if not isinstance(visual, VisionTransformer | TimmModel):
         return None
-    return Backbone(tower_of(visual), preprocessing_of(model), None, {}, pair=pair_of(model, tokenizer))
+    return Backbone(tower_of(visual), preprocessing_of(model), None, {}, pair=pair_of(model, adapted(tokenizer)))
 
 
 def pair_of(model: Any, tokenizer: Tokenizer) -> Pair | str:

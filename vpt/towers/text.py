@@ -131,5 +131,6 @@ class TextTower(Tower):
         doubtful = [text for text in texts if len(text.encode()) + 2 > limit]
         if not doubtful or self.tokenizer is None:
             return 0
+        # A text that is cut has its end token where it had a word; encoders differ in what stands behind the end.
         ids = self.tokenizer(doubtful, context_length=LONG * self.context_length)
-        return int((self.lengths(ids) > limit).sum())
+        return int((ids[:, :limit] != self.tokenizer(doubtful, context_length=limit)).any(dim=-1).sum())

@@ -1,0 +1,64 @@
+"""Tokenizers of transformers, called as open_clip's are: texts and `context_length=` to ids."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vpt.errors import VptError
+from vpt.towers.text import Tokenizer
+
+
+def adapted(tokenizer: Any) -> Tokenizer:
+    """A tokenizer of transformers as one of open_clip; any other callable as it is.
+
+    Raises:
+        VptError: it has no token to fill up texts with.
+    """
+    # transformers itself need not be installed for the tokenizers of open_clip.
+    if not hasattr(tokenizer, "convert_tokens_to_ids"):
+        given: Tokenizer = tokenizer
+        return given
+    if tokenizer.pad_token is None:
+        raise VptError(f"this {type(tokenizer).__name__} has no padding token: set its pad_token.")
+    return partial(_tokenized, tokenizer)
+
+
+def by_name(name: str) -> Tokenizer:
+    """The tokenizer of a model on the Hugging Face hub or in a folder, which is loaded when it is first called.
+
+    Raises:
+        VptError: when called, if it cannot be had.
+    """
+    return partial(_tokenized_by_name, name)
+
+
+def _tokenized(tokenizer: Any, texts: list[str], context_length: int) -> Tensor:
+    """Ids (N, L), filled up behind the text; what is cut off is words, and the end token stays."""
+    found = tokenizer(texts, padding="max_length", padding_side="right", truncation=True, max_length=context_length)
+    return torch.tensor(found["input_ids"], dtype=torch.long)
+
+
+def _tokenized_by_name(name: str, texts: list[str], context_length: int) -> Tensor:
+    return _loaded(name)(texts, context_length=context_length)
+
+
+@cache
+def _loaded(name: str) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    try:
+        found = AutoTokenizer.from_pretrained(name)
+        # Where the files are missing, transformers makes a tokenizer that knows no words.
+        if len(found) <= len(found.all_special_tokens):
+            raise OSError("its files are not there")
+    except (ImportError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise VptError(
+            f"the tokenizer of hf/{name} could not be had ({reason}): check the network, or pass tokenizer=… "
+            "to vpt.attach."
+        ) from error
+    return adapted(found)
