@@ -148,7 +148,8 @@ def fit(
     once = partial(
         _features, model, accelerator=accelerator, progress=shown, batch_size=batch_size, workers=workers, views=views
     )
-    features = once(train, transform, seed=seed)
+    trains = bool(model.parameter_groups()) or model.method.needs_features
+    features = once(train, transform, seed=seed) if trains else None
     if model.method.needs_features:
         _prepare(model, train, features, accelerator)
     loader = as_loader(
