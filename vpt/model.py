@@ -75,7 +75,9 @@ class Prompted(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images, preprocessed (B, 3, H, W), to logits (B, C); their features (B, F) may be given in their place."""
-        return self.head(self.features(images)) if self.head is not None else self.outputs(images).logits
+        if self.head is not None:
+            return self.head(self.features(images))
+        return self.outputs(images, frozen=False).logits
 
     def compare(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """L2-normalised features of images (B, F) and of texts (N, F).
@@ -101,12 +103,13 @@ class Prompted(nn.Module):
             return self.tower.readout(self.method.strip(x))
         return encode_images(self.tower, self.method, images)
 
-    def outputs(self, images: Tensor, *, plain: bool = False) -> Outputs:
+    def outputs(self, images: Tensor, *, plain: bool = False, frozen: bool = True) -> Outputs:
         """What class names as classifier make of images (B, 3, H, W), with all that losses look at.
 
         Args:
             images: preprocessed, or their features (B, F).
             plain: as in `features`.
+            frozen: also what the model says without the method, where its loss asks for it.
         """
         side, method = self._text(), self.method
         image = F.normalize(self.features(images, plain=plain), dim=-1)
@@ -116,13 +119,11 @@ class Prompted(nn.Module):
         if side.logit_bias is not None:
             logits = logits + side.logit_bias
         frozen_image = frozen_text = None
-        if method.needs_frozen:
+        if frozen and method.needs_frozen:
             with torch.no_grad():
                 # Features that were computed before are those of a frozen image side.
-                frozen = (
-                    image if images.ndim == 2 or self.image_is_frozen else encode_images(self.tower, _NOTHING, images)
-                )
-                frozen_image = F.normalize(frozen, dim=-1)
+                same = images.ndim == 2 or self.image_is_frozen
+                frozen_image = image if same else F.normalize(encode_images(self.tower, _NOTHING, images), dim=-1)
                 templates = method.frozen_templates or self.templates
                 frozen_text = side.class_features(_NOTHING, self.classes, templates, mean=method.frozen_mean)
         return Outputs(logits, image, text, scale, frozen_image, frozen_text)

@@ -9,6 +9,15 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+# Of classification, and of retrieval from images to texts and the other way round.
+FIGURES = {
+    "top1": "top-1 (%)",
+    "i2t_r1": "i2t R@1 (%)",
+    "i2t_r10": "i2t R@10 (%)",
+    "t2i_r1": "t2i R@1 (%)",
+    "t2i_r10": "t2i R@10 (%)",
+}
+
 Rows = Sequence[dict[str, Any]]
 
 
@@ -51,8 +60,11 @@ def result_rows(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict
     for label, runs in results.items():
         figures: dict[str, Any] = {}
         for split in ("val", "test"):
-            if all(run[split] for run in runs):
-                figures[f"{split} top-1 (%)"] = mean_and_deviation([run[split]["top1"] for run in runs])
+            if not all(run[split] for run in runs):
+                continue
+            for key, title in FIGURES.items():
+                if key in runs[0][split]:
+                    figures[f"{split} {title}"] = mean_and_deviation([run[split][key] for run in runs])
         for key in runs[0]["test"]:
             if key.startswith("top1/"):
                 part = key.removeprefix("top1/")
