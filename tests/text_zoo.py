@@ -18,9 +18,13 @@ VISION = {"layers": 1, "width": 24, "head_width": 8, "patch_size": 8, "image_siz
 
 @dataclass(frozen=True)
 class TextExample:
-    """A text encoder: how the model around it is made, the id of its end token, attributes that no config sets."""
+    """A text encoder: how the model around it is made, its library's own features, the id of its end token.
+
+    `attributes` are those of the text transformer that no config sets.
+    """
 
     make: Callable[[], Any]
+    features: Callable[[Any, Tensor], Tensor] = lambda model, ids: model.encode_text(ids)
     end: int = END
     length: int = LENGTH
     attributes: dict[str, bool] = field(default_factory=dict)
@@ -48,12 +52,43 @@ def clip(kind: type = CustomTextCLIP, *, length: int = LENGTH, whole: bool = Fal
     top = {name: options.pop(name) for name in ("quick_gelu", "init_logit_bias") if name in options}
     text = {"context_length": length, "vocab_size": 40, "width": 16, "heads": 2, "layers": 3, **options}
     make = partial(kind, 12, CLIPVisionCfg(**VISION), CLIPTextCfg(**text), **top)
-    return TextExample(make, end, length, attributes, whole)
+    return TextExample(make, end=end, length=length, attributes=attributes, whole=whole)
 
 
 def published(name: str) -> TextExample:
     make = partial(open_clip.create_model, name, pretrained=None, load_weights=False)
     return TextExample(make, end=49407, length=77)
+
+
+def coca() -> TextExample:
+    from open_clip.coca_model import CoCa, MultimodalCfg
+
+    config = {"context_length": LENGTH, "vocab_size": 40, "width": 16, "heads": 2, "layers": 3}
+    decoder = MultimodalCfg(width=16, heads=2, layers=1, attn_pooler_heads=2, context_length=LENGTH)
+    vision = CLIPVisionCfg(**VISION, attentional_pool=True, attn_pooler_heads=2)
+    make = partial(CoCa, 12, decoder, CLIPTextCfg(**config, embed_cls=True, output_tokens=True), vision)
+    return TextExample(make, lambda model, ids: model.encode_text(ids, normalize=False))
+
+
+def transformers_model(kind: str = "CLIP", attention: str = "sdpa", **text: Any):
+    """A `CLIPModel` or `SiglipModel` of transformers."""
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+    places = {"vocab_size": 40, "max_position_embeddings": LENGTH, "bos_token_id": START, "pad_token_id": 0}
+    own = {"projection_size": 24} if kind == "Siglip" else {}
+    vision = {**sizes, "hidden_size": 24, "num_attention_heads": 3, "image_size": 16, "patch_size": 8}
+    config = getattr(transformers, f"{kind}Config")(
+        text_config={**sizes, **places, "eos_token_id": END, **own, **text}, vision_config=vision, projection_dim=12
+    )
+    model = getattr(transformers, f"{kind}Model")(config)
+    model.set_attn_implementation(attention)
+    return model
+
+
+def from_transformers(kind: str, *, end: int = END, **options: Any) -> TextExample:
+    make = partial(transformers_model, kind, **options)
+    return TextExample(make, lambda model, ids: model.get_text_features(input_ids=ids).pooler_output, end=end)
 
 
 TEXT_EXAMPLES = {
@@ -73,5 +108,12 @@ TEXT_EXAMPLES = {
     "class token, as published": clip(embed_cls=True),
     "class token": clip(embed_cls=True, correct_cls_mask=True),
     "class token, both ways": clip(embed_cls=True, no_causal_mask=True, correct_cls_mask=True),
+    "class token as published, both ways": clip(embed_cls=True, no_causal_mask=True),
+    "coca": coca(),
+    "hf clip": from_transformers("CLIP", eos_token_id=35, end=35),
+    "hf clip, end token of the highest id": from_transformers("CLIP", eos_token_id=2),
+    "hf clip, gelu": from_transformers("CLIP", hidden_act="gelu"),
+    "hf siglip": from_transformers("Siglip"),
     "ViT-B-32": published("ViT-B-32"),
+    "ViT-B-16": published("ViT-B-16"),
 }

@@ -98,6 +98,7 @@ def load(
     backbone: nn.Module | str | None = None,
     weights: str | None = None,
     any_backbone: bool = False,
+    tokenizer: Callable[..., Any] | None = None,
 ) -> Prompted:
     """What `save_pretrained` wrote, in evaluation mode.
 
@@ -106,6 +107,7 @@ def load(
         backbone: a live model, or a name, in place of the one that was saved with.
         weights: a local file with the backbone's weights.
         any_backbone: load even if the backbone's weights are not those that were trained with.
+        tokenizer: of a live model's text side, as in `attach`.
 
     Raises:
         VptError: nothing to load, or a backbone with other weights.
@@ -113,7 +115,7 @@ def load(
     tensors, facts = saving.read(source)
     recipe = facts["backbone"]
     if isinstance(backbone, nn.Module):
-        found = towers.wrap(backbone)
+        found = towers.wrap(backbone, tokenizer)
     elif backbone or recipe["name"]:
         options = {**recipe["options"], **({"weights": weights} if weights else {})}
         found = towers.load(backbone or recipe["name"], **options)

@@ -18,11 +18,11 @@ from vpt.towers.text import Texts, TextTower
 def encode_images(tower: ImageTower, method: Method, images: Tensor) -> Tensor:
     """Images (B, 3, H, W) to prompted features (B, F): advanced is what is read, all else is attended to."""
     advance = partial(tower.advance, change=method.image_change)
-    x = tower.embed(images)
+    x = _embedded(tower, images)
     carried: Tensor | None = None
     for layer in range(tower.depth):
         if layer in method.enters:
-            carried = method.prompts(layer, len(x))
+            carried = method.prompts(layer, len(x)).to(x.dtype)
             if layer == 0 and method.enters_before_norm:
                 carried = tower.pre_norm(carried)
         last = layer + 1 == tower.depth
@@ -43,9 +43,9 @@ def encode_images_plain(
     tower: ImageTower, images: Tensor, given: Callable[[int, Tensor], Tensor], change: Change = None
 ) -> Tensor:
     """Images to tokens after the last block, (B, N, D); block i advances all that `given(i, x)` puts before it."""
-    x = tower.embed(images)
+    x = _embedded(tower, images)
     for layer in range(tower.depth):
-        x = tower.advance(layer, given(layer, x), change=change)
+        x = tower.advance(layer, given(layer, x).to(x.dtype), change=change)
     return x
 
 
@@ -107,15 +107,20 @@ def encode_texts_plain(
     """Texts with nothing shared or left out to features (N, F); block i advances all of `given(i, x)`."""
     x = texts.rest
     for layer in range(tower.depth):
-        x = tower.advance(layer, given(layer, x), mask=texts.seen, change=change)
+        x = tower.advance(layer, given(layer, x).to(x.dtype), mask=texts.seen, change=change)
     return tower.readout(x[torch.arange(len(x), device=x.device), texts.read])
+
+
+def _embedded(tower: ImageTower, images: Tensor) -> Tensor:
+    """Tokens before block 0. Not every library brings images to the precision of its weights."""
+    return tower.embed(images.to(tower.dtype) if images.is_floating_point() else images)
 
 
 def _entered(tower: TextTower, method: Method, layer: int, x: Tensor) -> Tensor:
     """Texts (N, L, D) with the method's prompts of `layer` in place of the context behind the start tokens."""
     if layer not in method.text_enters:
         return x
-    prompts = method.text_prompts(layer).expand(len(x), -1, -1)
+    prompts = method.text_prompts(layer).to(x.dtype).expand(len(x), -1, -1)
     return torch.cat([x[:, : tower.start], prompts, x[:, tower.start + prompts.shape[1] :]], dim=1)
 
 

@@ -76,7 +76,7 @@ class Prompted(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images, preprocessed (B, 3, H, W), to logits (B, C); their features (B, F) may be given in their place."""
         if self.head is not None:
-            return self.head(self.features(images))
+            return self.head(self.features(images).to(self.head.weight.dtype))
         return self.outputs(images, frozen=False).logits
 
     def compare(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

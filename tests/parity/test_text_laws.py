@@ -4,7 +4,7 @@ import pytest
 import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
-from tests.text_zoo import LENGTH, TEXT_EXAMPLES, VISION, TextExample, clip
+from tests.text_zoo import LENGTH, TEXT_EXAMPLES, VISION, TextExample, clip, from_transformers
 from vpt.errors import VptError
 from vpt.loops import encode_texts, encode_texts_plain
 from vpt.methods.base import Method
@@ -14,7 +14,12 @@ from vpt.towers.text import TextTower
 TOLERANCE = 1e-10
 
 
-@pytest.fixture(params=TEXT_EXAMPLES, ids=list(TEXT_EXAMPLES))
+def all_examples() -> list[object]:
+    """Each by its name; models of the published size take minutes."""
+    return [pytest.param(name, marks=pytest.mark.slow if "ViT" in name else ()) for name in TEXT_EXAMPLES]
+
+
+@pytest.fixture(params=all_examples())
 def text(request: pytest.FixtureRequest) -> TextExample:
     return TEXT_EXAMPLES[request.param]
 
@@ -30,14 +35,39 @@ def test_identity_is_bitwise_in_float32(text: TextExample) -> None:
     tower = tower_of(model)
     with torch.no_grad():
         got = encode_texts_plain(tower, tower.embed(ids), lambda layer, x: x)
-        assert torch.equal(got, model.encode_text(ids))
+        assert torch.equal(got, text.features(model, ids))
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
+def test_transformers_other_attention_is_followed(kind: str) -> None:
+    # It takes the softmax in float32 whatever the weights are, so that float64 has no place here.
+    text = from_transformers(kind, attention="eager")
+    model, ids = text.model(), text.ids()
+    tower, method = tower_of(model), Method()
+    with torch.no_grad():
+        expected = text.features(model, ids)
+        assert torch.equal(encode_texts_plain(tower, tower.embed(ids), lambda layer, x: x), expected)
+        fast = encode_texts(tower, method, tower.arrange(*method.sequences(tower, ids, None)))
+    torch.testing.assert_close(fast, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_identity_is_bitwise_in_half_precision(text: TextExample, dtype: torch.dtype) -> None:
+    model, ids = text.model().to(dtype), text.ids()
+    tower = tower_of(model)
+    with torch.no_grad():
+        got = encode_texts_plain(tower, tower.embed(ids), lambda layer, x: x)
+        assert torch.equal(got, text.features(model, ids))
+        fast = encode_texts(tower, Method(), tower.arrange(*Method().sequences(tower, ids, None)))
+    assert fast.dtype == dtype
+    assert (torch.cosine_similarity(fast.float(), got.float()) > 0.9).all()
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
 def test_sharing_and_cutting_change_neither_values_nor_gradients(text: TextExample, chunk: int | None) -> None:
     model, ids = text.model().double(), text.ids()
     tower, method = tower_of(model), Method()
-    plain = model.encode_text(ids)
+    plain = text.features(model, ids)
     fast = encode_texts(
         tower, method, tower.arrange(*method.sequences(tower, ids, None)), chunk=chunk, recompute=chunk is not None
     )
@@ -61,7 +91,7 @@ def test_a_causal_tower_advances_what_texts_share_once_and_leaves_the_padding_ou
 
 
 def test_contexts_of_several_rows_and_a_mask_for_each_text() -> None:
-    for example in (clip(), clip(block_type="custom", qk_norm=True)):
+    for example in (clip(), clip(block_type="custom", qk_norm=True), from_transformers("CLIP")):
         tower = tower_of(example.model().double())
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(6, 4, 16, generator=generator, dtype=torch.float64)

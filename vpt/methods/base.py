@@ -41,9 +41,12 @@ class TextEncoder(Protocol):
     width: int
     depth: int
     num_features: int
-    start: int
     causal: bool
     context_length: int
+
+    @property
+    def start(self) -> int:
+        """Tokens before the first word."""
 
     def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Names and parameters."""

@@ -150,6 +150,12 @@ class ImageTower(Tower):
     def final_norm(self) -> nn.Module:
         """The norm between the last block and the pooling, an identity where there is none."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights that images meet first; other weights may have another."""
+        parameters = list(self.parameters())
+        return next((p for p in parameters if p.ndim == 4), parameters[0]).dtype
+
     def pre_norm(self, tokens: Tensor) -> Tensor:
         """What CLIP's norm before block 0 makes of tokens (B, N, D); most models have none."""
         return tokens

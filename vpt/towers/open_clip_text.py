@@ -56,7 +56,6 @@ class OpenClipTextTower(TextTower):
         self.masks_padding = getattr(text, "use_pad_mask", False)
         # CoCa's published weights hide the class token from itself, and show it the first padding instead.
         self.legacy = self.pool == "class" and not text.correct_cls_mask
-        self.start = 1
         if self.causal and self.pool in ("first", "last"):
             self._refuse()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -45,15 +46,22 @@ class TextTower(Tower):
 
     Attributes:
         context_length: tokens L of the longest text, start and end included.
-        start: how many tokens stand before the first word.
         causal: whether a token sees only those before it.
         tokenizer: texts to ids, (N, L); `context_length=` overrides L.
     """
 
     context_length: int
-    start: int
     causal: bool
     tokenizer: Tokenizer | None
+
+    @cached_property
+    def start(self) -> int:
+        """How many tokens the tokenizer puts before the first word: CLIP's one, SigLIP's none. 1 without one."""
+        if self.tokenizer is None:
+            return 1
+        with torch.device("cpu"):
+            one, other = self.tokenizer(["a", "the"], context_length=self.context_length)
+        return int((one == other).long().cumprod(0).sum())
 
     @abstractmethod
     def words(self, ids: Tensor) -> Tensor:
