@@ -16,13 +16,16 @@ from vpt.towers.text import Texts, TextTower
 
 
 def encode_images(tower: ImageTower, method: Method, images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) to prompted features (B, F): advanced is what is read, all else is attended to."""
+    """Images (B, 3, H, W) to prompted features (B, F): advanced is what is read, all else is attended to.
+
+    A tower held in another precision than the images and prompts works in its own; features have that of the images.
+    """
     advance = partial(tower.advance, change=method.image_change)
-    x = tower.embed(images)
+    x = tower.embed(images.to(tower.dtype))
     carried: Tensor | None = None
     for layer in range(tower.depth):
         if layer in method.enters:
-            carried = method.prompts(layer, len(x))
+            carried = method.prompts(layer, len(x)).to(x.dtype)
             if layer == 0 and method.enters_before_norm:
                 carried = tower.pre_norm(carried)
         last = layer + 1 == tower.depth
@@ -36,7 +39,7 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor) -> Tensor:
             context.append(x[:, tower.read :])
             x = x[:, : tower.read]
         x = advance(layer, x, context)
-    return tower.readout(x)
+    return tower.readout(x).to(images.dtype)
 
 
 def encode_images_plain(

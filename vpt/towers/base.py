@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
 
@@ -49,11 +50,14 @@ class Tower(nn.Module, ABC):
         width: size D of a token.
         depth: number of blocks.
         num_features: size F of what is read out.
+        recompute: what is not kept for the backward pass but computed again there: nothing (None), the MLP of
+            each block that can be opened, or each block whole.
     """
 
     width: int
     depth: int
     num_features: int
+    recompute: Literal["mlp", "block"] | None = None
 
     @abstractmethod
     def block(self, layer: int) -> nn.Module:
@@ -100,10 +104,20 @@ class Tower(nn.Module, ABC):
             (B, N, D)
         """
         contexts = [context] if isinstance(context, Tensor) else list(context or ())
-        if change is not None:
-            return _advance_opened(change(layer, self.open(layer)), x, contexts, mask)
-        if contexts and self.why_whole(layer) is None:
-            return _advance_opened(self.open(layer), x, contexts, mask)
+        if self.recompute == "block" and torch.is_grad_enabled():
+            kept: Tensor = checkpoint(self._advance, layer, x, contexts, mask, change, use_reentrant=False)
+            return kept
+        return self._advance(layer, x, contexts, mask, change)
+
+    def _advance(
+        self, layer: int, x: Tensor, contexts: Sequence[Tensor], mask: Tensor | None, change: Change
+    ) -> Tensor:
+        part = self.recompute == "mlp" and torch.is_grad_enabled()
+        if change is not None or ((contexts or part) and self.why_whole(layer) is None):
+            block = self.open(layer) if change is None else change(layer, self.open(layer))
+            if part:
+                block = replace(block, feed=partial(checkpoint, block.feed, use_reentrant=False))
+            return _advance_opened(block, x, contexts, mask)
         return self._advance_whole(layer, x, contexts, mask)
 
     def _advance_whole(self, layer: int, x: Tensor, contexts: Sequence[Tensor], mask: Tensor | None) -> Tensor:
@@ -120,6 +134,11 @@ class Tower(nn.Module, ABC):
         """Why nothing can be added to the queries, keys and values of block `layer`, or None where it can."""
         why = self.why_whole(layer)
         return "its queries and keys are normed" if why is None and not self.open(layer).linear else why
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision that its weights are held in, and that tokens have in it."""
+        return next(self.parameters()).dtype
 
     def path(self, layer: int) -> str:
         """Which way block `layer` takes a context, and why."""
