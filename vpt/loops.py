@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,22 +11,44 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vpt.methods.base import Method
-from vpt.towers.base import Change, ImageTower
+from vpt.towers.base import Attended, Change, ImageTower
 from vpt.towers.text import Texts, TextTower
 
+Folded = Mapping[int, Tensor | Attended]
 
-def encode_images(tower: ImageTower, method: Method, images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) to prompted features (B, F): advanced is what is read, all else is attended to."""
+
+def fold(tower: ImageTower, method: Method) -> Folded:
+    """Of each block whose prompts are only attended to, and are the same for every image: what it attends to.
+
+    Nothing where the method has a part in the blocks: their keys and values are then not those of the tower alone.
+    """
+    if method.image_change is not None:
+        return {}
+    only_seen = [i for i in sorted(method.enters) if i + 1 in method.enters or i + 1 == tower.depth]
+    prompts = {layer: _entering(tower, method, layer, 1, tower.dtype) for layer in only_seen}
+    return {layer: tower.attended(layer, tokens) for layer, tokens in prompts.items()}
+
+
+def _entering(tower: ImageTower, method: Method, layer: int, batch: int, dtype: torch.dtype) -> Tensor:
+    """The prompts that enter before block `layer`, (1 or batch, P, D)."""
+    prompts = method.prompts(layer, batch).to(dtype)
+    return tower.pre_norm(prompts) if layer == 0 and method.enters_before_norm else prompts
+
+
+def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Folded | None = None) -> Tensor:
+    """Images (B, 3, H, W) to prompted features (B, F): advanced is what is read, all else is attended to.
+
+    `folded` is what `fold` gave for the prompts as they are.
+    """
     advance = partial(tower.advance, change=method.image_change)
     x = _embedded(tower, images)
-    carried: Tensor | None = None
+    carried: Tensor | Attended | None = None
     for layer in range(tower.depth):
         if layer in method.enters:
-            carried = method.prompts(layer, len(x)).to(x.dtype)
-            if layer == 0 and method.enters_before_norm:
-                carried = tower.pre_norm(carried)
+            known = folded.get(layer) if folded else None
+            carried = _entering(tower, method, layer, len(x), x.dtype) if known is None else known
         last = layer + 1 == tower.depth
-        if carried is not None and not last and layer + 1 not in method.enters:
+        if isinstance(carried, Tensor) and not last and layer + 1 not in method.enters:
             # The next block reads what becomes of these prompts: they are advanced with the image.
             both = advance(layer, torch.cat([x, carried.expand(len(x), -1, -1)], dim=1))
             x, carried = both.split([x.shape[1], carried.shape[1]], dim=1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vpt import saving
 from vpt.errors import VptError
-from vpt.loops import encode_images, encode_images_plain
+from vpt.loops import Folded, encode_images, encode_images_plain, fold
 from vpt.methods.base import Method, Outputs
 from vpt.predict import ImageLike, Prediction, predict
 from vpt.preprocessing import Preprocessing
@@ -65,6 +65,7 @@ class Prompted(nn.Module):
         self.templates: tuple[str, ...] = tuple(templates)
         self.preprocessing = preprocessing
         self.recipe = recipe
+        self._folded: Folded | None = None
         text = self.text.tower if self.text else None
         for encoder in (tower, text):
             if encoder is not None:
@@ -101,7 +102,7 @@ class Prompted(nn.Module):
         if plain:
             x = encode_images_plain(self.tower, images, self.method.plain, self.method.image_change)
             return self.tower.readout(self.method.strip(x))
-        return encode_images(self.tower, self.method, images)
+        return encode_images(self.tower, self.method, images, self._folded)
 
     def outputs(self, images: Tensor, *, plain: bool = False, frozen: bool = True) -> Outputs:
         """What class names as classifier make of images (B, 3, H, W), with all that losses look at.
@@ -187,10 +188,31 @@ class Prompted(nn.Module):
     def train(self, mode: bool = True) -> Prompted:
         """Training mode for what is trained; frozen parts stay in evaluation mode."""
         super().train(mode)
+        self._folded = None
         _freeze_modes(self.tower, mode)
         if self.text is not None:
             _freeze_modes(self.text.tower, mode)
         return self
+
+    @torch.no_grad()
+    def compile_prompts(self) -> Prompted:
+        """Evaluation mode, with what images attend to of deep prompts computed once, in place of at every pass.
+
+        It holds until `train` or `eval` is called, the model is moved, or other values are loaded; values changed
+        in place by hand are not seen.
+        """
+        self.eval()
+        self._folded = fold(self.tower, self.method)
+        return self
+
+    def _apply(self, *args: Any, **options: Any) -> Prompted:
+        self._folded = None
+        return super()._apply(*args, **options)
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """torch's own."""
+        self._folded = None
+        return super().load_state_dict(*args, **options)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained: "prompts", "head" and "backbone", those of them that hold anything."""

@@ -39,7 +39,7 @@ def predict(model: Prompted, images: Sequence[ImageLike], batch_size: int) -> li
         raise VptError("the model has no classes to choose from: name them with set_classes([…]) first.")
     transform, device = model.preprocessing.transform(), next(model.parameters()).device
     was_training = model.training
-    model.eval()
+    model.compile_prompts()
     found: list[Prediction] = []
     for start in range(0, len(images), batch_size):
         some = images[start : start + batch_size]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from vpt.data.base import Samples
 from vpt.data.cache import Cached
 from vpt.data.pairs import Pairs
-from vpt.data.transforms import FromAlbumentations
+from vpt.data.transforms import FromAlbumentations, is_still
 from vpt.preprocessing import ImageTransform
 
 
@@ -79,6 +79,7 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
     ) -> None:
         self.source = source
         self.transform = transform
+        self.still = is_still(transform)
         self.seed = seed
         self.tokenize = tokenize
         self.draw = draw
@@ -101,7 +102,8 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
             target = int(label)
         if not isinstance(image, Image.Image):
             return image, target
-        if self.seed is None:
+        # Seeding takes longer than to normalise an image out of the cache.
+        if self.seed is None or self.still:
             return self.transform(image), target
         with seeded(mix(self.seed, self.epoch, index), self.transform):
             return self.transform(image), target

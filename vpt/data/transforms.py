@@ -99,6 +99,17 @@ def divided(transform: ImageTransform) -> tuple[list[Any], ImageTransform]:
     return steps, T.Compose(rest) if steps else transform
 
 
+def is_still(transform: ImageTransform) -> bool:
+    """Whether a transform is known to draw nothing at random."""
+    from timm.data.transforms import MaybeToTensor
+    from torchvision import transforms as T
+    from torchvision.transforms import v2
+
+    _, rest = divided(transform)
+    exact = (T.ToTensor, T.Normalize, v2.Normalize, MaybeToTensor)
+    return all(type(step) in exact for step in _steps(rest, (T.Compose, v2.Compose)))
+
+
 def _steps(transform: Any, compositions: tuple[type, ...]) -> list[Any]:
     if type(transform) not in compositions:
         return [transform]

@@ -74,7 +74,7 @@ def score(
     if not len(batches):
         raise VptError("there is nothing to evaluate: the data set is empty.")
     was_training = model.training
-    model.eval()
+    model.compile_prompts()
     metrics = task.metrics().to(accelerator.device)
     total_loss = torch.zeros((), device=accelerator.device)
     count = 0

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
 from vpt.model import Prompted
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 class Classification:
@@ -47,6 +48,14 @@ class Classification:
         "top1", "top5" (or the top C of fewer classes), "mean_per_class", "ece" (expected calibration error in
         15 bins, Guo et al., 2017) and "confusion", counts (C, C) with a row for each true class.
         """
+        # With it come audio, text and plots: more than all else that is imported before the first step.
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import (
+            MulticlassAccuracy,
+            MulticlassCalibrationError,
+            MulticlassConfusionMatrix,
+        )
+
         options: dict[str, Any] = {"num_classes": self.num_classes, "sync_on_compute": False}
         return MetricCollection(
             {

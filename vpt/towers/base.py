@@ -5,17 +5,27 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
 
-Context = Tensor | Sequence[Tensor] | None
+
+@dataclass(frozen=True)
+class Attended:
+    """A context as the attention of one block takes it: keys and values, (G, heads, M, d) each."""
+
+    keys: Tensor
+    values: Tensor
+
+
+Context = Tensor | Attended | Sequence[Tensor | Attended] | None
 Change = Callable[[int, Any], Any] | None
 
 
@@ -49,11 +59,14 @@ class Tower(nn.Module, ABC):
         width: size D of a token.
         depth: number of blocks.
         num_features: size F of what is read out.
+        recompute: what is not kept for the backward pass but computed again there: nothing (None), the MLP of
+            each block that can be opened, or each block whole.
     """
 
     width: int
     depth: int
     num_features: int
+    recompute: Literal["mlp", "block"] | None = None
 
     @abstractmethod
     def block(self, layer: int) -> nn.Module:
@@ -91,7 +104,7 @@ class Tower(nn.Module, ABC):
             x: tokens, (B, N, D).
             context: further tokens, (G, M, D) with G a divisor of B, or several such tensors, which count as
                 one after another; each row is shared by B / G neighbours of the batch, and its keys and
-                values are computed once.
+                values are computed once, or come as `attended` gave them.
             mask: added to the attention scores, (N, M + N) or (B, N, M + N), -inf where a token is not to see
                 another; the context's columns come first. Boolean masks are taken too, True where a token is seen.
             change: a method's part in the block: the layer and its `Opened` to another that takes its place.
@@ -99,12 +112,22 @@ class Tower(nn.Module, ABC):
         Returns:
             (B, N, D)
         """
-        contexts = [context] if isinstance(context, Tensor) else list(context or ())
-        if change is not None:
-            return _advance_opened(change(layer, self.open(layer)), x, contexts, mask)
-        if contexts and self.why_whole(layer) is None:
-            return _advance_opened(self.open(layer), x, contexts, mask)
-        return self._advance_whole(layer, x, contexts, mask)
+        contexts = [context] if isinstance(context, Tensor | Attended) else list(context or ())
+        if self.recompute == "block" and torch.is_grad_enabled():
+            kept: Tensor = checkpoint(self._advance, layer, x, contexts, mask, change, use_reentrant=False)
+            return kept
+        return self._advance(layer, x, contexts, mask, change)
+
+    def _advance(
+        self, layer: int, x: Tensor, contexts: Sequence[Tensor | Attended], mask: Tensor | None, change: Change
+    ) -> Tensor:
+        part = self.recompute == "mlp" and torch.is_grad_enabled()
+        if change is not None or ((contexts or part) and self.why_whole(layer) is None):
+            block = self.open(layer) if change is None else change(layer, self.open(layer))
+            if part:
+                block = replace(block, feed=partial(checkpoint, block.feed, use_reentrant=False))
+            return _advance_opened(block, x, contexts, mask)
+        return self._advance_whole(layer, x, [c for c in contexts if isinstance(c, Tensor)], mask)
 
     def _advance_whole(self, layer: int, x: Tensor, contexts: Sequence[Tensor], mask: Tensor | None) -> Tensor:
         """The general fallback: the library's block on context and `x` together, of which `x`'s part is kept."""
@@ -120,6 +143,10 @@ class Tower(nn.Module, ABC):
         """Why nothing can be added to the queries, keys and values of block `layer`, or None where it can."""
         why = self.why_whole(layer)
         return "its queries and keys are normed" if why is None and not self.open(layer).linear else why
+
+    def attended(self, layer: int, context: Tensor) -> Tensor | Attended:
+        """What block `layer` makes of a context whatever the tokens are; itself where it cannot be opened."""
+        return _attended(self.open(layer), context) if self.why_whole(layer) is None else context
 
     def path(self, layer: int) -> str:
         """Which way block `layer` takes a context, and why."""
@@ -161,13 +188,17 @@ class ImageTower(Tower):
         return tokens
 
 
-def _advance_opened(block: Opened, x: Tensor, contexts: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+def _attended(block: Opened, context: Tensor | Attended) -> Attended:
+    return context if isinstance(context, Attended) else Attended(*block.key_value(block.norm(context)))
+
+
+def _advance_opened(block: Opened, x: Tensor, contexts: Sequence[Tensor | Attended], mask: Tensor | None) -> Tensor:
     """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`."""
     y = block.norm(x)
     q, k, v = block.query_key_value(y)
-    pairs = [block.key_value(block.norm(context)) for context in contexts]
-    k = torch.cat([*(shared(kc, len(x)) for kc, _ in pairs), k], dim=2)
-    v = torch.cat([*(shared(vc, len(x)) for _, vc in pairs), v], dim=2)
+    others = [_attended(block, context) for context in contexts]
+    k = torch.cat([*(shared(other.keys, len(x)) for other in others), k], dim=2)
+    v = torch.cat([*(shared(other.values, len(x)) for other in others), v], dim=2)
     if mask is not None:
         mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
         mask = mask.unsqueeze(1) if mask.ndim == 3 else mask

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch.nn.functional as F
 from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from timm.layers import Attention
@@ -88,6 +89,15 @@ class TimmTower(ImageTower):
             q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
             return attn.q_norm(q), attn.k_norm(k), v
 
+        def key_value(y: Tensor) -> tuple[Tensor, Tensor]:
+            # Of another layer than torch's own (LoRA, quantisation) the weight is not all that there is to it.
+            if type(attn.qkv) is not nn.Linear or why_hooked(attn.qkv):
+                return query_key_value(y)[1:]
+            rows = slice(attn.num_heads * attn.head_dim, None)
+            kv = F.linear(y, attn.qkv.weight[rows], None if attn.qkv.bias is None else attn.qkv.bias[rows])
+            k, v = kv.unflatten(-1, (2, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+            return attn.k_norm(k), v
+
         def out(o: Tensor, y: Tensor) -> Tensor:
             o = attn.norm(o)
             if attn.gate is not None:
@@ -97,8 +107,7 @@ class TimmTower(ImageTower):
         return Opened(
             norm=block.norm1,
             query_key_value=query_key_value,
-            # The whole of qkv, of which q is dropped: slices of its weight would pass by LoRA and quantisation.
-            key_value=lambda y: query_key_value(y)[1:],
+            key_value=key_value,
             out=out,
             feed=lambda x: block.drop_path2(block.ls2(block.mlp(block.norm2(x)))),
             dropout=attn.attn_drop.p if attn.training else 0.0,

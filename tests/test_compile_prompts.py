@@ -1,0 +1,62 @@
+"""Keys and values of prompts computed once for inference."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import vpt
+from tests.zoo import Example, images_for, vit
+from vpt.towers.base import Opened
+
+VARIANTS = {
+    "deep": ("vpt-deep", {"num_tokens": 5}),
+    "first two blocks": ("vpt-deep", {"num_tokens": 2, "first": 2}),
+    "last block": ("vpt-deep", {"num_tokens": 2, "last": 1}),
+    "projected, dropped out": ("vpt-deep", {"num_tokens": 2, "project": 6, "dropout": 0.4}),
+    "shallow": ("vpt-shallow", {"num_tokens": 5}),
+    "none": ("linear", {}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_compiled_prompts_give_the_same_features(example: Example, variant: str) -> None:
+    method, options = VARIANTS[variant]
+    model = vpt.attach(example.make(), method, num_classes=3, **options).double().eval()
+    images = example.images()
+    expected = model(images)
+    torch.testing.assert_close(model.compile_prompts()(images), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_compiled_prompts_do_not_outlive_the_values_they_are_of() -> None:
+    model, other = (vpt.attach(vit(), num_tokens=3, num_classes=3) for _ in range(2))
+    images = images_for(model.tower.model)
+    model.compile_prompts().load_tuned_state(other.tuned_state())
+    assert torch.equal(model(images), other(images))
+    model.compile_prompts().train()
+    with torch.no_grad():
+        model.method.values.mul_(2)
+    changed = model(images)
+    assert not torch.equal(changed, other(images))
+    assert torch.equal(model.eval()(images), changed)
+    assert model.compile_prompts().double()(images.double()).dtype == torch.float64
+
+
+def test_compiled_prompts_are_not_projected_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = vpt.attach(vit(), num_tokens=3, num_classes=3).compile_prompts()
+    monkeypatch.setattr(model.method, "prompts", None)
+    model(images_for(model.tower.model))
+
+
+def test_nothing_is_compiled_of_blocks_that_the_method_has_a_part_in() -> None:
+    model = vpt.attach(vit(), num_tokens=3, num_classes=3).eval()
+    images = images_for(model.tower.model)
+
+    def doubled(layer: int, block: Opened) -> Opened:
+        return replace(block, key_value=lambda y: tuple(2 * part for part in block.key_value(y)))
+
+    plain = model(images)
+    model.method.image_change = doubled
+    changed = model(images)
+    assert not torch.equal(changed, plain)
+    assert torch.equal(model.compile_prompts()(images), changed)
