@@ -24,8 +24,8 @@ class TipAdapter(Method):
         tower: the image encoder, which is left as it is.
         text: the text encoder, likewise.
         alpha: weight of the cache, the "residual ratio".
-        beta: how much nearer keys count for more, the "sharpness ratio". Both defaults are best in the paper's
-            ablation on ImageNet; `search` finds those of other data.
+        beta: how much nearer keys count for more, the "sharpness ratio". `search` finds both on validation
+            images.
 
     Raises:
         VptError: a weight or sharpness below 0.
