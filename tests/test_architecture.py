@@ -34,9 +34,10 @@ MAY_IMPORT = {
     "engine": {"tasks", "model", "data"},
     "build": {"engine", "tasks", "assemble", "model", "text", "towers", "methods", "data", "config"},
     "sweep": {"build", "config"},
+    "protocols": {"sweep", "build", "config", "data"},
     "pretrain": {"build", "config", "model", "data", "towers"},
     "use": {"build", "assemble", "model", "predict", "data", "methods", "towers"},
-    "cli": {"sweep", "pretrain", "use", "build", "config"},
+    "cli": {"protocols", "sweep", "pretrain", "use", "build", "config"},
     "__main__": {"cli"},
 }
 

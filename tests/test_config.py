@@ -6,6 +6,8 @@ import pytest
 
 from vpt import VptError, build, config
 
+COMMANDS = ("train", "compare", "pretrain", "few-shot", "base-to-new", "transfer")
+
 MINIMAL = "backbone: vpt/vit-nano\nmethod: linear\ndata: digits\n"
 
 
@@ -93,5 +95,5 @@ def test_every_config_that_is_shipped_is_valid_and_tells_its_command(path: Path)
             values = config.assign(values, key, value)
         build.check(config.parse(values))
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith(("# vpt train configs/", "# vpt compare configs/", "# vpt pretrain configs/"))
+    assert first.startswith(tuple(f"# vpt {command} configs/" for command in COMMANDS))
     assert str(path.name) in first

@@ -111,6 +111,17 @@ def test_a_point_that_diverges_is_never_chosen(tmp_path: Path, runs: Runs) -> No
         compare(tmp_path / "again", select={"train.lr": [1.0, 2.0]}, compare={"a": {}})
 
 
+def test_rows_that_are_run_apart_share_a_folder(tmp_path: Path, runs: Runs) -> None:
+    rows = {"a": {}, "b": {"select": {"train.lr": [0.01, 1.0]}}}
+    both = config.parse(BASE | {"out": tmp_path, "seeds": [1], "select": {"train.lr": [0.1, 1.0]}, "compare": rows})
+    for label in rows:
+        sweep.compare(sweep.only(both, [label]))
+    assert {label: kept["chosen"]["train.lr"] for label, kept in selection(tmp_path).items()} == {"a": 0.1, "b": 1.0}
+    runs.ran.clear()
+    assert [row["run"] for row in sweep.compare(both)] == ["a", "b"]
+    assert not runs.ran
+
+
 def test_the_test_split_can_be_left_alone_altogether(tmp_path: Path, runs: Runs) -> None:
     table = compare(tmp_path, test=False, select={"train.lr": [0.1, 1.0]}, compare={"a": {}})
     assert not any(tested for _, tested in runs.ran)

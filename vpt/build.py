@@ -14,7 +14,7 @@ from vpt import config as configs
 from vpt import data as datasets
 from vpt.assemble import create, load
 from vpt.config import Config
-from vpt.data.base import DataSet
+from vpt.data.base import DataSet, Files
 from vpt.data.pairs import PairSet
 from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
@@ -30,7 +30,8 @@ from vpt.towers import load as towers
 
 PREDICT_BATCH = 32
 RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed", "task")
-NEUTRAL = ("out", "seeds", "compare", "select", "select_seeds", "data.check", "data.cache", "train.workers")
+TABLES = ("seeds", "compare", "select", "select_seeds", "datasets", "shots", "targets")
+NEUTRAL = ("out", *TABLES, "data.check", "data.cache", "train.workers")
 
 
 def check(config: Config) -> Config:
@@ -124,14 +125,19 @@ def check_unchanged(config: Config, folder: Path) -> None:
     """
     if not (folder / CONFIG).is_file():
         return
-    before, now = (_flat(plain(c)) for c in (check(configs.read(folder / CONFIG)), config))
-    keys = [key for key in before | now if before.get(key) != now.get(key)]
-    if keys:
-        changes = (f"{key} was {before.get(key, 'not set')} and is {now.get(key, 'not set')}" for key in keys)
+    changes = differences(plain(check(configs.read(folder / CONFIG))), plain(config))
+    if changes:
         raise VptError(
             f"{folder} was run with another config ({', '.join(changes)}): take that one, say --overwrite, or set "
             "another out=…."
         )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """How two plain configs, or the same sections of them, differ in keys that a result may depend on."""
+    old, new = _flat(before), _flat(now)
+    keys = [key for key in old | new if old.get(key) != new.get(key)]
+    return [f"{key} was {old.get(key, 'not set')} and is {new.get(key, 'not set')}" for key in keys]
 
 
 def read_data(config: Config) -> DataSet | PairSet:
@@ -179,15 +185,43 @@ def measure(run: str | Path, split: str = "test", overrides: Sequence[str] = ())
         if not assignment.startswith("data"):
             raise VptError(f"{assignment!r} does not change the data, and the model is as it was trained.")
     config = check(configs.read(run / "config.yaml", overrides))
-    model = load_run(run)
     data = read_data(config)
+    values = measure_model(load_run(run), data, config, split)
+    return {"run": str(run), "split": split, "images": len(data.splits()[split]), **values}
+
+
+def measure_model(
+    model: Prompted, data: DataSet | PairSet, config: Config, split: str = "test", *, progress: bool = True
+) -> dict[str, Any]:
+    """Metrics of a trained model on a split of `data`, whose classes it is given if they are others.
+
+    Args:
+        model: its classes are changed, where class names are the classifier.
+        data: what it is measured on.
+        config: a checked one, for the templates and the size of batches.
+        split: "train", "val" or "test".
+        progress: show it.
+
+    Raises:
+        VptError: there is no such split, or the model has to keep its classes.
+    """
     if isinstance(data, DataSet) and data.classes != model.classes:
         if model.head is not None:
-            raise VptError(f"{run} knows other classes than {data.name}: {', '.join(model.classes[:5])}, ….")
+            raise VptError(f"the model knows other classes than {data.name}: {', '.join(model.classes[:5])}, ….")
         model.set_classes(data.classes, _templates(config.templates, data))
-    values = _evaluate(model, data, split, config, progress=True)
+    values = _evaluate(model, data, split, config, progress)
     values.pop("confusion", None)
-    return {"run": str(run), "split": split, "images": len(data.splits()[split]), **values}
+    return values
+
+
+def check_new_classes(config: Config) -> None:
+    """Nothing, if a model of a checked config can be given other classes than those it is trained with.
+
+    Raises:
+        VptError: it cannot, or the model cannot be made.
+    """
+    names = DataSet("names", ("one", "another"), Files([], []))
+    build_model(config, names).set_classes(names.classes)
 
 
 def load_run(run: str | Path) -> Prompted:

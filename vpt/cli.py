@@ -12,6 +12,14 @@ from vpt.errors import VptError
 
 EXIT_OK, EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
+TABLES = {
+    "compare": "train several methods or seeds of one config, and print them as a table",
+    "few-shot": "train methods on a few images of each class, for several numbers of them, data sets and seeds",
+    "base-to-new": "train methods on half of the classes, and test them on these and on the names of the others",
+    "transfer": "train methods on one data set, and test them on others (cross-data-set transfer), or on other "
+    "domains of the same classes (domain generalisation)",
+}
+
 EPILOG = """exit codes: 0 done, 1 failed, 2 a mistake in what was asked for, 130 interrupted"""
 
 
@@ -65,10 +73,13 @@ def parser() -> argparse.ArgumentParser:
     add_existing(sub)
     add_no_test(sub)
 
-    sub = add("compare", _compare, "train several methods or seeds of one config, and print them as a table")
-    add_config(sub)
-    sub.add_argument("--overwrite", action="store_true", help="delete finished runs; otherwise they are kept and read")
-    add_no_test(sub)
+    for name, text in TABLES.items():
+        sub = add(name, _table, text)
+        add_config(sub)
+        sub.set_defaults(name=name)
+        sub.add_argument("--row", action="append", default=[], metavar="LABEL", help="only this row; may be repeated")
+        sub.add_argument("--overwrite", action="store_true", help="delete finished runs; otherwise they are read")
+        add_no_test(sub)
 
     sub = add("pretrain", _pretrain, "train a backbone from scratch, and write it")
     add_config(sub)
@@ -126,12 +137,13 @@ def _train(given: argparse.Namespace) -> None:
     print(f"try: vpt predict {settings.out} IMAGES…")
 
 
-def _compare(given: argparse.Namespace) -> None:
-    from vpt import config, sweep
+def _table(given: argparse.Namespace) -> None:
+    from vpt import config, protocols, sweep
 
-    settings = config.read(given.config, given.overrides)
-    _show(sweep.compare(settings, test=not given.no_test, overwrite=given.overwrite, progress=not given.quiet))
-    print(f"as Markdown and CSV: {settings.out}/table.md, {settings.out}/table.csv")
+    make = sweep.compare if given.name == "compare" else getattr(protocols, given.name.replace("-", "_"))
+    settings = sweep.only(config.read(given.config, given.overrides), given.row)
+    _show(make(settings, test=not given.no_test, overwrite=given.overwrite, progress=not given.quiet))
+    print(f"as Markdown, CSV and LaTeX: {settings.out}/table.md, table.csv, table.tex")
 
 
 def _pretrain(given: argparse.Namespace) -> None:

@@ -48,6 +48,18 @@ class Config(BaseModel):
     select_seeds: list[int] = Field(
         default_factory=list, description="seeds that this is done with; `seeds` by default"
     )
+    datasets: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="protocols: data sets by name, or as {name, options}, in place of `data`, whose shared options "
+        "hold for each; `as` is its label, and keys with a dot change the config for it alone",
+    )
+    shots: dict[int, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="`vpt few-shot`: images a class, as a list or each with what it changes (key.path: value)",
+    )
+    targets: list[dict[str, Any]] = Field(
+        default_factory=list, description="`vpt transfer`: data sets to test on, by name or as {name, options}"
+    )
 
     @field_validator("backbone", "method", "data", mode="before")
     @classmethod
@@ -56,6 +68,17 @@ class Config(BaseModel):
         if isinstance(section, dict) and not isinstance(section.get("name"), str):
             raise ValueError("it needs a name")
         return section
+
+    @field_validator("datasets", "targets", mode="before")
+    @classmethod
+    def _each_named(cls, value: Any) -> Any:
+        return [cls._named(section) for section in (value if isinstance(value, list) else [value])]
+
+    @field_validator("shots", mode="before")
+    @classmethod
+    def _counts(cls, value: Any) -> Any:
+        counts = [value] if isinstance(value, int) else value
+        return {count: {} for count in counts} if isinstance(counts, list) else counts
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import product
@@ -13,20 +14,44 @@ from typing import Any, NamedTuple
 from vpt import build
 from vpt import config as configs
 from vpt.config import Config
-from vpt.errors import DivergedError, VptError
-from vpt.report.tables import comma_separated, markdown, result_rows
+from vpt.errors import DivergedError, VptError, did_you_mean
+from vpt.report.tables import comma_separated, latex, markdown, result_rows
 
 Point = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A row of the table: plain values of its config, what to select among, and seeds for either."""
+    """A row of the table: plain values of its config, what to select among, and where the runs of its seeds lie.
+
+    `place` is the row's own part of these paths.
+    """
 
     label: str
+    place: str
     values: dict[str, Any]
     grid: list[Point]
-    seeds: list[int]
+    folders: dict[int, Path]
     select_seeds: list[int]
+    out: Path
+
+    def config(self, point: Point, seed: int, folder: Path) -> Config:
+        """The checked config of one run."""
+        values = self.values
+        for key, value in point.items():
+            values = configs.assign(values, key, value)
+        return build.check(configs.parse({**values, "seed": seed, "out": str(folder)}, f"compare.{self.label}"))
+
+    def first(self) -> Config:
+        """That of its first seed and point."""
+        seed, folder = next(iter(self.folders.items()))
+        return self.config(self.grid[0], seed, folder)
+
+
+class Run(NamedTuple):
+    """A finished run, and what result.json holds."""
+
+    config: Config
+    result: dict[str, Any]
 
 
 def compare(
@@ -45,7 +70,7 @@ def compare(
         progress: show it.
 
     Returns:
-        A table with a row a label, also written as table.md and table.csv.
+        A table with a row a label, also written as table.md, table.csv and table.tex.
 
     Raises:
         VptError: a mistake in a row, told before any is run, or a run that was made with another config.
@@ -53,44 +78,93 @@ def compare(
     if not config.compare:
         raise VptError("the config has no rows to compare: give it compare: {label: {method: …}, …}.")
     out = config.out or Path("runs/compare")
-    rows = [_row(config, label) for label in config.compare]
-    for row in rows:
-        for point in row.grid:
-            _run(row, point, row.seeds[0], out)
+    rows = [make_row(config, label, label, out) for label in config.compare]
     results: dict[str, list[dict[str, Any]]] = {}
-    selection: dict[str, dict[str, Any]] = {}
     for row in rows:
-        if len(row.grid) > 1:
-            selection[row.label] = _select(row, out / "trials" / row.label, overwrite=overwrite, progress=progress)
-            _write(out / "selection.json", json.dumps(selection, indent=2) + "\n")
-        point = selection[row.label]["chosen"] if row.label in selection else row.grid[0]
-        folders = {seed: out / row.label / (f"seed-{seed}" if config.seeds else "") for seed in row.seeds}
-        runs = [_run(row, point, seed, folder) for seed, folder in folders.items()]
-        results[row.label] = [_finished(run, test=test, overwrite=overwrite, progress=progress) for run in runs]
+        runs = finish(row, test=test, overwrite=overwrite, progress=progress)
+        results[row.label] = [run.result for run in runs]
     table = result_rows(results)
-    _write(out / "table.md", markdown(table))
-    _write(out / "table.csv", comma_separated(table))
+    write_tables(out, table)
     return table
 
 
-def _row(config: Config, label: str) -> Row:
-    values: dict[str, Any] = {**build.plain(config), "compare": {}, "seeds": []}
-    for key, value in config.compare[label].items():
-        values = configs.assign(values, key, value)
+def only(config: Config, labels: Sequence[str]) -> Config:
+    """`config` with these rows of `compare` alone, or with all of them where none is named.
+
+    Raises:
+        VptError: a label that `compare` does not have.
+    """
+    for label in labels:
+        if label not in config.compare:
+            raise VptError(f"there is no row {label!r} in compare: {did_you_mean(label, config.compare)}")
+    rows = {label: config.compare[label] for label in labels or config.compare}
+    return config.model_copy(update={"compare": rows})
+
+
+def make_row(
+    config: Config,
+    label: str,
+    place: str,
+    out: Path,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> Row:
+    """The row of `config.compare` at `label`, each run of which has been checked.
+
+    Args:
+        config: the experiments.
+        label: the row's; one that is not there changes nothing.
+        place: of the row's runs below `out`.
+        out: the folder of the table.
+        before: changes (key.path: value) that the row's own may undo.
+        after: changes that it may not.
+
+    Raises:
+        VptError: a mistake in the row.
+    """
+    values = {key: value for key, value in build.plain(config).items() if key not in build.TABLES}
+    values |= {key: getattr(config, key) for key in ("select", "select_seeds")}
+    for changes in (before or {}, config.compare.get(label, {}), after or {}):
+        for key, value in changes.items():
+            values = configs.assign(values, key, value)
     checked = configs.parse(values, f"compare.{label}")
     for key, choices in checked.select.items():
         if not choices:
             raise VptError(f"select.{key} names no values: give it some, or leave it out.")
     grid = [dict(zip(checked.select, choice, strict=True)) for choice in product(*checked.select.values())]
     seeds = config.seeds or [config.seed]
-    return Row(label, {**values, "select": {}, "select_seeds": []}, grid, seeds, checked.select_seeds or seeds)
+    folders = {seed: out / place / (f"seed-{seed}" if config.seeds else "") for seed in seeds}
+    values |= {"select": {}, "select_seeds": []}
+    row = Row(label, place, values, grid, folders, checked.select_seeds or seeds, out)
+    for point in grid:
+        row.config(point, seeds[0], out)
+    return row
 
 
-def _run(row: Row, point: Point, seed: int, folder: Path) -> Config:
-    values = row.values
-    for key, value in point.items():
-        values = configs.assign(values, key, value)
-    return build.check(configs.parse({**values, "seed": seed, "out": str(folder)}, f"compare.{row.label}"))
+def finish(row: Row, *, test: bool, overwrite: bool, progress: bool) -> list[Run]:
+    """The runs of a row, one a seed, at the best point of its grid; read where they are there, made otherwise."""
+    point = row.grid[0]
+    if len(row.grid) > 1:
+        selection = _select(row, row.out / "trials" / row.place, overwrite=overwrite, progress=progress)
+        _keep(row.out / "selection.json", row.place, selection)
+        point = selection["chosen"]
+    runs = [row.config(point, seed, folder) for seed, folder in row.folders.items()]
+    return [Run(run, _finished(run, test=test, overwrite=overwrite, progress=progress)) for run in runs]
+
+
+def write_tables(folder: Path, table: Sequence[dict[str, Any]]) -> None:
+    """`table` as table.md, table.csv and table.tex."""
+    for ending, form in (("md", markdown), ("csv", comma_separated), ("tex", latex)):
+        write(folder / f"table.{ending}", form(table))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or as it was before, also where other processes write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def _select(row: Row, folder: Path, *, overwrite: bool, progress: bool) -> dict[str, Any]:
@@ -100,7 +174,7 @@ def _select(row: Row, folder: Path, *, overwrite: bool, progress: bool) -> dict[
         name = ",".join(f"{key}={value}" for key, value in point.items()).replace("/", "_")
         top1: list[float | None] = []
         for seed in row.select_seeds:
-            run = _run(row, point, seed, folder / name / f"seed-{seed}")
+            run = row.config(point, seed, folder / name / f"seed-{seed}")
             try:
                 val = _finished(run, test=False, overwrite=overwrite, progress=progress)["val"]
             except DivergedError:
@@ -127,6 +201,12 @@ def _order(point: Mapping[str, Any], grid: Sequence[Point]) -> tuple[Any, ...]:
     return *numbers, grid.index(dict(point))
 
 
+def _keep(path: Path, place: str, selection: dict[str, Any]) -> None:
+    """Add what a row was selected by to what others keep there."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    write(path, json.dumps({**kept, place: selection}, indent=2) + "\n")
+
+
 def _finished(config: Config, *, test: bool, overwrite: bool, progress: bool) -> dict[str, Any]:
     """The result of a run: read where it is there, made or gone on with otherwise.
 
@@ -143,8 +223,3 @@ def _finished(config: Config, *, test: bool, overwrite: bool, progress: bool) ->
         return {**result, "test": {}}
     withheld = not result["test"] and "test" in result["data"]["sizes"]
     return build.add_test(config, result, progress=progress) if withheld else result
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from vpt.report.tables import comma_separated, markdown, mean_and_deviation, print_table, result_rows
+from vpt.report.tables import comma_separated, latex, markdown, mean_and_deviation, print_table, result_rows
 
 
 def result(top1: float, seconds: float = 1.0) -> dict[str, object]:
@@ -48,6 +48,20 @@ def test_markdown_and_csv_hold_the_same_cells() -> None:
     rows = [{"run": "a", "share": 0.5}, {"run": "b", "share": 12345}]
     assert markdown(rows) == "| run | share |\n| --- | --- |\n| a | 0.5 |\n| b | 12,345 |\n"
     assert list(csv.reader(io.StringIO(comma_separated(rows)))) == [["run", "share"], ["a", "0.5"], ["b", "12345"]]
+
+
+def test_latex_is_a_tabular_of_booktabs_with_what_means_something_to_it_escaped() -> None:
+    rows = [{"run_1": "R&D #1", "top-1 (%)": "91.00 ± 0.50", "tuned": 1234}, {"run_1": "b^{~}", "tuned": 5}]
+    assert latex(rows) == (
+        "\\begin{tabular}{lrr}\n"
+        "\\toprule\n"
+        "run\\_1 & top-1 (\\%) & tuned \\\\\n"
+        "\\midrule\n"
+        "R\\&D \\#1 & 91.00 $\\pm$ 0.50 & 1,234 \\\\\n"
+        "b\\textasciicircum{}\\{\\textasciitilde{}\\} &  & 5 \\\\\n"
+        "\\bottomrule\n"
+        "\\end{tabular}\n"
+    )
 
 
 def test_a_printed_table_is_whole_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Tables of results: for the terminal, as Markdown and as CSV."""
+"""Tables of results: for the terminal, as Markdown, as CSV and as LaTeX."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ FIGURES = {
     "i2t_r10": "i2t R@10 (%)",
     "t2i_r1": "t2i R@1 (%)",
     "t2i_r10": "t2i R@10 (%)",
+}
+
+LATEX = {character: f"\\{character}" for character in "%&#$_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "→": r"$\to$",
 }
 
 Rows = Sequence[dict[str, Any]]
@@ -54,6 +62,17 @@ def comma_separated(rows: Rows) -> str:
     return out.getvalue()
 
 
+def latex(rows: Rows) -> str:
+    r"""`rows` as a LaTeX tabular, for which the document needs booktabs; numbers stand to the right."""
+    columns = list(rows[0])
+    cells = [[cell(row.get(column, "")) for column in columns] for row in rows]
+    numeric = (all(not text or text[0] in "-0123456789" for text in column) for column in zip(*cells, strict=True))
+    sides = "".join("r" if right else "l" for right in numeric)
+    head, *lines = (" & ".join(_escaped(text) for text in line) + r" \\" for line in (columns, *cells))
+    parts = [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(parts) + "\n"
+
+
 def result_rows(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """A row for each label, from the results of its runs: mean and deviation over seeds of what differs."""
     rows = []
@@ -80,6 +99,11 @@ def result_rows(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict
             }
         )
     return rows
+
+
+def _escaped(text: str) -> str:
+    """`text` with what LaTeX gives a meaning to made plain."""
+    return "".join(LATEX.get(character, character) for character in text)
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:

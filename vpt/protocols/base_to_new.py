@@ -1,0 +1,75 @@
+"""Generalisation from base to new classes, Zhou et al., CVPR 2022 (CoCoOp), section 4.1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import harmonic_mean, mean
+from typing import Any
+
+from vpt.config import Config
+from vpt.protocols.elsewhere import measure_elsewhere
+from vpt.protocols.lines import Line, Lines, line, split_figures, table, with_averages
+from vpt.protocols.sources import check_new_classes, labels, look, of_each_source, source_row, sources, unfinished
+from vpt.sweep import Run, finish, write_tables
+
+BASE, NEW, HARMONIC = "base (%)", "new (%)", "H (%)"
+
+
+def base_to_new(
+    config: Config, *, test: bool = True, overwrite: bool = False, progress: bool = True
+) -> list[dict[str, Any]]:
+    """Train on the first half of each data set's classes; test on them, and on the other half by its names alone.
+
+    Each half is a label space of its own. Runs lie below out/DATA/LABEL; what a run makes of the new classes is kept
+    there as new.json. H is the harmonic mean of the averages of both: of a data set those over seeds, of all data sets
+    those over seeds and data sets, as published; it is not an average of harmonic means.
+
+    Args:
+        config: the experiments.
+        test: measure the test splits; without it there are validation images of base classes alone.
+        overwrite: delete finished runs.
+        progress: show it.
+
+    Returns:
+        A table with a row for each data set and method, and, of several data sets, the averages over them; also
+        written as table.md, table.csv and table.tex.
+
+    Raises:
+        VptError: a mistake in the config, or a method that knows its own classes alone (a linear head, a context or a
+            cache of each class), told before any run; or a run that was made with another config.
+    """
+    out = config.out or Path("runs/base_to_new")
+    after = {"data.classes_subset": "base"}
+    rows = {
+        (source.label, label): source_row(config, source, label, out, after=after)
+        for source in sources(config)
+        for label in labels(config)
+    }
+    todo = unfinished(list(rows.values()), overwrite=overwrite)
+    for row in {row.label: row for row in todo}.values():
+        check_new_classes(row)
+    for row in of_each_source(todo).values():
+        look(row.first(), test=test)
+    lines: Lines = {}
+    for key, row in rows.items():
+        runs = finish(row, test=test, overwrite=overwrite, progress=progress)
+        figures = split_figures("base", "test" if test else "val", runs)
+        if test:
+            figures[NEW] = [_new(run, progress=progress) for run in runs]
+        lines[key] = line(figures, runs)
+    rows_of_table = table({key: with_harmonic_mean(part) for key, part in with_averages(lines).items()})
+    write_tables(out, rows_of_table)
+    return rows_of_table
+
+
+def with_harmonic_mean(part: Line) -> Line:
+    """`part` with the harmonic mean of the averages over seeds of base and new, where there are both."""
+    if BASE not in part.figures or NEW not in part.figures:
+        return part
+    both = [mean(part.figures[BASE]), mean(part.figures[NEW])]
+    return part._replace(figures={**part.figures, HARMONIC: [harmonic_mean(both)]})
+
+
+def _new(run: Run, *, progress: bool) -> float:
+    section = {**run.config.data, "classes_subset": "new"}
+    return measure_elsewhere(run, {"new": section}, progress=progress)["new"]

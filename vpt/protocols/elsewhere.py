@@ -1,0 +1,63 @@
+"""Finished runs measured on other data than they were trained on, and the figures kept beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vpt import build, sweep
+from vpt.config import Config
+from vpt.sweep import Run
+
+
+def with_data(config: Config, section: Mapping[str, Any]) -> Config:
+    """A checked `config` with another data set.
+
+    Raises:
+        VptError: no such data set or option.
+    """
+    return build.check(config.model_copy(update={"data": dict(section)}))
+
+
+def measure_elsewhere(run: Run, sections: Mapping[str, Mapping[str, Any]], *, progress: bool) -> dict[str, float]:
+    """Top-1 of a run's model on the test split of other data, whose class names it is given.
+
+    It is kept in the run directory as NAME.json, with the facts of the data, and read from there the next time, unless
+    it was measured with other options.
+
+    Args:
+        run: a finished one.
+        sections: name and data section of each.
+        progress: show it.
+
+    Returns:
+        Name to top-1, from 0 to 1.
+    """
+    found: dict[str, float] = {}
+    model: Any = None
+    assert run.config.out is not None
+    for name, section in sections.items():
+        config = with_data(run.config, section)
+        path = run.config.out / f"{name}.json"
+        kept = _kept(path, config)
+        if kept is None:
+            model = model or build.load_run(run.config.out)
+            data = build.read_data(config)
+            test = build.measure_model(model, data, config, progress=progress)
+            kept = {"config": _section(config), "data": data.facts(), "test": test}
+            sweep.write(path, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
+        found[name] = kept["test"]["top1"]
+    return found
+
+
+def _kept(path: Path, config: Config) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return None if build.differences(kept["config"], _section(config)) else kept
+
+
+def _section(config: Config) -> dict[str, Any]:
+    return {"data": build.plain(config)["data"]}
