@@ -157,7 +157,7 @@ def test_shots_data_sets_and_rows_change_the_config_the_nearest_to_the_method_la
 def test_the_shared_options_of_data_hold_for_every_data_set(tmp_path: Path, runs: Runs, measured: list[Any]) -> None:
     protocols.base_to_new(settings(tmp_path, data={**THINGS, "shots": 2}, datasets=["digits"], train={}))
     assert [run.data for run in runs.ran] == [{"name": "digits", "shots": 2, "classes_subset": "base"}]
-    assert measured == [(str(tmp_path / "digits/coop"), ("5", "6", "7", "8", "9"))]
+    assert measured == [(str(tmp_path / "digits/coop"), ("five", "six", "seven", "eight", "nine"))]
 
 
 def test_a_target_is_measured_once_and_again_with_other_options(
@@ -231,7 +231,11 @@ def test_without_the_test_split_figures_are_of_validation_images(
         ("transfer", {}, "transfer has nothing to test on"),
         ("transfer", {"targets": ["digits", "thigns"]}, "there is no data set 'thigns': did you mean 'things'?"),
         ("transfer", {"targets": [{"name": "digits", "train.epochs": 3}]}, "targets: digits changes train.epochs"),
-        ("transfer", {"targets": ["scenes"]}, "scenes has captions, and the protocols are of classes"),
+        (
+            "transfer",
+            {"targets": [{"name": "scenes", "train": 4, "val": 2, "test": 2}]},
+            "scenes has captions",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_is_run(
