@@ -30,6 +30,12 @@ def test_templates_are_averaged_after_normalisation() -> None:
     torch.testing.assert_close(model.class_features(), normalize(torch.stack(parts).mean(0), dim=-1))
 
 
+def test_only_the_place_of_the_name_in_a_template_is_filled() -> None:
+    model = classifier("bias", templates=["a {x} {}"])
+    expected = model.encode_text(model.tokenize([f"a {{x}} {name}" for name in CLASSES]))
+    torch.testing.assert_close(model.class_features(), normalize(expected, dim=-1))
+
+
 def test_class_features_are_computed_once_in_evaluation_and_anew_after_a_step() -> None:
     model = classifier("full")
     encoded = []
@@ -80,6 +86,8 @@ def test_a_text_head_needs_a_text_side_and_a_template_its_place() -> None:
         vpt.attach(image_text_model().visual, "vpt-deep", classes=CLASSES, head="text")
     with pytest.raises(vpt.VptError, match=r"must hold one \{\} for the class name"):
         classifier("vpt-deep", templates=["a photo"])
+    with pytest.raises(vpt.VptError, match=r"must hold one \{\} for the class name"):
+        classifier("vpt-deep").set_classes(CLASSES, ["a photo"])
     with pytest.raises(vpt.VptError, match="head='text': linear takes linear"):
         classifier("linear")
 

@@ -21,6 +21,7 @@ from vpt.engine.fit import fit
 from vpt.engine.rundir import CONFIG, RunDir
 from vpt.errors import VptError
 from vpt.methods import find
+from vpt.methods.base import Method
 from vpt.model import Prompted
 from vpt.options import checked
 from vpt.saving import TENSORS
@@ -152,6 +153,9 @@ def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
     known = {"pretrained", "weights", "image_size"}
     backbone = _options(config.backbone)
     paired = isinstance(data, PairSet)
+    if paired and (config.head == "linear" or "text" not in find(config.method["name"]).heads):
+        what = "head=linear" if config.head == "linear" else f"method={config.method['name']}"
+        raise VptError(f"{what} classifies by a linear head, and {data.name} has captions: name another one.")
     model = create(
         config.backbone["name"],
         config.method["name"],
@@ -165,7 +169,13 @@ def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
     )
     if model.text is not None:
         model.text.chunk = config.text_chunk
+        # A tokenizer is loaded when it is first needed; one that cannot be had is told before a run is begun.
+        model.tokenize(["a"])
     if isinstance(data, PairSet):
+        ImageText(**config.task).check(model)
+        if type(model.method).loss is not Method.loss:
+            name = model.method.name
+            print(f"vpt: the loss of {name} is one of classes; captions train its prompts without it.", file=sys.stderr)
         _tell_long(model, data)
     return model
 

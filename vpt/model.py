@@ -18,7 +18,7 @@ from vpt.methods.base import Method, Outputs
 from vpt.predict import ImageLike, Prediction, predict
 from vpt.preprocessing import Preprocessing
 from vpt.report.card import card
-from vpt.text import DEFAULT_TEMPLATES, TextSide
+from vpt.text import DEFAULT_TEMPLATES, TextSide, checked_templates
 from vpt.towers.backbone import Pair
 from vpt.towers.base import ImageTower
 
@@ -150,13 +150,13 @@ class Prompted(nn.Module):
             templates: sentences for them, each with one {}; those in use are kept by default.
 
         Raises:
-            VptError: the model has a linear head, or what was learned belongs to its classes.
+            VptError: the model has a linear head, what was learned belongs to its classes, or a template has no {}.
         """
         if self.head is not None:
             raise VptError("a linear head knows its own classes alone: make the model with head='text' to change them.")
         self.method.check_new_classes()
         self.classes = tuple(classes)
-        self.templates = tuple(templates or self.templates)
+        self.templates = checked_templates(templates) if templates else self.templates
 
     @property
     def image_is_frozen(self) -> bool:

@@ -36,7 +36,7 @@ def predict(model: Prompted, images: Sequence[ImageLike], batch_size: int) -> li
         VptError: a file is missing or is no image, or the model has no classes.
     """
     if not model.classes:
-        raise VptError("the model has no classes to choose from: name them with set_classes([…]) first.")
+        raise VptError("the model has no classes to choose from: name them with --labels, or set_classes([…]).")
     transform, device = model.preprocessing.transform(), next(model.parameters()).device
     was_training = model.training
     model.compile_prompts()

@@ -106,7 +106,7 @@ class TextSide(nn.Module):
         """
 
         def features(template: str) -> Tensor:
-            ids = self.tower.tokenize([template.format(name) for name in classes], method.num_context)
+            ids = self.tower.tokenize([template.replace("{}", name) for name in classes], method.num_context)
             return self.encode(method, ids.to(self.logit_scale.device), image, plain=plain)
 
         def compute() -> Tensor:

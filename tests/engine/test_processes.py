@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPT = """
 import sys
@@ -29,6 +30,61 @@ sys.stdout.write("".join("ROW " + " ".join(f"{number:.6f}" for number in row) + 
 """
 
 
+STEP = """
+import sys
+import torch
+import vpt
+from accelerate import Accelerator
+from tests.text_models import image_text_model
+from vpt.engine.fit import _Loss
+from vpt.tasks.image_text import ImageText
+
+processes, file, name = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+torch.set_num_threads(1)
+accelerator = Accelerator()
+model = vpt.attach(image_text_model(logit_bias=-3.0), "full", head="text", learn_scale=True).double().train()
+images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+ids = model.tokenize([f"a photo of the number {i}" for i in range(8)])
+each = 8 // processes
+own = slice(accelerator.process_index * each, (accelerator.process_index + 1) * each)
+step = _Loss(model, ImageText(loss=name))
+step = accelerator.prepare(step) if processes > 1 else step
+loss, similarities, places = step((images[own], ids[own]))
+loss.backward()
+found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+found["loss"] = accelerator.reduce(loss.detach(), "mean")
+found["similarities"], found["places"] = accelerator.gather((similarities, places))
+if accelerator.is_main_process:
+    torch.save(found, file)
+"""
+
+PAIRS = """
+import json
+import sys
+import torch
+import vpt
+from tests.text_models import image_text_model
+from vpt.data.pairs import SamplePairs
+from vpt.tasks.image_text import ImageText
+
+processes, folder, loss = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+torch.set_num_threads(1)
+scenes = vpt.data.load("scenes", train=24, val=7, test=0, side=16)
+live = image_text_model(context_length=32, logit_bias=-3.0)
+model = vpt.attach(live, "ivlp", head="text", learn_scale=True, depth=2)
+options = {"epochs": 2, "batch_size": 12 // processes, "optimizer": "adamw", "lr": 0.01, "augment": "none"}
+task = ImageText(loss=loss)
+history = vpt.fit(model, scenes.train, scenes.val, task=task, progress=False, run_dir=folder, **options).history
+keys = ("train/loss", "train/top1", "val/rsum", "val/i2t_r1", "val/t2i_r5", "val/i2t_median", "val/t2i_median")
+found = [[row[key] for key in keys] for row in history]
+values = vpt.evaluate(model, scenes.val, batch_size=4 // processes, progress=False)
+found.append([values[key.removeprefix("val/")] for key in keys[2:]])
+sys.stdout.write("".join("ROW " + " ".join(f"{number:.4f}" for number in row) + "\\n" for row in found))
+"""
+
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+
+
 def rows(command: list[str], folder: Path) -> list[str]:
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, cwd=folder)
@@ -40,8 +96,34 @@ def test_two_processes_are_as_good_as_one(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     alone = rows([sys.executable, str(script), "1", "alone"], tmp_path)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    together = rows([*launcher, str(script), "2", "together"], tmp_path)
+    together = rows([*LAUNCHER, str(script), "2", "together"], tmp_path)
     assert len(alone) == 3
     assert sorted(together) == sorted(alone * 2)
     assert {path.name for path in (tmp_path / "together").iterdir()} >= {"best", "last", "metrics.jsonl"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
+def test_the_gathered_loss_and_its_gradients_are_those_of_the_whole_batch(loss: str, tmp_path: Path) -> None:
+    script = tmp_path / "step.py"
+    script.write_text(STEP)
+    rows([sys.executable, str(script), "1", "alone.pt", loss], tmp_path)
+    rows([*LAUNCHER, str(script), "2", "together.pt", loss], tmp_path)
+    alone, together = (torch.load(tmp_path / name) for name in ("alone.pt", "together.pt"))
+    assert alone.keys() == together.keys() > {"loss", "text.logit_scale", "tower.model.conv1.weight"}
+    for name, tensor in alone.items():
+        torch.testing.assert_close(
+            together[name], tensor, rtol=1e-10, atol=1e-10, msg=lambda text, name=name: name + text
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
+def test_two_processes_compare_images_and_texts_as_one_does(loss: str, tmp_path: Path) -> None:
+    """Batches of training are gathered, and all images and captions meet where retrieval is measured."""
+    script = tmp_path / "pairs.py"
+    script.write_text(PAIRS)
+    alone = rows([sys.executable, str(script), "1", "alone", loss], tmp_path)
+    together = rows([*LAUNCHER, str(script), "2", "together", loss], tmp_path)
+    assert len(alone) == 3
+    assert sorted(together) == sorted(alone * 2)

@@ -1,11 +1,14 @@
 """Retrieval metrics against sorting by hand, and the chance that random features have."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vpt.tasks.retrieval import chance, retrieval_metrics
 
@@ -36,6 +39,32 @@ def test_recalls_and_medians_are_those_of_sorting(texts: list[int], seed: int, c
             assert got[f"{name}_r{k}"] == pytest.approx(sum(rank <= k for rank in ranks) / len(ranks))
         assert got[f"{name}_median"] == pytest.approx(torch.tensor(ranks).double().quantile(0.5).item())
     assert got["rsum"] == pytest.approx(100 * sum(value for name, value in got.items() if "_r" in name))
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that any tensor computed meanwhile holds."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **kwargs or {})
+        for tensor in found if isinstance(found, tuple | list) else [found]:
+            if isinstance(tensor, Tensor):
+                self.numel = max(self.numel, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return found
+
+
+def test_coco_s_5000_images_and_25010_captions_are_never_compared_all_at_once() -> None:
+    owners = torch.arange(5000).repeat_interleave(torch.tensor([6] * 10 + [5] * 4990))
+    image = features(5000, 0).float()
+    # The first 1,000 images and their 5,010 captions are as far from each other as can be.
+    text = image[owners] * torch.where(owners < 1000, -1, 1)[:, None]
+    with Largest() as seen:
+        got = retrieval_metrics(image, text, owners, chunk=256)
+    assert 256 * 5000 <= seen.numel <= 256 * 25010
+    assert [got[f"i2t_r{k}"] for k in (1, 5, 10)] == pytest.approx([0.8] * 3)
+    assert [got[f"t2i_r{k}"] for k in (1, 5, 10)] == pytest.approx([20000 / 25010] * 3)
+    assert got["i2t_median"] == got["t2i_median"] == 1
 
 
 def test_features_that_are_all_the_same_find_nothing() -> None:

@@ -56,8 +56,8 @@ def clip_model(**text: object) -> nn.Module:
     return shaken(lambda: CLIPModel(config))
 
 
-def siglip_model() -> nn.Module:
-    config = SiglipConfig(vision_config=HF, text_config={**TEXT, "projection_size": 24})
+def siglip_model(**text: object) -> nn.Module:
+    config = SiglipConfig(vision_config=HF, text_config={**TEXT, "projection_size": 24, **text})
     return shaken(lambda: SiglipModel(config))
 
 
@@ -86,13 +86,16 @@ def pair_of(model: nn.Module, tokenizer: Any = None) -> Pair:
     return pair
 
 
-def words_tokenizer(start: bool = True, **options: object) -> PreTrainedTokenizerFast:
+def words_tokenizer(
+    start: bool = True, vocabulary: tuple[str, ...] = ("<start>", "<end>", "<unk>", *WORDS), **options: object
+) -> PreTrainedTokenizerFast:
     """Whole words, with CLIP's start token or without one as SigLIP's."""
-    special = ["<start>", "<end>", "<unk>"]
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(special + WORDS)}, unk_token="<unk>"))
+    ids = {word: i for i, word in enumerate(vocabulary)}
+    tokenizer = Tokenizer(WordLevel(ids, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(
-        single="<start> $A <end>" if start else "$A <end>", special_tokens=[("<start>", 0), ("<end>", 1)]
+        single="<start> $A <end>" if start else "$A <end>",
+        special_tokens=[(token, ids[token]) for token in ("<start>", "<end>")],
     )
     given = {"eos_token": "<end>", "pad_token": "<end>", "unk_token": "<unk>", **options}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **given)
@@ -197,6 +200,42 @@ def test_a_tokenizer_of_transformers_is_called_as_open_clip_s() -> None:
         tower.tokenize(["dog", " "])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("eos_token_id", [9, 2])
+def test_clip_reads_the_end_token_whatever_it_is_padded_with(eos_token_id: int) -> None:
+    """Of the config's id, or of the highest id where the config has the one that the first published models have."""
+    # Padding behind the end token "<end>", which is the highest id: itself, as CLIP's, or another token.
+    library = clip_model(vocab_size=10, bos_token_id=8, eos_token_id=eos_token_id).double()
+    found = []
+    for pad in ("<end>", "<unk>"):
+        tower = pair_of(library, words_tokenizer(vocabulary=("<unk>", *WORDS, "<start>", "<end>"), pad_token=pad)).text
+        ids = tower.tokenize(["a dog", "a red car " * 9])
+        assert ids[:, 0].tolist() == [8, 8]
+        assert ids[0, 3] == ids[1, -1] == 9
+        assert tower.lengths(ids).tolist() == [4, 12]
+        found.append(encode_texts(tower, Method(), tower.arrange(*Method().sequences(tower, ids, None))))
+        torch.testing.assert_close(found[-1], library.get_text_features(ids).pooler_output, rtol=0, atol=1e-10)
+    torch.testing.assert_close(*found, rtol=0, atol=1e-10)
+
+
+@torch.no_grad()
+def test_siglip_s_texts_are_filled_up_to_their_64_places_and_the_last_is_read() -> None:
+    library, tokenizer = siglip_model(max_position_embeddings=64).double(), words_tokenizer(start=False)
+    tower = pair_of(library, tokenizer).text
+    texts = ["a dog", "a photo of a red car", "tree " * 80]
+    ids = tower.tokenize(texts)
+    assert ids.shape == (3, 64)
+    assert ids[0].tolist() == [3, 6, *[1] * 62]
+    assert ids[:, -1].tolist() == [1, 1, 1]
+    assert tower.lengths(ids).tolist() == [64] * 3
+    assert tower.too_long(texts) == 1
+    expected = library.get_text_features(
+        tokenizer(texts, padding="max_length", truncation=True, max_length=64, return_tensors="pt")["input_ids"]
+    ).pooler_output
+    found = encode_texts(tower, Method(), tower.arrange(*Method().sequences(tower, ids, None)))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize(("make", "start"), [(clip_model, True), (siglip_model, False)])
 def test_texts_that_are_cut_are_counted(make: Any, start: bool) -> None:
     tower = pair_of(make(), words_tokenizer(start)).text
@@ -239,12 +278,42 @@ def test_by_name_with_its_own_tokenizer_saved_and_loaded(tmp_path: Path) -> None
     assert torch.equal(live.tokenize(CLASSES), model.tokenize(CLASSES))
 
 
-@pytest.mark.parametrize("make", [clip_model, siglip_model])
-def test_a_tokenizer_that_is_not_there(make: Any, tmp_path: Path) -> None:
-    make().save_pretrained(tmp_path)
+def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
+    clip_model().save_pretrained(tmp_path)
     tower = load(f"hf/{tmp_path}").pair.text
     with pytest.raises(VptError, match=r"the tokenizer of hf/.* could not be had \(.*\): check the network, or pass"):
         tower.tokenize(["dog"])
+
+
+def unloadable(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def from_pretrained(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", from_pretrained)
+
+
+@pytest.mark.parametrize("package", ["the SentencePiece library", "the protobuf library"])
+def test_siglip_s_tokenizer_needs_packages_of_its_own(
+    package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    siglip_model().save_pretrained(tmp_path)
+    unloadable(monkeypatch, ImportError(f"\nSiglipTokenizer requires {package} but it was not found."))
+    with pytest.raises(
+        VptError, match=r"needs sentencepiece and protobuf: pip install 'vpt\[siglip\]', or pass"
+    ) as told:
+        load(f"hf/{tmp_path}").pair.text.tokenize(["dog"])
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("\nno connection\nat all"), ValueError("no connection"), TypeError("no connection")]
+)
+def test_without_a_network_the_reason_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    unloadable(monkeypatch, error)
+    with pytest.raises(
+        VptError, match=r"the tokenizer of hf/x/y could not be had \(no connection\): check the network,"
+    ):
+        by_name("x/y")(["dog"], context_length=12)
 
 
 def test_a_tokenizer_that_nothing_names() -> None:

@@ -91,3 +91,10 @@ def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
     BertModel(BertConfig(**small, vocab_size=32)).save_pretrained(tmp_path)
     with pytest.raises(VptError, match="is a BertModel; ViT, DINOv2, CLIP and SigLIP can be prompted"):
         load(f"hf/{tmp_path}")
+
+
+def test_an_older_transformers_is_refused_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vpt.towers.load.version", lambda package: "4.57.1")
+    for opened in (lambda: load(f"hf/{folder}"), lambda: wrap(ViTForImageClassification(ViTConfig(**HF)))):
+        with pytest.raises(VptError, match=r"transformers 4\.57\.1 is too old for vpt: install transformers>=5\."):
+            opened()

@@ -136,6 +136,9 @@ def fit(
     _check(0, 1, label_smoothing=label_smoothing, ema=ema)
     if warmup_epochs is not None and not 0 <= warmup_epochs <= epochs:
         raise VptError(f"warmup_epochs={warmup_epochs} does not fit into epochs={epochs}: give less, or leave it out.")
+    task = (task or ImageText()) if isinstance(train, Pairs) else None
+    if task:
+        task.check(model)
     run = RunDir(run_dir, resume=resume, overwrite=overwrite) if isinstance(run_dir, str | Path) else run_dir
     accelerator = make_accelerator(precision, accumulate)
     model.to(accelerator.device)
@@ -161,11 +164,7 @@ def fit(
     )
     batches, val_batches = accelerator.prepare(loader, val_loader)
     steps_per_epoch = math.ceil(len(batches) / accumulate)
-    job = (
-        task or ImageText()
-        if isinstance(train, Pairs)
-        else Classification(len(model.classes), label_smoothing=label_smoothing)
-    )
+    job = task or Classification(len(model.classes), label_smoothing=label_smoothing)
     best_of = f"val/{job.selects}"
 
     def validate() -> dict[str, float]:

@@ -211,6 +211,15 @@ class Method(nn.Module):
         """The parameters of the backbone itself that are trained."""
         return ()
 
+    @property
+    def why_no_captions(self) -> str | None:
+        """Why what is learned has no place where images are compared with texts, or None where it has one."""
+        if self.conditional:
+            return "texts have no features of their own with it, as its context depends on the image"
+        if self.needs_features or type(self).logits is not Method.logits:
+            return "what it learns belongs to classes"
+        return None
+
     def initialise(self, tokens: Sequence[Tensor]) -> None:
         """Set prompts from what each block of the frozen backbone is given, (B, N, D) a block."""
 

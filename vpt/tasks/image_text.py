@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather, parse_flag_from_env
 from torch import Tensor
 
 from vpt.errors import VptError
@@ -26,22 +27,46 @@ class ImageText:
         # open_clip takes seconds to import, and classification does without.
         from open_clip.loss import ClipLoss, SigLipLoss
 
-        processes = PartialState()
-        ranks = {"rank": processes.process_index, "world_size": processes.num_processes}
+        # As Accelerator makes it; made without the flag first, it would know of one process alone on CPUs.
+        self.processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+        ranks = {"rank": self.processes.process_index, "world_size": self.processes.num_processes}
         self.name = loss
         self.criterion = SigLipLoss(**ranks) if loss == "sigmoid" else ClipLoss(gather_with_grad=True, **ranks)
 
-    def loss(self, model: Prompted, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of a batch (images or their features, token ids), similarities (B, B), and 0 to B - 1.
+    def check(self, model: Prompted) -> None:
+        """Nothing, if `model` can be trained so; called before a run is begun.
 
         Raises:
-            VptError: a sigmoid loss for a model without a logit bias.
+            VptError: it has no text side, its method has no place in this loss, or a sigmoid loss has no logit bias.
         """
+        if model.text is None:
+            raise VptError("captions need a model with a text side: make it with head='text' from an image-text model.")
+        reason = model.method.why_no_captions
+        if reason:
+            raise VptError(f"{model.method.name} cannot be trained with captions ({reason}): name another method.")
+        if self.name == "sigmoid" and model.text.logit_bias is None:
+            raise VptError("task.loss=sigmoid needs a model with a logit bias, such as SigLIP: say infonce.")
+
+    def loss(self, model: Prompted, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of a batch (images or their features, token ids), whose mean over processes is that of them all.
+
+        Returns:
+            The loss; similarities of these B images with the N texts of all processes, (B, N); and the place of each
+            image's own text among them, (B,).
+
+        Raises:
+            VptError: as `check`.
+        """
+        self.check(model)
         images, ids = batch
         assert model.text is not None
-        bias = model.text.logit_bias
-        if self.name == "sigmoid" and bias is None:
-            raise VptError("task.loss=sigmoid needs a model with a logit bias, such as SigLIP: say infonce.")
-        image, text = (features.float() for features in model.compare(images, ids))
-        loss = self.criterion(image, text, model.text.scale(), bias)
-        return loss, (image @ text.T).detach(), torch.arange(len(image), device=image.device)
+        image, text = (_full_precision(features) for features in model.compare(images, ids))
+        loss = self.criterion(image, text, model.text.scale(), model.text.logit_bias)
+        with torch.no_grad():
+            texts: Tensor = gather(text.detach())
+            own = torch.arange(len(image), device=image.device) + self.processes.process_index * len(image)
+            return loss, image @ texts.T, own
+
+
+def _full_precision(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -19,9 +19,6 @@ from vpt.towers.hf_text import pair_of
 from vpt.towers.hf_tokenizer import adapted, by_name
 from vpt.towers.text import Tokenizer
 
-if int(transformers.__version__.partition(".")[0]) < 5:
-    raise VptError(f"transformers {transformers.__version__} is too old for vpt: install transformers>=5.")
-
 
 @dataclass(frozen=True)
 class Family:

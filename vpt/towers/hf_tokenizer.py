@@ -11,6 +11,9 @@ from torch import Tensor
 from vpt.errors import VptError
 from vpt.towers.text import Tokenizer
 
+# What transformers reads SigLIP's words by, and does not install itself.
+SIGLIP_PACKAGES = ("sentencepiece", "protobuf")
+
 
 def adapted(tokenizer: Any) -> Tokenizer:
     """A tokenizer of transformers as one of open_clip; any other callable as it is.
@@ -55,8 +58,14 @@ def _loaded(name: str) -> Tokenizer:
         # Where the files are missing, transformers makes a tokenizer that knows no words.
         if len(found) <= len(found.all_special_tokens):
             raise OSError("its files are not there")
-    except (ImportError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    # Without its files SigLIP's tokenizer fails as Python code does, and not as files do.
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, ImportError) and any(each in str(error).lower() for each in SIGLIP_PACKAGES):
+            raise VptError(
+                f"the tokenizer of hf/{name} needs {' and '.join(SIGLIP_PACKAGES)}: pip install 'vpt[siglip]', or pass "
+                "tokenizer=… to vpt.attach."
+            ) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise VptError(
             f"the tokenizer of hf/{name} could not be had ({reason}): check the network, or pass tokenizer=… "
             "to vpt.attach."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,9 @@ LIBRARIES = {
 
 # The library of a live model, by the package that its class, or a class it builds on, comes from.
 PACKAGES = {"timm": "timm", "open_clip": "open_clip", "transformers": "hf", "torchvision": "torchvision"}
+
+# Packages and their first major version that has all that is imported from it.
+OLDEST = {"hf": ("transformers", 5)}
 
 
 def load(name: str, **options: Any) -> Backbone:
@@ -85,4 +89,9 @@ def _find(name: str) -> tuple[ModuleType, str]:
 
 
 def _module(library: str) -> ModuleType:
+    if library in OLDEST:
+        package, oldest = OLDEST[library]
+        found = version(package)
+        if int(found.partition(".")[0]) < oldest:
+            raise VptError(f"{package} {found} is too old for vpt: install {package}>={oldest}.")
     return import_module(LIBRARIES[library])

@@ -189,7 +189,7 @@ class NamedTokenizer:
         """
         try:
             return _tokenizer(self.name)
-        except OSError as error:
+        except (ImportError, OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise VptError(
                 f"the tokenizer of open_clip/{self.name} could not be had ({reason}): check the network."
