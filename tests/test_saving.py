@@ -96,7 +96,7 @@ def test_the_fingerprint_does_not_depend_on_precision_but_on_every_value() -> No
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("all of it")
-    with pytest.raises(VptError, match="holds something already: name another folder, or say overwrite=True"):
+    with pytest.raises(VptError, match="holds something already: name another place, or say overwrite\\."):
         trained(num_tokens=3).save_pretrained(tmp_path)
     trained(num_tokens=3).save_pretrained(tmp_path, overwrite=True)
     assert (tmp_path / "thesis.tex").read_text() == "all of it"

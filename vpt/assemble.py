@@ -14,7 +14,7 @@ from vpt.methods import find
 from vpt.model import Prompted
 from vpt.options import checked
 from vpt.preprocessing import Preprocessing
-from vpt.text import DEFAULT_TEMPLATES, checked_templates
+from vpt.text import DEFAULT_TEMPLATES, checked_classes, checked_templates
 from vpt.towers import load as towers
 from vpt.towers.backbone import Backbone
 
@@ -176,11 +176,8 @@ def _assemble(
     )
 
 
-def _class_names(classes: Sequence[str] | None, num_classes: int | None) -> list[str]:
+def _class_names(classes: Sequence[str] | None, num_classes: int | None) -> tuple[str, ...]:
     names = [str(name) for name in classes] if classes is not None else [str(i) for i in range(num_classes or 0)]
     if num_classes is not None and len(names) != num_classes:
         raise VptError(f"num_classes={num_classes}, but {len(names)} classes are named: leave one of the two out.")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise VptError(f"two classes are both named {twice[0]!r}: class names must differ.")
-    return names
+    return checked_classes(names)

@@ -104,6 +104,26 @@ def parser() -> argparse.ArgumentParser:
         "--templates", nargs="+", metavar="TEXT", help="sentences with {} for the labels, e.g. 'a photo of a {}.'"
     )
 
+    sub = add("classes", _classes, "save a model with what a run learned and other class names")
+    sub.add_argument("run", metavar="RUN", help="a run directory, a saved model, or an image-text backbone")
+    sub.add_argument("classes", nargs="+", metavar="CLASS", help="the names to choose among")
+    sub.add_argument("--out", required=True, metavar="FOLDER", help="where the model is saved, for predict")
+    sub.add_argument("--templates", nargs="+", metavar="TEXT", help="sentences with {} for the names; else the run's")
+    sub.add_argument("--overwrite", action="store_true", help="write to a folder that holds something")
+
+    sub = add("words", _words, "show which words a learned context is nearest to")
+    sub.add_argument("run", metavar="RUN", help="a run directory or a saved model, of a method with learned context")
+    sub.add_argument("--top", type=_positive, default=5, metavar="K", help="words a token (default: %(default)s)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+    sub = add("attention", _attention, "draw where the read-out token and the prompts look, block by block")
+    sub.add_argument("run", metavar="RUN", help="a run directory, a saved model, or an image-text backbone")
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of a few")
+    sub.add_argument("--out", required=True, metavar="FILE", help="the picture, e.g. attention.png or attention.pdf")
+    sub.add_argument("--blocks", nargs="+", type=int, metavar="N", help="blocks to show, from 0; else all")
+    sub.add_argument("--each-prompt", action="store_true", help="show each prompt by itself too")
+    sub.add_argument("--overwrite", action="store_true", help="write over a picture that is there")
+
     sub = add("search", _search, "find the images of a folder that a text describes best")
     sub.add_argument("run", metavar="RUN", help="an image-text run, a saved model, or an image-text backbone")
     sub.add_argument("text", metavar="TEXT", help="what to look for")
@@ -182,6 +202,39 @@ def _predict(given: argparse.Namespace) -> None:
 
 def _ranked(scores: dict[str, float]) -> dict[str, str]:
     return {f"{rank}.": f"{name} {score:.1%}" for rank, (name, score) in enumerate(scores.items(), 1)}
+
+
+def _classes(given: argparse.Namespace) -> None:
+    from vpt import use
+
+    how = {"templates": given.templates, "overwrite": given.overwrite}
+    model = use.new_classes(given.run, given.classes, given.out, **how)
+    print(f"{model.method.name} with {len(model.classes)} classes written to {given.out}")
+    print(f"try: vpt predict {given.out} IMAGES…")
+
+
+def _words(given: argparse.Namespace) -> None:
+    from vpt import use
+
+    rows = use.words(given.run, top=given.top)
+    if given.json:
+        for row in rows:
+            near = [{"word": word, "distance": distance} for word, distance in row["words"]]
+            print(json.dumps(row | {"words": near}, ensure_ascii=False))
+        return
+    _show([{key: row[key] for key in row if key != "words"} | _near(row["words"]) for row in rows])
+
+
+def _near(words: Sequence[tuple[str, float]]) -> dict[str, str]:
+    return {f"{rank}.": f"{word} {distance:.3f}" for rank, (word, distance) in enumerate(words, 1)}
+
+
+def _attention(given: argparse.Namespace) -> None:
+    from vpt import use
+
+    how = {"blocks": given.blocks, "each_prompt": given.each_prompt, "overwrite": given.overwrite}
+    use.attention(given.run, given.images, given.out, **how)
+    print(f"attention drawn to {given.out}")
 
 
 def _list(given: argparse.Namespace) -> None:

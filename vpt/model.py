@@ -18,7 +18,7 @@ from vpt.methods.base import Method, Outputs
 from vpt.predict import ImageLike, Prediction, predict
 from vpt.preprocessing import Preprocessing
 from vpt.report.card import card
-from vpt.text import DEFAULT_TEMPLATES, TextSide, checked_templates
+from vpt.text import DEFAULT_TEMPLATES, TextSide, checked_classes, checked_templates
 from vpt.towers.backbone import Pair
 from vpt.towers.base import ImageTower
 
@@ -150,13 +150,14 @@ class Prompted(nn.Module):
             templates: sentences for them, each with one {}; those in use are kept by default.
 
         Raises:
-            VptError: the model has a linear head, what was learned belongs to its classes, or a template has no {}.
+            VptError: the model has a linear head, what was learned belongs to its classes, two names are the same, or
+                a template is no sentence with one {}.
         """
         if self.head is not None:
             raise VptError("a linear head knows its own classes alone: make the model with head='text' to change them.")
         self.method.check_new_classes()
-        self.classes = tuple(classes)
-        self.templates = checked_templates(templates) if templates else self.templates
+        names, sentences = checked_classes(classes), checked_templates(templates) if templates else self.templates
+        self.classes, self.templates = names, sentences
 
     @property
     def image_is_frozen(self) -> bool:
@@ -176,14 +177,24 @@ class Prompted(nn.Module):
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:
         """Set the prompts from what the frozen blocks are given for these training images (B, 3, H, W)."""
-        tokens: list[Tensor] = []
+        self.method.initialise(self.block_inputs(images, prompted=False))
+
+    @torch.no_grad()
+    def block_inputs(self, images: Tensor, *, prompted: bool = True) -> list[Tensor]:
+        """What each block is given in the plain form: all tokens, prompts included, (B, N, D) a block.
+
+        Args:
+            images: preprocessed (B, 3, H, W).
+            prompted: with the method's part; without it the tokens are those of the frozen model.
+        """
+        found: list[Tensor] = []
 
         def keep(layer: int, x: Tensor) -> Tensor:
-            tokens.append(x)
-            return x
+            found.append(self.method.plain(layer, x).to(x.dtype) if prompted else x)
+            return found[-1]
 
-        encode_images_plain(self.tower, images, keep)
-        self.method.initialise(tokens)
+        encode_images_plain(self.tower, images, keep, self.method.image_change if prompted else None)
+        return found
 
     def train(self, mode: bool = True) -> Prompted:
         """Training mode for what is trained; frozen parts stay in evaluation mode."""

@@ -32,8 +32,7 @@ def write(
         VptError: something is in the folder already and `overwrite` is not set.
     """
     folder = Path(folder)
-    if not overwrite and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise VptError(f"{folder} holds something already: name another folder, or say overwrite=True.")
+    check_free(folder, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(ready, folder / f".{TENSORS}", metadata={"format": "pt"})
@@ -41,6 +40,18 @@ def write(
     (folder / f".{CARD}").write_text(card, encoding="utf-8")
     for name in (TENSORS, FACTS, CARD):
         os.replace(folder / f".{name}", folder / name)
+
+
+def check_free(path: str | Path, *, overwrite: bool) -> None:
+    """Whether a file or folder may be written to `path`.
+
+    Raises:
+        VptError: a file, or a folder that holds something, is there already and `overwrite` is not set.
+    """
+    path = Path(path)
+    if not overwrite and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        is_there = "holds something" if path.is_dir() else "is there"
+        raise VptError(f"{path} {is_there} already: name another place, or say overwrite.")
 
 
 def read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -41,6 +41,19 @@ def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
     return tuple(templates)
 
 
+def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """`classes` as a tuple.
+
+    Raises:
+        VptError: two have the same name.
+    """
+    names = tuple(classes)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise VptError(f"two classes are both named {twice[0]!r}: class names must differ.")
+    return names
+
+
 class TextSide(nn.Module):
     """A text tower and the scale of logits.
 

@@ -1,4 +1,4 @@
-"""What is asked of a finished run or a backbone: predictions, searches, listings."""
+"""What is asked of a finished run or a backbone: predictions, searches, listings, looks inside, new classes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from vpt import data as datasets
+from vpt import saving
 from vpt.assemble import create
 from vpt.build import load_run
 from vpt.errors import VptError
@@ -17,6 +18,8 @@ from vpt.images import find_images, open_image
 from vpt.model import Prompted
 from vpt.options import options_of
 from vpt.predict import Prediction
+from vpt.report.attention import attention_picture
+from vpt.report.words import nearest_words
 from vpt.towers import load as towers
 
 PREDICT_BATCH = 32
@@ -38,17 +41,98 @@ def predict(
         templates: sentences for them, each with one {}; the labels as they are by default.
 
     Raises:
-        VptError: the run is not there, an image is not there or broken, or the model has a linear head.
+        VptError: the run is not there, an image is not there or broken, the model has a linear head, or what it learned
+            goes with its own classes or without templates.
     """
     paths = _images(images)
     model = _model(run)
     if labels:
-        model.set_classes(labels, templates or ["{}"])
+        _set_classes(model, labels, templates, default=["{}"])
     elif templates:
         raise VptError("--templates are sentences for --labels: give those too.")
     for start in range(0, len(paths), PREDICT_BATCH):
         some = paths[start : start + PREDICT_BATCH]
         yield from zip(some, model.predict(some), strict=True)
+
+
+def new_classes(
+    run: str | Path,
+    classes: Sequence[str],
+    out: str | Path,
+    *,
+    templates: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> Prompted:
+    """Save a model with what was learned and other class names, for `predict` and `vpt.load`.
+
+    Args:
+        run: a run directory, a saved model, or an image-text backbone by name.
+        classes: the names to choose among.
+        out: the folder that the model is saved to.
+        templates: sentences for the names, each with one {}; those of the run by default.
+        overwrite: whether a folder that holds something may be written to.
+
+    Raises:
+        VptError: the folder holds something, the model has a linear head, or what it learned goes with its own
+            classes or without templates.
+    """
+    saving.check_free(out, overwrite=overwrite)
+    if (Path(out) / "best").exists():
+        raise VptError(f"{out} is a run directory, whose own model would be found before the new one: name another.")
+    model = _model(run)
+    _set_classes(model, classes, templates)
+    model.save_pretrained(out, overwrite=overwrite)
+    return model
+
+
+def _set_classes(
+    model: Prompted, classes: Sequence[str], templates: Sequence[str] | None, default: Sequence[str] | None = None
+) -> None:
+    if templates and model.method.template is not None:
+        raise VptError(f"{model.method.name} learned what stands around class names: leave --templates out.")
+    model.set_classes(classes, templates or default)
+
+
+def words(run: str | Path, *, top: int = 5) -> list[dict[str, Any]]:
+    """The `top` nearest words of each token of a run's learned context; see `vpt.report.words.nearest_words`."""
+    return nearest_words(_model(run), top)
+
+
+def attention(
+    run: str | Path,
+    images: Sequence[str | Path],
+    out: str | Path,
+    *,
+    blocks: Sequence[int] | None = None,
+    each_prompt: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write `vpt.report.attention.attention_picture` of image files, and of those below folders, to a file.
+
+    Args:
+        run: a run directory, a saved model, or an image-text backbone by name.
+        images: files and folders.
+        out: the picture; what its name ends in says which format it has.
+        blocks: those to show; all by default.
+        each_prompt: also show each prompt by itself.
+        overwrite: whether a file that is there may be written over.
+
+    Raises:
+        VptError: the file is there, its format is not known, or what `attention_picture` raises.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    out = Path(out)
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if out.suffix.removeprefix(".").lower() not in known:
+        raise VptError(f"{out} is no name of a picture: let it end in one of .{', .'.join(known)}.")
+    if out.is_dir():
+        raise VptError(f"{out} is a folder: name a file in it.")
+    saving.check_free(out, overwrite=overwrite)
+    paths = _images(images)
+    figure = attention_picture(_model(run), paths, blocks=blocks, each_prompt=each_prompt)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=150)
 
 
 @torch.inference_mode()
