@@ -184,13 +184,13 @@ def _rows(found: Sequence[BlockAttention], image: int, each_prompt: bool) -> lis
     most = max(len(block.prompts) for block in found)
     if not most:
         return rows
-    prompted = [block if len(block.prompts) else None for block in found]
-    onto = [block and block.patches_to_prompts()[image] for block in prompted]
+    onto = [block.patches_to_prompts()[image] if len(block.prompts) else None for block in found]
     rows.append(("patches\nto all prompts", [None if maps is None else maps.sum(0) for maps in onto]))
     for prompt in range(most if each_prompt else 0):
         shown = [None if maps is None or prompt >= len(maps) else maps[prompt] for maps in onto]
         rows.append((f"patches\nto prompt {prompt + 1}", shown))
-    rows.append((f"{read}\nto each prompt", [block and block.read_to_prompts()[image] for block in prompted]))
+    bars = [block.read_to_prompts()[image] if len(block.prompts) else None for block in found]
+    rows.append((f"{read}\nto each prompt", bars))
     if any(block.advanced for block in found):
         shown = [block.prompts_to_patches()[image].mean(0) if block.advanced else None for block in found]
         rows.append(("prompts\nto patches", shown))
