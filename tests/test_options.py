@@ -58,3 +58,29 @@ def test_what_the_program_itself_passes_is_no_option() -> None:
     with pytest.raises(VptError, match=r"oven\.heat is no option"):
         checked(bake, {"heat": 2}, "oven", given={"heat": 1})
     assert checked(bake, {"minutes": 2}, "oven", given={"heat": 1}) == {"minutes": 2}
+
+
+class Bread:
+    def __init__(self, *, flour: str = "rye", **more: object) -> None:
+        raise AssertionError("checking options must not make anything")
+
+
+class Roll(Bread):
+    def __init__(self, *, seeds: int = 0, **dough: object) -> None:
+        raise AssertionError("checking options must not make anything")
+
+
+class Loaf(Roll):
+    def __init__(self, *, minutes: int = 40) -> None:
+        raise AssertionError("checking options must not make anything")
+
+
+def test_options_that_a_constructor_passes_on_are_options_too() -> None:
+    assert list(options_of(Roll)) == ["flour", "seeds"]
+    assert checked(Roll, {"seeds": "3", "salt": 1}, "bread") == {"seeds": 3, "salt": 1}
+
+
+def test_what_a_constructor_does_not_pass_on_is_no_option() -> None:
+    assert list(options_of(Loaf)) == ["minutes"]
+    with pytest.raises(VptError, match=r"bread\.seeds is no option"):
+        checked(Loaf, {"seeds": 3}, "bread")

@@ -42,6 +42,8 @@ def check(config: Config) -> Config:
         VptError: an unknown name or option, or a value of the wrong type.
     """
     method, data, backbone = (_options(section) for section in (config.method, config.data, config.backbone))
+    if config.train.get("steps") is not None and "epochs" in config.train:
+        raise VptError("train.steps stands in the place of train.epochs: leave epochs out, or set train.steps=null.")
     return config.model_copy(
         update={
             "backbone": {"name": config.backbone["name"]} | towers.checked_options(config.backbone["name"], backbone),
@@ -79,6 +81,8 @@ def train(
     if not len(data.train):
         raise VptError(f"{data.name} has no training images: train on other data, then measure the run on it.")
     model = build_model(config, data)
+    if model.method.searches and isinstance(data, DataSet):
+        _check_apart(data, model)
     run.begin(plain(config))
     task = {"task": ImageText(**config.task)} if isinstance(data, PairSet) else {}
     options = {**config.train, **task}
@@ -291,6 +295,19 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             continue
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {prefix + key: value}
     return flat
+
+
+def _check_apart(data: DataSet, model: Prompted) -> None:
+    """Nothing, if what a method chooses by is no test image."""
+    if data.val is None or data.test is None:
+        return
+    tested = {data.test.name(index) for index in range(len(data.test))}
+    shared = sum(data.val.name(index) in tested for index in range(len(data.val)))
+    if shared:
+        raise VptError(
+            f"{shared} validation images of {data.name} are among its test images, and {model.method.name} chooses by "
+            "them: have others dealt (of imagenet with data.val=train), or set method.grid to null."
+        )
 
 
 def _options(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,20 +12,24 @@ from vpt.errors import VptError, did_you_mean
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword-only parameters of `function`, each with its type and default, as pydantic takes them."""
-    target = function.__init__ if inspect.isclass(function) else function
-    hints = get_type_hints(target)
-    return {
-        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(target).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    """The keyword-only parameters of `function`, each with its type and default, as pydantic takes them.
+
+    Of a class they are its constructor's, and those of the constructor above it that it passes keywords on to.
+    """
+    found: dict[str, Any] = {}
+    for target in reversed(_targets(function)):
+        hints = get_type_hints(target)
+        found |= {
+            name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+            for name, parameter in inspect.signature(target).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        }
+    return found
 
 
 def takes_any(function: Callable[..., Any]) -> bool:
     """Whether `function` takes keywords beyond those it names."""
-    target = function.__init__ if inspect.isclass(function) else function
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+    return _passes_on(_targets(function)[-1])
 
 
 def checked(
@@ -71,6 +75,23 @@ def validated(schema: type[BaseModel], values: Mapping[str, Any], where: str) ->
             raise VptError(f"{key} is missing: it has no default.") from error
         raise VptError(f"{key}={first['input']!r} will not do: {first['msg'].lower()}.") from error
     return {name: getattr(model, name) for name in values}
+
+
+def _targets(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The function; or a class's constructors, from its own up to the first that passes no further keywords on."""
+    if not inspect.isclass(function):
+        return [function]
+    targets: list[Callable[..., Any]] = []
+    for kind in function.__mro__:
+        if "__init__" in vars(kind):
+            targets.append(vars(kind)["__init__"])
+            if not _passes_on(targets[-1]):
+                break
+    return targets
+
+
+def _passes_on(target: Callable[..., Any]) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
 
 
 def _title(function: Callable[..., Any], where: str) -> str:

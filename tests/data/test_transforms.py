@@ -1,5 +1,6 @@
 """Every library's transforms as one callable, without the traps of albumentations."""
 
+import random
 import sys
 import warnings
 from pathlib import Path
@@ -142,3 +143,17 @@ def test_albumentations_is_not_imported_unless_it_is_used() -> None:
     assert "vpt.data.transforms" in sys.modules
     source = Path(sys.modules["vpt.data.transforms"].__file__ or "").read_text()
     assert "\nimport albumentations" not in source
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("crop", 0.08), ("large-crop", 0.5)])
+def test_a_random_crop_takes_at_least_its_share_of_the_image(name: str, smallest: float) -> None:
+    step = augmentation(name, Preprocessing(size=(24, 24))).transforms[0]
+    image = Image.new("RGB", (100, 80))
+    shares = []
+    for seed in range(200):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        _, _, height, width = step.get_params(image, step.scale, step.ratio)
+        shares.append(height * width / 8000)
+    assert smallest - 0.01 <= min(shares) < smallest + 0.1
+    assert max(shares) > 0.9

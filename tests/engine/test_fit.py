@@ -164,6 +164,35 @@ def test_patience_ends_a_run_that_does_not_get_better() -> None:
     assert result.stopped_early
 
 
+def test_steps_stand_in_the_place_of_epochs_and_the_last_one_ends_early() -> None:
+    prompted, epochs = model(), model()
+    result = vpt.fit(prompted, pairs(), pairs(9, seed=1), steps=5, batch_size=6, keep="last", **QUIET)
+    assert [row["step"] for row in result.history] == [2, 4, 5]
+    assert result.best_epoch == 3
+    assert result.metrics["val/top1"] == vpt.evaluate(prompted, pairs(9, seed=1), progress=False)["top1"]
+    whole = vpt.fit(epochs, pairs(), epochs=2, batch_size=6, schedule="annealing", **{**QUIET, "warmup_epochs": None})
+    again = vpt.fit(model(), pairs(), steps=4, batch_size=6, schedule="annealing", **{**QUIET, "warmup_epochs": None})
+    assert [row["train/loss"] for row in again.history] == [row["train/loss"] for row in whole.history]
+
+
+def test_steps_that_are_accumulated_are_counted_as_one() -> None:
+    result = vpt.fit(model(), pairs(), steps=3, batch_size=3, accumulate=2, **QUIET)
+    assert [row["step"] for row in result.history] == [2, 3]
+
+
+@pytest.mark.parametrize(("schedule", "rates"), [("coop", [1e-5, 0.05, 0.0375]), ("vpt", [0.0, 0.05, 0.025])])
+def test_rates_that_change_by_epochs(schedule: str, rates: list[float]) -> None:
+    settings = {**QUIET, "warmup_epochs": 1 if schedule == "vpt" else None}
+    result = vpt.fit(model(), pairs(), epochs=3, batch_size=4, schedule=schedule, **settings)
+    assert [row["lr/prompts"] for row in result.history] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(5, 2), (12, 1), (20, 1)])
+def test_a_smaller_last_batch_can_be_left_out_unless_it_is_the_only_one(batch: int, steps: int) -> None:
+    result = vpt.fit(model(), pairs(), epochs=1, batch_size=batch, drop_last=True, **QUIET)
+    assert result.history[0]["step"] == steps
+
+
 def test_evaluation_every_few_epochs_includes_the_last() -> None:
     result = vpt.fit(model(), pairs(), pairs(), epochs=5, batch_size=6, eval_every=3, **QUIET)
     assert [row["epoch"] for row in result.history if "val/top1" in row] == [3, 5]
@@ -245,6 +274,12 @@ def test_fitting_leaves_nothing_behind_on_the_model() -> None:
         ({"optimizer": "sdg", "lr": 1.0}, "timm has no optimizer 'sdg'"),
         ({"precision": "fp16"}, "precision='fp16' needs a GPU"),
         ({"precision": "fp8"}, "precision='fp8' is not one of fp32, bf16, fp16"),
+        ({"steps": 0}, "steps=0: give 1 or more"),
+        ({"steps": 2, "warmup_epochs": 3}, "warmup_epochs=3 does not fit into epochs=2"),
+        ({"schedule": "coop", "warmup_epochs": 1}, "schedule='coop' has no warmup_epochs: leave it out"),
+        ({"schedule": "annealing", "warmup_epochs": 1}, "schedule='annealing' has no warmup_epochs: leave it out"),
+        ({"schedule": "vpt", "min_lr": 0.1}, "schedule='vpt' has no min_lr: leave it out"),
+        ({"eps": 0.1}, "train.eps=0.1 is no option of the optimizer 'sgd'"),
         ({"augment": "crpo"}, "there is no augmentation 'crpo': did you mean 'crop'"),
     ],
 )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from vpt import VptError
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
 
 
@@ -57,3 +58,51 @@ def test_adamw_uses_the_weight_decay_that_is_asked_for() -> None:
     optimizer = make_optimizer(parameters(), name="adamw", lr=1.0, head_lr=1.0, momentum=0.9, weight_decay=0.3)
     assert type(optimizer) is torch.optim.AdamW
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.3]
+
+
+def schedule(kind: str, steps: int, **options: object) -> list[float]:
+    """The rates of prompts at each step, from a rate of 2; the head's are a quarter of them."""
+    optimizer = make_optimizer(parameters(), name="sgd", lr=2.0, head_lr=0.5, momentum=0.9, weight_decay=0.0)
+    made = make_schedule(optimizer, kind=kind, steps=steps, **{"warmup_steps": 0, "min_lr": 0.0, **options})
+    rates = []
+    for step in range(steps):
+        made.step_update(step + 1)
+        prompts, head = (group["lr"] for group in optimizer.param_groups)
+        assert head == pytest.approx(prompts / 4) or prompts == head == 1e-5 or options.get("min_lr")
+        rates.append(prompts)
+    return rates
+
+
+def test_annealing_is_torchs_own() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=2.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 11, eta_min=0.1)
+    rates = []
+    for _ in range(11):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    assert schedule("annealing", 11, min_lr=0.1) == pytest.approx(rates, rel=1e-9)
+
+
+def test_coops_rates_change_by_epochs_after_a_constant_first() -> None:
+    rates = schedule("coop", 8, steps_per_epoch=2)
+    half = math.sqrt(0.5)
+    assert rates == pytest.approx([1e-5] * 2 + [2.0] * 2 + [1 + half] * 2 + [1.0] * 2)
+
+
+def test_vpts_rates_change_by_epochs_and_begin_with_an_epoch_of_nothing() -> None:
+    rates = schedule("vpt", 12, steps_per_epoch=2, warmup_steps=4)
+    half = math.sqrt(0.5)
+    assert rates == pytest.approx([0.0] * 2 + [1.0] * 2 + [2.0] * 2 + [1 + half] * 2 + [1.0] * 2 + [1 - half] * 2)
+
+
+def test_the_last_epoch_may_be_cut_short() -> None:
+    assert schedule("coop", 5, steps_per_epoch=2) == pytest.approx([1e-5] * 2 + [2.0] * 2 + [1.5])
+
+
+def test_eps_is_the_optimizers_where_it_has_one() -> None:
+    settings = {"lr": 1.0, "head_lr": 1.0, "momentum": 0.9, "weight_decay": 0.1, "eps": 1e-4}
+    optimizer = make_optimizer(parameters(), name="adamw", **settings)
+    assert [group["eps"] for group in optimizer.param_groups] == [1e-4, 1e-4]
+    with pytest.raises(VptError, match=r"train\.eps=0\.0001 is no option of the optimizer 'sgd'"):
+        make_optimizer(parameters(), name="sgd", **settings)

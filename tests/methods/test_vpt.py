@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import vpt
-from tests.zoo import SMALL, images_for, vit
+from tests.zoo import SMALL, clip, images_for, vit
 from vpt import VptError
 
 
@@ -121,3 +121,20 @@ def test_prompt_dropout_makes_them_one_for_each_image_in_training_alone() -> Non
     model = prompted(num_tokens=5, dropout=0.5)
     assert (3, 5) in seen_by(model.train(), "attn.qkv")
     assert (3, 5) not in seen_by(prompted(num_tokens=5, dropout=0.5).eval(), "attn.qkv")
+
+
+def test_prompts_can_be_drawn_from_a_normal_distribution() -> None:
+    values = prompted(num_tokens=400, init="normal").method.values
+    assert values.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_prompts_of_the_first_block_can_go_through_clips_norm() -> None:
+    model = vpt.attach(clip().double(), "vpt-deep", num_classes=3, num_tokens=2, pre_norm=True).double()
+    left = vpt.attach(clip().double(), "vpt-deep", num_classes=3, num_tokens=2).double()
+    left.load_tuned_state(model.tuned_state())
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.features(images), model.features(images, plain=True), rtol=0, atol=1e-10)
+    assert (model(images) - left(images)).abs().max() > 1e-4
+    normed = model.tower.pre_norm(model.method.values[:1])
+    left.method.values.data[0] = normed[0]
+    torch.testing.assert_close(left(images), model(images), rtol=0, atol=1e-10)

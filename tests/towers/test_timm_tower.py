@@ -109,3 +109,13 @@ def test_a_live_model_that_no_tower_opens(model: torch.nn.Module) -> None:
 def test_a_model_without_pooling() -> None:
     with pytest.raises(VptError, match="it was made without pooling"):
         vpt.attach(vit(global_pool=""), num_classes=2)
+
+
+def test_preprocessing_can_be_another_than_the_models() -> None:
+    given = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop_pct": 0.875, "crop_mode": "squash"}
+    backbone = load("timm/vit_tiny_patch16_224", preprocessing=given, **TINY)
+    read = backbone.preprocessing
+    assert (read.mean, read.std, read.crop, read.crop_mode) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 0.875, "squash")
+    assert backbone.options["preprocessing"] == given
+    with pytest.raises(VptError, match=r"backbone\.preprocessing\.men is none of crop_mode, crop_pct"):
+        load("timm/vit_tiny_patch16_224", preprocessing={"men": 0}, **TINY)

@@ -30,6 +30,7 @@ def loader(
     workers: int = 0,
     tokenize: Callable[[list[str]], Tensor] | None = None,
     features: Tensor | None = None,
+    drop_last: bool = False,
 ) -> DataLoader[Any]:
     """Batches of images (B, 3, H, W) and labels (B,); of `Pairs` images and token ids (B, L).
 
@@ -49,6 +50,7 @@ def loader(
         tokenize: from captions to token ids (N, L); without it captions stay strings, B in a batch.
         features: of V views of every image of `Samples` or `Pairs`, (V, N, F), given in place of the images; each
             epoch takes the next view.
+        drop_last: leave a smaller last batch out, unless it is the only one.
     """
     if isinstance(samples, Cached) and features is None:
         samples, transform = samples.prepared(transform)
@@ -60,6 +62,7 @@ def loader(
         num_workers=workers,
         # Otherwise every pass would move the caller's own generator on.
         generator=torch.Generator().manual_seed(seed or 0),
+        drop_last=drop_last and len(dataset) >= batch_size,
         pin_memory=torch.cuda.is_available(),
     )
 

@@ -15,14 +15,16 @@ from torch import Tensor
 from vpt.errors import VptError, did_you_mean
 from vpt.preprocessing import ImageTransform, Preprocessing
 
-AUGMENTATIONS = ("none", "flip", "crop", "shift", "resize-crop", "randaugment")
+AUGMENTATIONS = ("none", "flip", "crop", "large-crop", "shift", "resize-crop", "randaugment")
+SMALLEST = {"crop": 0.08, "large-crop": 0.5, "randaugment": 0.25}
 
 
 def augmentation(name: str, preprocessing: Preprocessing) -> ImageTransform:
     """A training transform by name.
 
     "none": the evaluation transform. "flip": that, mirrored after its crop half of the time. "crop": a random
-    part of 8 to 100 % of the area, and flip (CoOp). "shift": a crop moved by up to an eighth of the side, and flip.
+    part of 8 to 100 % of the area, and flip (CoOp). "large-crop": likewise, of 50 to 100 % (the code of Tip-Adapter).
+    "shift": a crop moved by up to an eighth of the side, and flip.
     "resize-crop": a random crop of the image whose short side becomes 8/7 of the crop's, and flip (VPT on FGVC).
     "randaugment": "crop" of at least 25 % and two random operations of magnitude 9 (Cubuk et al., 2020).
     Otherwise the path of a file that albumentations saved (`A.save`), .yaml or .json.
@@ -37,11 +39,11 @@ def augmentation(name: str, preprocessing: Preprocessing) -> ImageTransform:
     if name in ("none", "flip"):
         still, rest = divided(preprocessing.transform())
         return T.Compose([*still, *([T.RandomHorizontalFlip()] if name == "flip" else []), rest])
-    if name in ("crop", "randaugment"):
+    if name in SMALLEST:
         return create_transform(
             input_size=(3, *preprocessing.size),
             is_training=True,
-            scale=(0.08, 1.0) if name == "crop" else (0.25, 1.0),
+            scale=(SMALLEST[name], 1.0),
             color_jitter=None,
             auto_augment="rand-m9-n2" if name == "randaugment" else None,
             interpolation=preprocessing.interpolation,

@@ -1,14 +1,17 @@
-"""An exponential moving average of what is trained."""
+"""Averages of what is trained: over steps, and which epoch is kept of a method that averages over epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
+
+from vpt.errors import VptError
+from vpt.model import Prompted
 
 
 class Average:
@@ -54,3 +57,26 @@ class Average:
     def _set(self, values: Sequence[torch.Tensor]) -> None:
         for parameter, value in zip(self.tuned, values, strict=True):
             parameter.copy_(value)
+
+
+def kept_epoch(
+    model: Prompted, *, keep: Literal["best", "last"] | None, ema: float | None, patience: int | None
+) -> Literal["best", "last"]:
+    """Which epoch is kept: the best one if nothing is said; of a method that averages over all epochs the last.
+
+    Raises:
+        VptError: an option that would leave this average out.
+    """
+    if not model.method.averages_epochs:
+        return keep or "best"
+    for option, given in {
+        "keep=best": keep == "best",
+        "ema": ema is not None,
+        "patience": patience is not None,
+    }.items():
+        if given:
+            raise VptError(
+                f"train.{option} would leave out the average over all epochs that {model.method.name} ends with: leave "
+                "it out."
+            )
+    return "last"

@@ -122,6 +122,7 @@ def as_loader(
     transform: Any = None,
     seed: int | None = None,
     features: Tensor | None = None,
+    drop_last: bool = False,
 ) -> DataLoader[Any]:
     """A loader of `data`, in an order that `seed` shuffles; a ready loader is taken as it is.
 
@@ -147,4 +148,5 @@ def as_loader(
         workers=workers,
         tokenize=model.tokenize if isinstance(data, Pairs) else None,
         features=features,
+        drop_last=drop_last,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
 from vpt.data.base import Samples
 from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
+from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
@@ -43,3 +45,25 @@ def image_features(
         found.append(torch.cat(parts))
     model.train(was_training)
     return torch.stack(found)
+
+
+def prepare_method(model: Prompted, train: Any, features: Tensor | None, accelerator: Accelerator) -> None:
+    """Give the method the features of all training images (V, N, F), the mean of their views."""
+    if features is None or not isinstance(train, Samples) or model.text is None:
+        raise VptError(f"{model.method.name} looks at all training images at once: give labelled `Samples`.")
+    mean = F.normalize(features.mean(0), dim=-1).to(accelerator.device)
+    labels = torch.tensor(train.labels, device=accelerator.device)
+    with torch.no_grad():
+        model.method.prepare(mean, labels, model.class_features(), model.text.scale())
+
+
+def search_method(model: Prompted, val: Any, features: Tensor | None, accelerator: Accelerator) -> bool:
+    """Whether the method chose by the features of validation images (1, M, F): where it does, and there are any."""
+    if not model.method.searches or features is None or not isinstance(val, Samples) or model.text is None:
+        return False
+    model.eval()
+    image = F.normalize(features[0], dim=-1).to(accelerator.device)
+    labels = torch.tensor(val.labels, device=accelerator.device)
+    with torch.no_grad():
+        model.method.search(image, labels, model.class_features(), model.text.scale())
+    return True

@@ -9,9 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-import torch.nn.functional as F
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
@@ -19,10 +16,10 @@ from vpt.data.base import Samples
 from vpt.data.loading import EpochSampler, mix
 from vpt.data.pairs import Pairs
 from vpt.data.transforms import as_transform
-from vpt.engine.average import Average
+from vpt.engine.average import Average, kept_epoch
 from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
-from vpt.engine.features import image_features
-from vpt.engine.optim import CoOpSchedule, Schedule, learning_rates, make_optimizer, make_schedule
+from vpt.engine.features import image_features, prepare_method, search_method
+from vpt.engine.optim import ScheduleKind, learning_rates, make_optimizer, make_schedule
 from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.rundir import RunDir
 from vpt.engine.tally import Tally
@@ -42,8 +39,8 @@ class FitResult:
         history: a row for each epoch: "epoch" (from 1), "step", "lr/prompts" and so on for each group of
             parameters, "train/loss", "train/top1", "images_per_second", "data_wait" (share of the time that went by
             waiting for data), "seconds", and "val/…" where it was evaluated.
-        best_epoch: the epoch that the model was left at: the first with the highest "val/top1", or without
-            validation images the last.
+        best_epoch: the epoch that the model was left at: the first with the highest "val/top1"; without validation
+            images, or where `keep` says so, the last.
         metrics: the "val/…" figures of that epoch.
         seconds: of training and validation, all sessions of a resumed run together.
         stopped_early: whether `patience` ended it.
@@ -62,16 +59,19 @@ def fit(
     val: Source | None = None,
     *,
     epochs: int = 100,
+    steps: int | None = None,
     batch_size: int = 64,
+    drop_last: bool = False,
     optimizer: str = "sgd",
     lr: float | None = None,
     base_lr: float | None = None,
     head_lr: float | None = None,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
+    eps: float | None = None,
     warmup_epochs: float | None = None,
     min_lr: float = 0.0,
-    schedule: Literal["cosine", "coop"] = "cosine",
+    schedule: ScheduleKind = "cosine",
     label_smoothing: float = 0.0,
     augment: str | ImageTransform = "none",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
@@ -80,7 +80,7 @@ def fit(
     ema: float | None = None,
     eval_every: int = 1,
     patience: int | None = None,
-    keep: Literal["best", "last"] = "best",
+    keep: Literal["best", "last"] | None = None,
     views: int | None = None,
     task: ImageText | None = None,
     workers: int = 0,
@@ -97,18 +97,21 @@ def fit(
         train: `Samples`, a dataset of (PIL image or tensor, label), or a loader of (images, labels); or `Pairs` of
             images and captions, for which the model needs a text side.
         val: likewise, to choose the best epoch by; without it the last epoch counts. Never test data.
-        epochs: passes over `train`.
+        epochs: passes over `train`; or
+        steps: of the optimizer, in place of epochs, the last of which then ends early.
         batch_size: images a forward pass, in each process.
+        drop_last: leave an epoch's last batch out where it is smaller than the others.
         optimizer: "sgd" (momentum), "adamw", or another name of timm's.
         lr: learning rate; or
         base_lr: learning rate for a batch of 256, scaled to the batch of a step.
         head_lr: the head's learning rate, in the unit of the one that is given.
         momentum: of SGD.
         weight_decay: of every trained parameter.
-        warmup_epochs: of linear warm-up by steps, then half a cosine; a tenth of the epochs by default.
-        min_lr: where the cosine ends.
-        schedule: "cosine" as said above; or "coop", which changes by epochs alone: the first is trained at 1e-5, and
-            epoch e from 1 at half of 1 + cos(π (e - 1) / epochs) of the rate (Zhou et al., IJCV 2022).
+        eps: of Adam and its like; the optimizer's own by default.
+        warmup_epochs: of linear warm-up; a tenth of the epochs by default. Schedules "cosine" and "vpt" have one.
+        min_lr: where the cosine ends. Schedules "cosine" and "annealing" have it.
+        schedule: of the learning rate, as `make_schedule` tells: "cosine" after a warm-up, by steps; "annealing", by
+            steps without one; "coop" and "vpt", by epochs as in the code of these papers.
         label_smoothing: of the training loss.
         augment: a name as in `vpt.data.transforms.augmentation`, or a transform of any library.
         precision: "fp32", or autocast to "bf16" or "fp16" (GPU only).
@@ -117,7 +120,9 @@ def fit(
         ema: decay of an exponential moving average of what is trained, which is then evaluated and kept.
         eval_every: epochs between evaluations on `val`; the last epoch is always evaluated.
         patience: stop after so many evaluations that were not better.
-        keep: leave the model at the epoch that was best on `val`, or at the last one, as most papers do.
+        keep: leave the model at the epoch that was best on `val`, or at the last one, as most papers do. "best" by
+            default, and "last" for a method that averages what it learns over all epochs: it refuses "best", and
+            `ema` and `patience` too.
         views: where training leaves image features as they are, compute them once, of so many augmented views of
             each image; epochs take them in turn. By default one where nothing is augmented; 0 computes them anew.
         task: the loss of images with captions; symmetric InfoNCE by default.
@@ -131,14 +136,28 @@ def fit(
     Raises:
         VptError: an argument that will not do, something in `run_dir`, or a loss that is not finite.
     """
-    _check(1, epochs=epochs, batch_size=batch_size, accumulate=accumulate, eval_every=eval_every, patience=patience)
-    _check(0, momentum=momentum, weight_decay=weight_decay, min_lr=min_lr, clip_norm=clip_norm, workers=workers)
+    _check(
+        1,
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        eval_every=eval_every,
+        patience=patience,
+    )
+    _check(
+        0, momentum=momentum, weight_decay=weight_decay, min_lr=min_lr, clip_norm=clip_norm, workers=workers, eps=eps
+    )
     _check(0, 1, label_smoothing=label_smoothing, ema=ema)
-    if warmup_epochs is not None and not 0 <= warmup_epochs <= epochs:
-        raise VptError(f"warmup_epochs={warmup_epochs} does not fit into epochs={epochs}: give less, or leave it out.")
+    _check_warmup(warmup_epochs, epochs if steps is None else math.inf)
     task = (task or ImageText()) if isinstance(train, Pairs) else None
     if task:
         task.check(model)
+    if (warmup_epochs and schedule in ("coop", "annealing")) or (min_lr and schedule in ("coop", "vpt")):
+        raise VptError(f"schedule={schedule!r} has no {'warmup_epochs' if warmup_epochs else 'min_lr'}: leave it out.")
+    keep = kept_epoch(model, keep=keep, ema=ema, patience=patience)
+    if model.method.searches and not (val is None or isinstance(val, Samples)):
+        raise VptError(f"{model.method.name} chooses by features of validation images: give labelled `Samples` as val.")
     run = RunDir(run_dir, resume=resume, overwrite=overwrite) if isinstance(run_dir, str | Path) else run_dir
     accelerator = make_accelerator(precision, accumulate)
     model.to(accelerator.device)
@@ -154,9 +173,16 @@ def fit(
     trains = bool(model.parameter_groups()) or model.method.needs_features
     features = once(train, transform, seed=seed) if trains else None
     if model.method.needs_features:
-        _prepare(model, train, features, accelerator)
+        prepare_method(model, train, features, accelerator)
     loader = as_loader(
-        train, model, batch_size=batch_size, workers=workers, transform=transform, seed=seed, features=features
+        train,
+        model,
+        batch_size=batch_size,
+        workers=workers,
+        transform=transform,
+        seed=seed,
+        features=features,
+        drop_last=drop_last,
     )
     val_features = once(val, model.preprocessing.transform(), seed=None, views=min(views, 1))
     val_loader = (
@@ -164,6 +190,10 @@ def fit(
     )
     batches, val_batches = accelerator.prepare(loader, val_loader)
     steps_per_epoch = math.ceil(len(batches) / accumulate)
+    if steps is not None:
+        epochs = shown.epochs = math.ceil(steps / steps_per_epoch)
+        _check_warmup(warmup_epochs, epochs)
+    total = steps or epochs * steps_per_epoch
     job = task or Classification(len(model.classes), label_smoothing=label_smoothing)
     best_of = f"val/{job.selects}"
 
@@ -177,20 +207,22 @@ def fit(
     groups = model.parameter_groups()
     tuned = [parameter for group in groups.values() for parameter in group]
     if not tuned:
+        search_method(model, val, val_features, accelerator)
         return _as_it_is(model, {} if val is None else validate(), run, begin=run is not run_dir)
     average = Average(tuned, ema)
     step_batch = (loader.batch_size or batch_size) * accumulate * accelerator.num_processes
     rate, head_rate = learning_rates(lr=lr, base_lr=base_lr, head_lr=head_lr, batch=step_batch, optimizer=optimizer)
     updates = make_optimizer(
-        groups, name=optimizer, lr=rate, head_lr=head_rate, momentum=momentum, weight_decay=weight_decay
+        groups, name=optimizer, lr=rate, head_lr=head_rate, momentum=momentum, weight_decay=weight_decay, eps=eps
     )
     warmup = epochs / 10 if warmup_epochs is None else warmup_epochs
-    rates: Schedule = (
-        CoOpSchedule(updates, epochs=epochs, steps_per_epoch=steps_per_epoch)
-        if schedule == "coop"
-        else make_schedule(
-            updates, steps=epochs * steps_per_epoch, warmup_steps=round(warmup * steps_per_epoch), min_lr=min_lr
-        )
+    rates = make_schedule(
+        updates,
+        steps=total,
+        warmup_steps=round(warmup * steps_per_epoch),
+        min_lr=min_lr,
+        kind=schedule,
+        steps_per_epoch=steps_per_epoch,
     )
     updates = accelerator.prepare(updates)
     step_loss: nn.Module = _Loss(model, job)
@@ -242,10 +274,14 @@ def fit(
                 step += 1
                 average.update()
             tally.add(loss, logits, targets)
-            if index % 10 == 9 or index + 1 == len(batches):
+            ends = step == total and accelerator.sync_gradients
+            if index % 10 == 9 or index + 1 == len(batches) or ends:
                 figures = tally.figures()
                 _finite(figures["train/loss"], epoch=epoch + 1, step=step, lr=updates.param_groups[0]["lr"])
                 shown.figures(bar, figures)
+            if ends and index + 1 < len(batches):
+                batches.end()
+                break
 
         used = {f"lr/{name}": group["lr"] for name, group in zip(groups, updates.param_groups, strict=True)}
         row = {"epoch": epoch + 1, "step": step, **used} | figures
@@ -275,6 +311,10 @@ def fit(
 
     model.load_tuned_state(best["tuned"])
     model.eval()
+    if search_method(model, val, val_features, accelerator):
+        best["metrics"] = validate()
+        if run:
+            run.save_best(model, best["metrics"])
     stopped_early = len(history) < epochs
     return FitResult(history, best["epoch"], best["metrics"], history[-1]["seconds"], stopped_early)
 
@@ -300,16 +340,6 @@ def _features(
     if not wanted or not isinstance(data, Samples | Pairs):
         return None
     return image_features(model, data, transform, views=views or 1, **options)
-
-
-def _prepare(model: Prompted, train: Source, features: Tensor | None, accelerator: Accelerator) -> None:
-    """Give the method the features of all training images, the mean of their views."""
-    if features is None or not isinstance(train, Samples) or model.text is None:
-        raise VptError(f"{model.method.name} looks at all training images at once: give labelled `Samples`.")
-    mean = F.normalize(F.normalize(features, dim=-1).mean(0), dim=-1).to(accelerator.device)
-    labels = torch.tensor(train.labels, device=accelerator.device)
-    with torch.no_grad():
-        model.method.prepare(mean, labels, model.class_features(), model.text.scale())
 
 
 def _as_it_is(model: Prompted, metrics: dict[str, float], run: RunDir | None, *, begin: bool) -> FitResult:
@@ -339,3 +369,8 @@ def _check(low: float, high: float = math.inf, **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not low <= value <= high:
             raise VptError(f"{name}={value}: give {low} {'or more' if high == math.inf else f'to {high}'}.")
+
+
+def _check_warmup(warmup_epochs: float | None, epochs: float) -> None:
+    if warmup_epochs is not None and not 0 <= warmup_epochs <= epochs:
+        raise VptError(f"warmup_epochs={warmup_epochs} does not fit into epochs={epochs}: give less, or leave it out.")

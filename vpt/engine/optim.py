@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
 
 import torch
 from timm.optim import create_optimizer_v2
@@ -16,7 +16,10 @@ from vpt.errors import VptError
 BASE_BATCH = 256
 DEFAULT_BASE_LR = 1.0
 DEFAULT_LR = 1e-3
+COOP_FIRST = 1e-5
 FUSED = ("sgd", "adam", "adamw")
+
+ScheduleKind = Literal["cosine", "annealing", "coop", "vpt"]
 
 
 def learning_rates(
@@ -52,28 +55,38 @@ def make_optimizer(
     head_lr: float,
     momentum: float,
     weight_decay: float,
+    eps: float | None = None,
 ) -> torch.optim.Optimizer:
     """timm's optimizer `name` over what is trained; weight decay is for every parameter, as in VPT's code.
 
     "sgd" is SGD with momentum and without Nesterov's correction, which timm calls "momentum". On a GPU the
-    optimizers that have a fused kernel use it.
+    optimizers that have a fused kernel use it. `eps` is what Adam and its like add to the root of the second moment.
+
+    Raises:
+        VptError: timm has no such optimizer, or it has no eps.
     """
     rates = {"head": head_lr}
     settings = [{"params": list(parameters), "lr": rates.get(group, lr)} for group, parameters in groups.items()]
+    further = {} if eps is None else {"eps": eps}
     fused = name in FUSED and all(parameter.is_cuda for group in groups.values() for parameter in group)
     try:
-        return create_optimizer_v2(
+        optimizer = create_optimizer_v2(
             settings,
             "momentum" if name == "sgd" else name,
             lr=lr,
             weight_decay=weight_decay,
             momentum=momentum,
+            **further,
             **({"fused": True} if fused else {}),
         )
     except (ValueError, AssertionError) as error:
         raise VptError(
             f"timm has no optimizer {name!r}: say sgd or adamw, or see timm.optim.list_optimizers()."
         ) from error
+    # timm drops it silently.
+    if eps is not None and "eps" not in optimizer.defaults:
+        raise VptError(f"train.eps={eps} is no option of the optimizer {name!r}: leave it out.")
+    return optimizer
 
 
 class Schedule(Protocol):
@@ -83,36 +96,65 @@ class Schedule(Protocol):
         """Before step k = 0, 1, …, with k + 1."""
 
 
-class CoOpSchedule:
-    """Of CoOp and what follows it: epoch 0 at 1e-5, epoch e at lr / 2 · (1 + cos(π (e - 1) / epochs)).
+class Rule:
+    """Rates that a function gives for time 0, 1, … and a group's own rate; so many steps are one unit of time."""
 
-    Zhou et al., IJCV 2022; the cosine is stepped once an epoch and one epoch late, so it never comes to 0.
-    """
-
-    FIRST = 1e-5
-
-    def __init__(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, rate: Callable[[int, float], float], *, every: int) -> None:
         self.optimizer = optimizer
-        self.epochs = epochs
-        self.steps_per_epoch = steps_per_epoch
+        self.rate = rate
+        self.every = every
         self.rates = [group["lr"] for group in optimizer.param_groups]
 
     def step_update(self, num_updates: int) -> None:
-        """Set the rates of the epoch that step `num_updates` - 1 belongs to."""
-        epoch = (num_updates - 1) // self.steps_per_epoch
+        """Set the rates of the time that step `num_updates` - 1 belongs to."""
+        time = (num_updates - 1) // self.every
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            cosine = (1 + math.cos(math.pi * (epoch - 1) / self.epochs)) / 2
-            group["lr"] = rate * cosine if epoch else self.FIRST
+            group["lr"] = self.rate(time, rate)
 
 
 def make_schedule(
-    optimizer: torch.optim.Optimizer, *, steps: int, warmup_steps: int, min_lr: float
-) -> CosineLRScheduler:
-    """Linear warm-up, then half a cosine, set before optimizer step k = 0, 1, … by `step_update(k + 1)`.
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int,
+    warmup_steps: int,
+    min_lr: float,
+    kind: ScheduleKind = "cosine",
+    steps_per_epoch: int = 1,
+) -> Schedule:
+    """The learning rates of n = `steps` steps k = 0, 1, …, which `step_update(k + 1)` sets, or of E epochs of s steps.
 
-    With w warm-up steps of n, the rate of step k is lr · (k + 1) / w while k + 1 < w, and afterwards
-    min_lr + (lr − min_lr) / 2 · (1 + cos(π (k + 1 − w) / (n + 1 − w))): no step has a rate of 0.
+    "cosine": linear warm-up, then half a cosine. With w warm-up steps, the rate of step k is lr · (k + 1) / w while
+    k + 1 < w, and afterwards min_lr + (lr - min_lr) / 2 · (1 + cos(π (k + 1 - w) / (n + 1 - w))): no step has a rate
+    of 0.
+
+    "annealing": min_lr + (lr - min_lr) / 2 · (1 + cos(π k / n)), torch's `CosineAnnealingLR` stepped at each step, as
+    in the code of Tip-Adapter-F and CLIP-LoRA.
+
+    "coop": 1e-5 in epoch 0, lr / 2 · (1 + cos(π (e - 1) / E)) in epoch e (Zhou et al., IJCV 2022, whose cosine is
+    stepped once an epoch and one epoch late, so that it never comes to 0).
+
+    "vpt": lr · e / W in epoch e of the first W = w / s, and afterwards lr / 2 · (1 + cos(π (e - W) / (E - W))), so that
+    epoch 0 trains nothing (the code of Jia et al., ECCV 2022).
     """
+    epochs, warmup_epochs = math.ceil(steps / steps_per_epoch), warmup_steps / steps_per_epoch
+
+    def half_cosine(done: float) -> float:
+        return (1 + math.cos(math.pi * done)) / 2
+
+    def coop(epoch: int, rate: float) -> float:
+        return rate * half_cosine((epoch - 1) / epochs) if epoch else COOP_FIRST
+
+    def vpt(epoch: int, rate: float) -> float:
+        if epoch < warmup_epochs:
+            return rate * epoch / warmup_epochs
+        return rate * half_cosine((epoch - warmup_epochs) / max(1, epochs - warmup_epochs))
+
+    if kind == "coop":
+        return Rule(optimizer, coop, every=steps_per_epoch)
+    if kind == "vpt":
+        return Rule(optimizer, vpt, every=steps_per_epoch)
+    if kind == "annealing":
+        return Rule(optimizer, lambda k, rate: min_lr + (rate - min_lr) * half_cosine(k / steps), every=1)
     return CosineLRScheduler(
         optimizer,
         t_initial=steps + 1 - warmup_steps,

@@ -111,6 +111,8 @@ class Method(nn.Module):
         conditional: text features depend on the image.
         needs_images: `initialise` must be called with tokens of training images before the first step.
         needs_features: `prepare` must be called with features of the training images before the first step.
+        averages_epochs: what is learned is whole after the last epoch alone, which is therefore the one that is kept.
+        searches: `search` must be called with features of validation images, where there are any, after training.
         needs_frozen: the loss looks at what the model says without the method.
         frozen_templates: what class names are put in for `Outputs.frozen_text`; None for the data set's templates.
         frozen_mean: whether features of several such templates are averaged "normalised" or "raw".
@@ -132,6 +134,8 @@ class Method(nn.Module):
     conditional: bool = False
     needs_images: bool = False
     needs_features: bool = False
+    averages_epochs: bool = False
+    searches: bool = False
     needs_frozen: bool = False
     frozen_templates: tuple[str, ...] | None = None
     frozen_mean: Literal["normalised", "raw"] = "normalised"
@@ -225,6 +229,9 @@ class Method(nn.Module):
 
     def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
         """Set what is learned from L2-normalised features of all training images (N, F) and of the classes (C, F)."""
+
+    def search(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> float | None:
+        """Choose what is not trained by L2-normalised features of validation images (M, F) and of classes (C, F)."""
 
     def resize(self, state: Mapping[str, Tensor]) -> None:
         """Called before tensors are loaded, with them by name: those that training data give their size change it.

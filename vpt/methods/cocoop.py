@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -29,15 +31,8 @@ class CoCoOp(LearnedContext):
     source = "Zhou et al., CVPR 2022"
     conditional = True
 
-    def __init__(
-        self,
-        tower: Encoder,
-        text: TextEncoder | None = None,
-        *,
-        init: str | None = "a photo of a",
-        num_tokens: int | None = None,
-    ) -> None:
-        super().__init__(tower, text, init=init, num_tokens=num_tokens)
+    def __init__(self, tower: Encoder, text: TextEncoder | None = None, **context: Any) -> None:
+        super().__init__(tower, text, **context)
         hidden = max(1, tower.num_features // REDUCTION)
         self.meta_net = nn.Sequential(
             nn.Linear(tower.num_features, hidden), nn.ReLU(), nn.Linear(hidden, self.values.shape[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,9 @@ class LearnedContext(Method):
         text: the text encoder.
         init: words that the context begins as; None for N(0, 0.02).
         num_tokens: tokens of context n; by default as many as `init` has, or 16 without words.
-        pad: allow more tokens than `init` has: zeros stand before its words.
 
     Attributes:
+        pads: more tokens than `init` has are allowed: zeros stand before its words.
         values: context before the image is looked at, (1, n, D), or (C, n, D) with one for each class.
 
     Raises:
@@ -34,9 +34,15 @@ class LearnedContext(Method):
     heads = ("text",)
     prompts_text = True
     template = "{}."
+    pads: ClassVar[bool] = False
 
     def __init__(
-        self, tower: Encoder, text: TextEncoder | None, *, init: str | None, num_tokens: int | None, pad: bool = False
+        self,
+        tower: Encoder,
+        text: TextEncoder | None = None,
+        *,
+        init: str | None = "a photo of a",
+        num_tokens: int | None = None,
     ) -> None:
         super().__init__(tower, text)
         if text is None:
@@ -51,7 +57,7 @@ class LearnedContext(Method):
                 f"{self.num_context} tokens of context leave no place for class names in the {text.context_length} "
                 f"of a text: set num_tokens to {text.context_length - text.start - 3} or fewer."
             )
-        if self._init is not None and (count > self.num_context or (count < self.num_context and not pad)):
+        if self._init is not None and (count > self.num_context or (count < self.num_context and not self.pads)):
             raise VptError(f"init={init!r} is {count} tokens and num_tokens={num_tokens}: leave one of the two out.")
         self.width = text.width
         self.values = nn.Parameter(self._initial(1))
@@ -90,11 +96,11 @@ class CoOp(LearnedContext):
         text: TextEncoder | None = None,
         *,
         init: str | None = None,
-        num_tokens: int | None = None,
         csc: bool = False,
         position: Literal["end", "middle", "front"] = "end",
+        **context: Any,
     ) -> None:
-        super().__init__(tower, text, init=init, num_tokens=num_tokens)
+        super().__init__(tower, text, init=init, **context)
         self.csc = csc
         self.position = position
         self.before = {"end": self.num_context, "middle": self.num_context // 2, "front": 0}[position]

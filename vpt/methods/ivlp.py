@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.methods.base import Encoder, Method, TextEncoder
+from vpt.methods.coop import word_embeddings
 
 
 class BothSides(Method):
@@ -132,7 +133,6 @@ def up_to(depth: int, tower: Encoder, text: TextEncoder | None) -> int:
     return min(depth, tower.depth, tower.depth if text is None else text.depth)
 
 
-@torch.no_grad()
 def initial_words(text: TextEncoder, words: str, num_context: int) -> tuple[Tensor, str]:
     """Embeddings (n, D) of the first `num_context` tokens of `words`, and the template of what follows them.
 
@@ -140,16 +140,10 @@ def initial_words(text: TextEncoder, words: str, num_context: int) -> tuple[Tens
         VptError: the tokens do not end where a word ends, or there are fewer.
     """
     parts = words.split()
-    with torch.device("cpu"):
-        ids = text.tokenize([f"{' '.join(parts)} x."])
-        for count in range(1, len(parts) + 1):
-            template = " ".join([*parts[count:], "{}."])
-            rest = text.tokenize([template.format("x")], num_context)
-            # The rest, read alone, has the very tokens that it has behind the words.
-            if torch.equal(torch.cat([ids[:, : text.start], ids[:, text.start + num_context :]], dim=1), rest):
-                device = next(iter(dict(text.named_parameters()).values())).device
-                found = text.words(ids[:, text.start : text.start + num_context].to(device))[0]
-                return found.to(torch.promote_types(found.dtype, torch.float32)), template
+    for count in range(1, len(parts) + 1):
+        found = word_embeddings(text, " ".join(parts[:count]))
+        if len(found) == num_context:
+            return found, " ".join([*parts[count:], "{}."])
     raise VptError(
         f"no words at the beginning of init={words!r} are num_context={num_context} tokens: give another number, "
         "or init=None for random context."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from vpt.errors import VptError
@@ -27,16 +29,8 @@ class KgCoOp(LearnedContext):
     source = "Yao et al., CVPR 2023"
     needs_frozen = True
 
-    def __init__(
-        self,
-        tower: Encoder,
-        text: TextEncoder | None = None,
-        *,
-        init: str | None = "a photo of a",
-        num_tokens: int | None = None,
-        weight: float = 8.0,
-    ) -> None:
-        super().__init__(tower, text, init=init, num_tokens=num_tokens)
+    def __init__(self, tower: Encoder, text: TextEncoder | None = None, *, weight: float = 8.0, **context: Any) -> None:
+        super().__init__(tower, text, **context)
         if weight < 0:
             raise VptError(f"weight={weight} would drive class features from the templates': give 0 or more.")
         self.weight = weight

@@ -1,4 +1,7 @@
-"""A linear probe that starts from text features: Li et al., NeurIPS 2022 (ELEVATER), https://arxiv.org/abs/2204.08790."""
+"""A linear probe that starts from text features: the language-augmented adaptation of Li et al., "ELEVATER".
+
+NeurIPS 2022 (Datasets and Benchmarks), https://arxiv.org/abs/2204.08790.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,17 +31,10 @@ class ProGrad(LearnedContext):
     name = "prograd"
     source = "Zhu et al., ICCV 2023"
     needs_frozen = True
+    pads = True
 
-    def __init__(
-        self,
-        tower: Encoder,
-        text: TextEncoder | None = None,
-        *,
-        init: str | None = "a photo of a",
-        num_tokens: int | None = None,
-        lambd: float = 1.0,
-    ) -> None:
-        super().__init__(tower, text, init=init, num_tokens=num_tokens, pad=True)
+    def __init__(self, tower: Encoder, text: TextEncoder | None = None, *, lambd: float = 1.0, **context: Any) -> None:
+        super().__init__(tower, text, **context)
         if not 0 <= lambd <= 1:
             raise VptError(f"lambd={lambd} must lie between 0 (no correction) and 1 (nothing left of the conflict).")
         self.lambd = lambd

@@ -43,6 +43,7 @@ class PromptSRC(IVLP):
     name = "promptsrc"
     source = "Khattak et al., ICCV 2023"
     frozen_mean = "raw"
+    averages_epochs = True
 
     def __init__(
         self,

@@ -32,7 +32,8 @@ class VisualPrompts(Method):
         shared: bool,
         dropout: float,
         project: int | None,
-        init: Literal["uniform", "patches"],
+        init: Literal["uniform", "normal", "patches"],
+        pre_norm: bool = False,
     ) -> None:
         super().__init__(tower)
         if num_tokens < 1:
@@ -44,6 +45,9 @@ class VisualPrompts(Method):
         self.layers = tuple(layers)
         self.enters = frozenset(layers)
         self.prefix = tower.prefix
+        self.enters_before_norm = pre_norm
+        # A bound method: the tower is no part of the method, and is neither saved nor counted with it.
+        self._pre_norm = tower.pre_norm
         self.shared = shared
         self.needs_images = init == "patches"
         self.dropout = nn.Dropout(dropout)
@@ -51,7 +55,8 @@ class VisualPrompts(Method):
         # Section A: the bound of Xavier's uniform initialisation for the patch embedding.
         bound = math.sqrt(6 / (3 * tower.patch_size**2 + size))
         rows = 1 if shared else len(self.layers)
-        self.values = nn.Parameter(torch.empty(rows, num_tokens, size).uniform_(-bound, bound))
+        values = torch.empty(rows, num_tokens, size)
+        self.values = nn.Parameter(values.normal_(std=0.02) if init == "normal" else values.uniform_(-bound, bound))
         self.project: nn.Module = nn.Identity()
         if project:
             self.project = nn.Linear(project, tower.width)
@@ -72,6 +77,8 @@ class VisualPrompts(Method):
         if layer > self.layers[0]:
             x = self.strip(x)
         prompts = self.prompts(layer, len(x)).expand(len(x), -1, -1)
+        if layer == 0 and self.enters_before_norm:
+            prompts = self._pre_norm(prompts)
         return torch.cat([x[:, : self.prefix], prompts, x[:, self.prefix :]], dim=1)
 
     def strip(self, x: Tensor) -> Tensor:
@@ -106,7 +113,7 @@ class VPTShallow(VisualPrompts):
         num_tokens: int = 50,
         dropout: float = 0.0,
         project: int | None = None,
-        init: Literal["uniform", "patches"] = "uniform",
+        init: Literal["uniform", "normal", "patches"] = "uniform",
     ) -> None:
         super().__init__(tower, [0], num_tokens=num_tokens, shared=False, dropout=dropout, project=project, init=init)
 
@@ -123,7 +130,9 @@ class VPTDeep(VisualPrompts):
         shared: one set of prompts for all blocks.
         dropout: of prompt values, a mask for each image.
         project: prompts of this size, brought to the backbone's width by one linear layer.
-        init: "uniform" as in the paper, or "patches" for patch tokens of training images.
+        init: "uniform" as in the paper, "normal" for N(0, 0.02), or "patches" for patch tokens of training images.
+        pre_norm: prompts of block 0 go through CLIP's norm before the blocks, as in the code of MaPLe (Khattak et al.,
+            CVPR 2023), where this is a baseline.
     """
 
     name = "vpt-deep"
@@ -139,7 +148,8 @@ class VPTDeep(VisualPrompts):
         shared: bool = False,
         dropout: float = 0.0,
         project: int | None = None,
-        init: Literal["uniform", "patches"] = "uniform",
+        init: Literal["uniform", "normal", "patches"] = "uniform",
+        pre_norm: bool = False,
     ) -> None:
         if first is not None and last is not None:
             raise VptError("give first or last, not both: prompts enter the first blocks or the last ones.")
@@ -155,4 +165,5 @@ class VPTDeep(VisualPrompts):
             dropout=dropout,
             project=project,
             init=init,
+            pre_norm=pre_norm,
         )

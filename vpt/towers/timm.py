@@ -24,6 +24,8 @@ from vpt.preprocessing import Preprocessing
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, Tower, check_size, why_hooked, without
 
+PREPROCESSING = frozenset({"mean", "std", "crop_pct", "crop_mode", "interpolation"})
+
 
 class TimmTower(ImageTower):
     """timm's `VisionTransformer` family: any pooling, prefix tokens, patch and image size.
@@ -132,6 +134,7 @@ def load(
     pretrained: bool = True,
     weights: str | None = None,
     image_size: int | None = None,
+    preprocessing: dict[str, Any] | None = None,
     **options: Any,
 ) -> Backbone:
     """A tower by timm's name for the model, e.g. "vit_base_patch16_224.augreg_in21k".
@@ -142,13 +145,18 @@ def load(
         weights: a local file of weights for this architecture, below VPT_DATA or anywhere.
         image_size: side in pixels, where it is to be another than the model's own; position embeddings
             are resampled.
+        preprocessing: of mean, std, crop_pct, crop_mode and interpolation, those that are to be other than what timm
+            says of the model.
         options: further arguments of `timm.create_model`.
 
     Raises:
         VptError: no such model, not a Vision Transformer, or its weights cannot be had.
     """
     _known(name)
-    overlay = {"file": str(resolve(weights))} if weights else None
+    unknown = set(preprocessing or {}) - PREPROCESSING
+    if unknown:
+        raise VptError(f"backbone.preprocessing.{min(unknown)} is none of {', '.join(sorted(PREPROCESSING))}.")
+    overlay = {**(preprocessing or {}), **({"file": str(resolve(weights))} if weights else {})} or None
     size = {} if image_size is None else {"img_size": image_size}
     try:
         # With its classifier, which the tower leaves out: without one timm loads weights that do not fit.
@@ -160,15 +168,20 @@ def load(
     reason = why_not(model)
     if reason:
         raise VptError(f"timm/{name} cannot be prompted: {reason}; `vpt list backbones` shows those that can.")
-    given = {"pretrained": pretrained, "weights": weights, "image_size": image_size} | options
+    given = {
+        "pretrained": pretrained,
+        "weights": weights,
+        "image_size": image_size,
+        "preprocessing": preprocessing,
+    } | options
     kept = {key: value for key, value in given.items() if value is not None and (key, value) != ("pretrained", True)}
     from_hub = pretrained and not weights
     revision = _revision(model) if from_hub else None
-    preprocessing = preprocessing_of(model)
-    if not pretrained:
+    read = preprocessing_of(model)
+    if not pretrained and "crop_pct" not in (preprocessing or {}):
         # A crop belongs to the weights that it was found best for.
-        preprocessing = replace(preprocessing, crop=1.0)
-    return Backbone(TimmTower(model), preprocessing, f"timm/{name}", kept, revision)
+        read = replace(read, crop=1.0)
+    return Backbone(TimmTower(model), read, f"timm/{name}", kept, revision)
 
 
 def wrap(model: nn.Module) -> Backbone | None:
