@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dtype=options.dtype,
         compiled=options.compile,
         threads=options.threads,
-        repeats=options.repeats or (2 if options.quick else 5),
+        repeats=options.repeats or (2 if options.quick else None),
         batch=options.batch,
         backbones=tuple(options.backbone),
         prompts=tuple(options.prompts),
@@ -67,9 +67,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: autocast")
     made.add_argument("--compile", action="store_true", help="torch.compile, without graph breaks, in image")
     made.add_argument("--threads", type=int, default=1, help="1 (default): CPU time; more: the wall clock")
-    made.add_argument("--repeats", type=int, help="of everything that is timed (default 5)")
-    made.add_argument("--prompts", type=int, action="append", default=[], help="a number of them; may be repeated")
-    made.add_argument("--batch", type=int, help="images a batch (default 8 on a CPU, 64 on a GPU)")
+    made.add_argument("--repeats", type=int, help="of everything that is timed (default 5, fewer if they take long)")
+    made.add_argument(
+        "--prompts",
+        type=int,
+        action="append",
+        default=[],
+        help="or context tokens, a number of them; may be repeated",
+    )
+    made.add_argument("--batch", type=int, help="images a batch, in place of the part's own")
     made.add_argument("--backbone", action="append", default=[], help="in place of the part's own; may be repeated")
     made.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder (default runs/benchmarks)")
     return made

@@ -48,7 +48,7 @@ def case(model: vpt.Prompted, batch: int, setting: Setting, facts: dict[str, Any
     images = torch.randn(batch, 3, *model.preprocessing.size, device=setting.device)
     labels = torch.arange(batch, device=setting.device) % CLASSES
     # Without gradients, since torch's counter of operations fails on a parameter in inference mode.
-    evaluated = copy.deepcopy(model).eval().requires_grad_(False)
+    evaluated = copy.deepcopy(model).requires_grad_(False).compile_prompts()
     model.train()
 
     return Case(

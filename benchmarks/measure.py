@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +16,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+REPEATS = 5
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -26,7 +29,7 @@ class Setting:
         compiled: whether `torch.compile(fullgraph=True)` is applied to everything that is timed.
         threads: of the CPU. With one, time is that which the process spends on it, whoever else is at work;
             with more it is the wall clock, for which the machine must be idle.
-        repeats: how often everything is measured.
+        repeats: how often everything is measured; None for 5 times, or fewer where that takes long.
         batch: images a batch; None for what a part thinks best.
         backbones: in place of those of a part.
         prompts: how many of them, in place of a part's own numbers.
@@ -37,7 +40,7 @@ class Setting:
     dtype: str = "float32"
     compiled: bool = False
     threads: int = 1
-    repeats: int = 5
+    repeats: int | None = None
     batch: int | None = None
     backbones: tuple[str, ...] = ()
     prompts: tuple[int, ...] = ()
@@ -93,12 +96,14 @@ class Run:
         eager: the same without compilation, of which operations are counted; None counts none.
         forward: its forward pass, which returns the loss, of which saved bytes are counted; None counts none.
         own_clock: `call` returns the seconds that count, in place of being timed.
+        items: images that it takes in, where not those of the case.
     """
 
     call: Callable[[], Any]
     eager: Callable[[], Any] | None = None
     forward: Callable[[], Tensor] | None = None
     own_clock: bool = False
+    items: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,8 @@ class Case:
         ratios: of two runs each.
         items: images (or texts) that a run takes in.
         constants: tensors that are there anyway, weights above all, and do not count as saved.
+        budget: seconds after which no further repeat is begun, but for the second, where the setting does not say.
+        note: what is to be told beside the figures.
     """
 
     facts: Mapping[str, Any]
@@ -131,6 +138,8 @@ class Case:
     ratios: Sequence[Ratio]
     items: int
     constants: Sequence[Tensor] = field(default=(), repr=False)
+    budget: float = math.inf
+    note: str = ""
 
 
 def measure(case: Case, setting: Setting) -> dict[str, Any]:
@@ -138,7 +147,8 @@ def measure(case: Case, setting: Setting) -> dict[str, Any]:
     counted = {name: flops(run.eager) for name, run in case.runs.items() if run.eager}
     saved = {name: saved_bytes(run.forward, case.constants) for name, run in case.runs.items() if run.forward}
     timers = {name: run.call if run.own_clock else repeated(run.call, setting) for name, run in case.runs.items()}
-    times = interleave(timers, setting.repeats)
+    budget = math.inf if setting.repeats else case.budget
+    times = interleave(timers, setting.repeats or REPEATS, budget)
     exact = {"flops": counted, "saved": saved}
     ratios = {}
     for ratio in case.ratios:
@@ -151,22 +161,31 @@ def measure(case: Case, setting: Setting) -> dict[str, Any]:
     return {
         "facts": dict(case.facts),
         "items": case.items,
+        "repeats": min(map(len, times.values())),
+        "note": case.note,
         "seconds": {name: spread(values) for name, values in times.items()},
-        "items_per_second": {name: case.items / median(values) for name, values in times.items()},
+        "items_per_second": {
+            name: (case.runs[name].items or case.items) / median(values) for name, values in times.items()
+        },
         "flops": counted,
         "saved_bytes": saved,
         "ratios": ratios,
     }
 
 
-def interleave(timers: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+def interleave(
+    timers: Mapping[str, Callable[[], float]], repeats: int, budget: float = math.inf
+) -> dict[str, list[float]]:
     """The times of each of `timers`, called in turns, so that what disturbs the machine disturbs all of them.
 
-    Every repeat begins with another one, since each finds the caches as the one before left them.
+    Every repeat begins with another one, since each finds the caches as the one before left them. After the second
+    none is begun once `budget` seconds have gone by.
     """
     names = list(timers)
     times: dict[str, list[float]] = {name: [] for name in names}
     for repeat in range(repeats):
+        if repeat >= 2 and sum(map(sum, times.values())) > budget:
+            break
         first = repeat % len(names)
         for name in names[first:] + names[:first]:
             times[name].append(timers[name]())
@@ -175,8 +194,9 @@ def interleave(timers: Mapping[str, Callable[[], float]], repeats: int) -> dict[
 
 def repeated(call: Callable[[], Any], setting: Setting, least: float = 0.1) -> Callable[[], float]:
     """A timer of `call`, which by then is warm, and is called as often as it takes to fill `least` seconds."""
-    call()
-    count = max(1, round(least / max(setting.seconds(call), 1e-6)))
+    first = setting.seconds(call)
+    # What is long is not timed once more only to find that once is enough.
+    count = 1 if first > 10 * least else max(1, round(least / max(setting.seconds(call), 1e-6)))
 
     def many() -> None:
         for _ in range(count):

@@ -48,7 +48,7 @@ def processor() -> str:
 def write(folder: Path, facts: Mapping[str, Any], parts: Mapping[str, Rows]) -> None:
     """benchmarks.json and benchmarks.md in `folder`, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    everything = {"about": facts, "parts": parts}
+    everything = {"about": facts, "targets": targets(parts), "parts": parts}
     text = json.dumps(everything, indent=2, ensure_ascii=False) + "\n"
     (folder / "benchmarks.json").write_text(text, encoding="utf-8")
     (folder / "benchmarks.md").write_text(document(facts, parts), encoding="utf-8")
@@ -61,14 +61,37 @@ def document(facts: Mapping[str, Any], parts: Mapping[str, Rows]) -> str:
     machine = f"{facts['machine']}, {facts['cores']} cores, {setting['threads']} in use; {facts['clock']}; {named}."
     form = f"{setting['dtype']}, {'compiled' if setting['compiled'] else 'not compiled'}"
     lines = [
-        f"    {facts['command']}\n\n{machine}\n{form}. Ratios are medians of {setting['repeats']} repeats, measured in "
-        "turns in one process, with the lowest and highest one. ✓ and ✗ say whether a target is met.\n"
+        f"    {facts['command']}\n\n{machine}\n{form}. Ratios are medians of repeats, measured in turns in "
+        "one process, with the lowest and highest one. ✓ and ✗ say whether a target is met.\n"
     ]
+    aims = targets(parts)
+    if aims:
+        shown = [aim | {"met": "✓" if aim["met"] else "✗"} for aim in aims]
+        lines.append(f"\n## targets\n\n{sum(aim['met'] for aim in aims)} of {len(aims)} are met.\n\n{markdown(shown)}")
     for part, rows in parts.items():
         lines.append(f"\n## {part}\n")
         for alike in grouped(rows):
             lines += [f"\n{markdown([row(one) for one in alike])}" for row in (ratio_row, amount_row)]
+            lines += [f"\n{one['note']}\n" for one in alike if one["note"]]
     return "".join(lines)
+
+
+def targets(parts: Mapping[str, Rows]) -> list[dict[str, Any]]:
+    """Every ratio that has a target, with what was measured."""
+    return [
+        {
+            "part": part,
+            "case": ", ".join(str(value) for value in row["facts"].values()),
+            "ratio": name,
+            "target": ratio["target"],
+            "measured": round(ratio["median"], 3),
+            "met": ratio["met"],
+        }
+        for part, rows in parts.items()
+        for row in rows
+        for name, ratio in row["ratios"].items()
+        if "target" in ratio
+    ]
 
 
 def grouped(rows: Rows) -> list[Rows]:
@@ -81,7 +104,8 @@ def grouped(rows: Rows) -> list[Rows]:
 
 def ratio_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A case's ratios as a row of a table."""
-    return dict(row["facts"]) | {name: ratio_cell(ratio) for name, ratio in row["ratios"].items()}
+    cells = {name: ratio_cell(ratio) for name, ratio in row["ratios"].items()}
+    return dict(row["facts"]) | cells | {"repeats": row["repeats"]}
 
 
 def amount_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,19 +140,20 @@ def plot(folder: Path, part: str, rows: Rows) -> Path | None:
     panels: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         title = ", ".join(str(value) for name, value in row["facts"].items() if name not in (module.AXIS, "batch"))
-        panels.setdefault(title, []).append(row)
+        if any(name in row["ratios"] for name in module.LINES):
+            panels.setdefault(title, []).append(row)
     figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
     for axes, (title, points) in zip(
         figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
     ):
-        x = [row["facts"][module.AXIS] for row in points]
         for name in module.LINES:
-            y = [row["ratios"][name] for row in points]
+            known = [row for row in points if name in row["ratios"]]
+            x, y = [row["facts"][module.AXIS] for row in known], [row["ratios"][name] for row in known]
             below = [value["median"] - value["low"] for value in y]
             above = [value["high"] - value["median"] for value in y]
             axes.errorbar(x, [value["median"] for value in y], [below, above], marker="o", capsize=3, label=name)
         axes.axhline(1.0, color="grey", linestyle="--", linewidth=1)
-        axes.set(title=title, xlabel=module.AXIS)
+        axes.set(title=title, xlabel=module.AXIS, xscale=getattr(module, "SCALE", "linear"))
         axes.title.set_fontsize(9)
         axes.legend(fontsize=8)
     path = folder / f"{part}.png"

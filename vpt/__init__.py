@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vpt.assemble import attach, create, load
     from vpt.engine.evaluate import evaluate
     from vpt.engine.fit import fit
+    from vpt.engine.folded import fit_many
     from vpt.errors import VptError
     from vpt.model import Prompted
     from vpt.predict import Prediction
@@ -30,6 +31,7 @@ _PUBLIC = {
     "load": "vpt.assemble:load",
     "data": "vpt.data",
     "fit": "vpt.engine.fit:fit",
+    "fit_many": "vpt.engine.folded:fit_many",
     "evaluate": "vpt.engine.evaluate:evaluate",
     "Prompted": "vpt.model:Prompted",
     "Prediction": "vpt.predict:Prediction",
@@ -45,6 +47,7 @@ __all__ = [
     "data",
     "evaluate",
     "fit",
+    "fit_many",
     "load",
 ]
 

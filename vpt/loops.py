@@ -113,14 +113,15 @@ def encode_texts(
             rest = advance(layer, rest[row, read][:, None], [*context, rest], mask)
         return tower.readout(rest[:, 0])
 
-    parts = []
-    for rows, groups in _chunks(len(texts.rest), len(prefix), chunk):
+    parts, order = [], []
+    for rows, groups, length in _parts(texts, chunk):
         seen = texts.seen
-        if seen is not None and seen.ndim == 3:
-            seen = seen[rows]
-        given: tuple[Any, ...] = (texts.rest[rows], seen, texts.read[rows], *(p[groups] for p in prefixes))
+        if seen is not None:
+            seen = seen[rows] if seen.ndim == 3 else seen[:length, : prefix.shape[1] + length]
+        given: tuple[Any, ...] = (texts.rest[rows, :length], seen, texts.read[rows], *(p[groups] for p in prefixes))
         parts.append(checkpoint(features, *given, use_reentrant=False) if recompute else features(*given))
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+        order.append(rows)
+    return torch.cat(parts)[torch.cat(order).argsort()] if len(parts) > 1 else parts[0]
 
 
 def encode_texts_plain(
@@ -146,14 +147,18 @@ def _entered(tower: TextTower, method: Method, layer: int, x: Tensor) -> Tensor:
     return torch.cat([x[:, : tower.start], prompts, x[:, tower.start + prompts.shape[1] :]], dim=1)
 
 
-def _chunks(texts: int, groups: int, chunk: int | None) -> Iterator[tuple[slice, slice]]:
-    """Rows of texts that go together, and the prefixes that they share: of one prefix a part, or some whole ones."""
-    if chunk is None or chunk >= texts:
-        yield slice(None), slice(None)
-    elif groups == 1:
-        yield from ((slice(start, start + chunk), slice(None)) for start in range(0, texts, chunk))
-    else:
-        each = texts // groups
-        step = max(1, chunk // each)
+def _parts(texts: Texts, chunk: int | None) -> Iterator[tuple[Tensor, slice, int]]:
+    """Rows of texts that go together, the prefixes that they share, and the tokens that they need.
+
+    With several prefixes `chunk` rows or fewer go together, but never less than a part of one prefix's texts.
+    """
+    groups, device = len(texts.prefix), texts.rest.device
+    count = len(texts.rest) // groups
+    for alike, length in texts.parts or [(torch.arange(count, device=device), texts.rest.shape[1])]:
+        if groups == 1:
+            yield from ((rows, slice(None), length) for rows in alike.split(chunk or count))
+            continue
+        step = groups if chunk is None else max(1, chunk // len(alike))
         for start in range(0, groups, step):
-            yield slice(start * each, (start + step) * each), slice(start, start + step)
+            some = torch.arange(start, min(start + step, groups), device=device)
+            yield (some[:, None] * count + alike).flatten(), slice(start, start + step), length

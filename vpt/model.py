@@ -104,17 +104,21 @@ class Prompted(nn.Module):
             return self.tower.readout(self.method.strip(x))
         return encode_images(self.tower, self.method, images, self._folded)
 
-    def outputs(self, images: Tensor, *, plain: bool = False, frozen: bool = True) -> Outputs:
+    def outputs(
+        self, images: Tensor, *, plain: bool = False, frozen: bool = True, text: Tensor | None = None
+    ) -> Outputs:
         """What class names as classifier make of images (B, 3, H, W), with all that losses look at.
 
         Args:
             images: preprocessed, or their features (B, F).
             plain: as in `features`.
             frozen: also what the model says without the method, where its loss asks for it.
+            text: L2-normalised features of the classes (C, F), where they are computed already.
         """
         side, method = self._text(), self.method
         image = F.normalize(self.features(images, plain=plain), dim=-1)
-        text = self.class_features(image if method.conditional else None, plain=plain)
+        if text is None:
+            text = self.class_features(image if method.conditional else None, plain=plain)
         scale = side.scale()
         logits = method.logits(image, text, scale)
         if side.logit_bias is not None:

@@ -101,6 +101,23 @@ class TextSide(nn.Module):
             found = encode_texts(tower, method, texts, chunk=self.chunk, recompute=recompute)
         return found if image is None else found.unflatten(0, (len(image), -1))
 
+    def class_features_of(self, methods: Sequence[Method], classes: Sequence[str]) -> Tensor:
+        """L2-normalised features of class names for each of R methods that go together, (R, C, F).
+
+        Args:
+            methods: of one kind and template, which differ by values alone, and put context before block 0 alone.
+            classes: C names.
+        """
+        tower, first = self.tower, methods[0]
+        template = first.template or DEFAULT_TEMPLATES[0]
+        ids = tower.tokenize([template.format(name) for name in classes], first.num_context)
+        ids = ids.to(self.logit_scale.device)
+        prefixes, rests, lengths = zip(*(method.sequences(tower, ids, None) for method in methods), strict=True)
+        texts = tower.arrange(torch.cat(prefixes), torch.cat(rests), lengths[0])
+        recompute = self.chunk is not None and torch.is_grad_enabled()
+        found = encode_texts(tower, first, texts, chunk=self.chunk, recompute=recompute)
+        return F.normalize(found.unflatten(0, (len(methods), -1)), dim=-1)
+
     def class_features(
         self,
         method: Method,

@@ -40,6 +40,24 @@ def test_a_quick_run_writes_its_figures_with_command_and_machine(
     assert (tmp_path / "image.png").stat().st_size > 1000
 
 
+def test_a_quick_run_of_text_methods_writes_tables_and_a_plot(tmp_path: Path) -> None:
+    assert main(["text", "--quick", "--repeats", "1", "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))["parts"]["text"]
+    assert [(row["facts"]["method"], row["facts"]["classes"]) for row in rows] == [
+        ("coop", 3),
+        ("coop", 5),
+        ("coop", 3),
+        ("coop", 5),
+        ("maple", 5),
+        ("ivlp", 5),
+        ("cocoop", 5),
+    ]
+    assert ["plain step / step" in row["ratios"] for row in rows] == [True, True, False, False, True, True, False]
+    assert all("one by one / together" in row["ratios"] for row in rows[2:4])
+    assert {"one at a time / step of 1", "one at a time / step of 2"} <= rows[-1]["ratios"].keys()
+    assert (tmp_path / "text.png").stat().st_size > 1000
+
+
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["images"])

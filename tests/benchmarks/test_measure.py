@@ -69,6 +69,27 @@ def test_runs_take_turns_and_each_begins_once() -> None:
     assert times == {"a": [1.0, 6.0, 8.0], "b": [2.0, 4.0, 9.0], "c": [3.0, 5.0, 7.0]}
 
 
+def test_after_the_second_no_repeat_is_begun_that_the_budget_has_no_time_for() -> None:
+    timers = {"slow": lambda: 2.0, "fast": lambda: 1.0}
+    assert interleave(timers, repeats=5, budget=7.0)["slow"] == [2.0] * 3
+    assert interleave(timers, repeats=5, budget=1.0)["fast"] == [1.0] * 2
+    assert interleave(timers, repeats=1, budget=1.0)["fast"] == [1.0]
+
+
+def test_a_long_call_is_called_once_to_be_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, clock = count(), {"now": 0.0}
+
+    def call() -> None:
+        next(calls)
+        clock["now"] += 2.0
+
+    monkeypatch.setattr(Setting, "now", lambda self: clock["now"])
+    timer = repeated(call, Setting(), least=0.1)
+    assert next(calls) == 1
+    assert timer() == pytest.approx(2.0)
+    assert next(calls) == 3
+
+
 def test_a_short_call_is_repeated_until_it_can_be_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, clock = count(), {"now": 0.0}
 

@@ -9,7 +9,7 @@ from vpt.errors import VptError
 from vpt.loops import encode_texts, encode_texts_plain
 from vpt.methods.base import Method
 from vpt.towers.load import wrap
-from vpt.towers.text import TextTower
+from vpt.towers.text import TextTower, in_parts
 
 TOLERANCE = 1e-10
 
@@ -88,6 +88,17 @@ def test_a_causal_tower_advances_what_texts_share_once_and_leaves_the_padding_ou
     assert prefix.shape[:2] == (1, 3)
     assert rest.shape[:2] == (4, 7 - 3)
     assert lengths.tolist() == [4, 6, 5, 7]
+
+
+def test_texts_go_in_parts_where_padding_would_cost_more() -> None:
+    def parts(lengths: list[int], times: int = 1) -> list[tuple[list[int], int]]:
+        return [(rows.tolist(), length) for rows, length in in_parts(torch.tensor(lengths), times)]
+
+    assert parts([5, 2, 4]) == [([0, 1, 2], 5)]
+    # A part costs what 32 tokens do: less than to pad the short texts to 40, more than to pad those of 2 to 3.
+    assert parts([40, *[2] * 10, 3]) == [(list(range(1, 12)), 3), ([0], 40)]
+    # Each text counts for every prefix that it follows.
+    assert parts([5, 2, 4], times=64) == [([1], 2), ([2], 4), ([0], 5)]
 
 
 def test_contexts_of_several_rows_and_a_mask_for_each_text() -> None:

@@ -116,6 +116,18 @@ def test_classes_in_chunks_give_the_same(variant: str) -> None:
     assert_close(results(model), together)
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_classes_of_each_length_apart_give_the_same(
+    variant: str, chunk: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = prompted(variant)
+    expected = results(model, plain=True)
+    monkeypatch.setattr("vpt.towers.text.PART_CPU", 0)
+    model.text.chunk = chunk
+    assert_close(results(model), expected)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_several_steps_of_training_equal_the_definition(method: str) -> None:
     assert_close(steps(prompted(method)), steps(prompted(method), plain=True))

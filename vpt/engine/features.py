@@ -41,7 +41,8 @@ def image_features(
         parts = []
         for images, _ in progress.bar(batches, f"image features, view {view + 1}/{views}"):
             with accelerator.autocast():
-                parts.append(model.features(images.to(accelerator.device)).float().cpu())
+                features = model.features(images.to(accelerator.device))
+                parts.append(features.to(torch.promote_types(features.dtype, torch.float32)).cpu())
         found.append(torch.cat(parts))
     model.train(was_training)
     return torch.stack(found)

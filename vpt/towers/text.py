@@ -14,6 +14,11 @@ from vpt.errors import VptError
 from vpt.towers.base import Tower
 
 Tokenizer = Callable[..., Tensor]
+Parts = Sequence[tuple[Tensor, int]]
+
+# What it costs to take texts in one more part, in tokens that could be advanced meanwhile; a GPU that is given little
+# work spends its time on starting it.
+PART_CPU, PART_GPU = 32, 2048
 
 # How many times the context length a text is looked at, to tell whether it is longer than that.
 LONG = 8
@@ -29,12 +34,15 @@ class Texts:
         seen: which tokens each token of `rest` sees, (S, P + S) or (N, S, P + S) booleans, the prefix first; None
             where every token sees all of them.
         read: row of `rest` that is read out, (G · N,).
+        parts: the texts of a prefix by similar length, each part with what it needs of the S tokens; where there are
+            none all texts need all tokens.
     """
 
     prefix: Tensor
     rest: Tensor
     seen: Tensor | None
     read: Tensor
+    parts: Parts = ()
 
 
 class TextTower(Tower):
@@ -98,7 +106,8 @@ class TextTower(Tower):
             rest = rest.repeat(len(prefix), 1, 1)
         read = (lengths - 1 - before).repeat(len(rest) // len(lengths))
         seen = torch.ones(after, before + after, dtype=torch.bool, device=rest.device).tril(before)
-        return Texts(prefix + positions[:before], rest, seen if self.causal else None, read)
+        parts = in_parts(lengths - before, len(prefix)) if self.causal and before else ()
+        return Texts(prefix + positions[:before], rest, seen if self.causal else None, read, parts)
 
     def embed(self, ids: Tensor) -> Texts:
         """Token ids (N, L) as block 0 is given them, nothing shared and nothing left out."""
@@ -142,3 +151,23 @@ class TextTower(Tower):
         # A text that is cut has its end token where it had a word; encoders differ in what stands behind the end.
         ids = self.tokenizer(doubtful, context_length=LONG * self.context_length)
         return int((ids[:, :limit] != self.tokenizer(doubtful, context_length=limit)).any(dim=-1).sum())
+
+
+def in_parts(lengths: Tensor, times: int = 1) -> Parts:
+    """Texts of `lengths` (N,), each of which occurs `times`, in parts that are as long as their longest text.
+
+    Where to part them is what makes padding and the price of parts together the least.
+    """
+    price = (PART_CPU if lengths.device.type == "cpu" else PART_GPU) / times
+    order = lengths.argsort(stable=True)
+    ordered: list[int] = lengths[order].tolist()
+    last = len(ordered)
+    ends = [end for end in range(1, last + 1) if end == last or ordered[end] != ordered[end - 1]]
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for end in ends:
+        best[end] = min(
+            (cost + (end - start) * ordered[end - 1] + price, (*cuts, end)) for start, (cost, cuts) in best.items()
+        )
+    cuts = best[last][1]
+    # Within a part in the order that they came in, so that a single part leaves them as they are.
+    return [(order[start:end].sort().values, ordered[end - 1]) for start, end in zip((0, *cuts), cuts, strict=False)]
