@@ -227,6 +227,14 @@ def test_compare_needs_rows(work: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "has no rows to compare" in capsys.readouterr().err
 
 
+def test_fit_batch_prints_what_the_config_is_to_say(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit-batch", "colours.yaml", "--quiet"]) == 2
+    assert "as --max" in capsys.readouterr().err
+    assert main(["fit-batch", "colours.yaml", "--quiet", "--max", "5"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == {"train": {"batch_size": 4, "accumulate": 2}}
+    assert not (work / "runs").exists()
+
+
 def test_pretraining_is_of_the_whole_backbone(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pretrain", "colours.yaml"]) == 2
     assert "set method=full, not vpt-deep" in capsys.readouterr().err

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from vpt import saving
@@ -17,6 +18,8 @@ from vpt.preprocessing import Preprocessing
 from vpt.text import DEFAULT_TEMPLATES, checked_classes, checked_templates
 from vpt.towers import load as towers
 from vpt.towers.backbone import Backbone
+
+PRECISIONS = ("fp32", "bf16")
 
 
 def create(
@@ -31,6 +34,7 @@ def create(
     pretrained: bool = True,
     weights: str | None = None,
     image_size: int | None = None,
+    dtype: Literal["fp32", "bf16"] = "fp32",
     backbone_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Prompted:
@@ -47,17 +51,21 @@ def create(
         pretrained: load the backbone's weights.
         weights: a local file with them, in place of the hub.
         image_size: side of the images in pixels, where not the backbone's own.
+        dtype: "bf16" holds the frozen encoders, and what is kept of them for the backward pass, in half the memory;
+            what is learned stays in float32.
         backbone_options: further options of the library's own constructor.
         options: of the method, e.g. num_tokens=10.
 
     Raises:
         VptError: a name or option that does not exist, or weights that cannot be had.
     """
+    _check_precision(dtype)
     given = {"weights": weights, "image_size": image_size} | dict(backbone_options or {})
     given = {key: value for key, value in given.items() if value is not None}
     backbone = towers.load(name, pretrained=pretrained, **given)
     names = _class_names(classes, num_classes)
-    return _assemble(backbone, method, names, options, head=head, templates=templates, learn_scale=learn_scale)
+    model = _assemble(backbone, method, names, options, head=head, templates=templates, learn_scale=learn_scale)
+    return _held(model, dtype)
 
 
 def attach(
@@ -98,6 +106,7 @@ def load(
     backbone: nn.Module | str | None = None,
     weights: str | None = None,
     any_backbone: bool = False,
+    dtype: Literal["fp32", "bf16"] | None = None,
     tokenizer: Callable[..., Any] | None = None,
 ) -> Prompted:
     """What `save_pretrained` wrote, in evaluation mode.
@@ -107,11 +116,15 @@ def load(
         backbone: a live model, or a name, in place of the one that was saved with.
         weights: a local file with the backbone's weights.
         any_backbone: load even if the backbone's weights are not those that were trained with.
+        dtype: what the frozen encoders are held in, as in `create`; by default as they were in training. A live
+            model is left as it is.
         tokenizer: of a live model's text side, as in `attach`.
 
     Raises:
         VptError: nothing to load, or a backbone with other weights.
     """
+    if dtype is not None:
+        _check_precision(dtype)
     tensors, facts = saving.read(source)
     recipe = facts["backbone"]
     if isinstance(backbone, nn.Module):
@@ -137,7 +150,7 @@ def load(
             f"{source} was trained with {trained}, and {here}: load the same weights or pass any_backbone=True."
         )
     model.load_tuned_state(tensors)
-    return model
+    return model if isinstance(backbone, nn.Module) else _held(model, dtype or recipe.get("dtype", "fp32"))
 
 
 def _assemble(
@@ -174,6 +187,30 @@ def _assemble(
             "method": {"name": method, **values},
         },
     )
+
+
+def _check_precision(dtype: str) -> None:
+    if dtype not in PRECISIONS:
+        raise VptError(f"dtype={dtype!r} is not one of {', '.join(PRECISIONS)}.")
+
+
+def _held(model: Prompted, dtype: str) -> Prompted:
+    """`model` with its frozen encoders in this precision.
+
+    Raises:
+        VptError: half precision, for a method that trains the encoders themselves.
+    """
+    if dtype == "fp32":
+        return model
+    towers = [model.tower] if model.text is None else [model.tower, model.text.tower]
+    if any(parameter.requires_grad for tower in towers for parameter in tower.parameters()):
+        raise VptError(
+            f"dtype={dtype} holds what is frozen, and {model.method.name} trains the backbone: leave it out."
+        )
+    for tower in towers:
+        tower.to(torch.bfloat16)
+    model.recipe["backbone"]["dtype"] = dtype
+    return model
 
 
 def _class_names(classes: Sequence[str] | None, num_classes: int | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from vpt.assemble import create, load
 from vpt.config import Config
 from vpt.data.base import DataSet, Files
 from vpt.data.pairs import PairSet
+from vpt.engine.batch import largest_batch
 from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
 from vpt.engine.rundir import CONFIG, RunDir
@@ -32,7 +33,7 @@ from vpt.towers import load as towers
 PREDICT_BATCH = 32
 RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed", "task")
 TABLES = ("seeds", "compare", "select", "select_seeds", "datasets", "shots", "targets")
-NEUTRAL = ("out", *TABLES, "data.check", "data.cache", "train.workers")
+NEUTRAL = ("out", *TABLES, "data.check", "data.cache", "train.workers", "train.compile", "train.recompute")
 
 
 def check(config: Config) -> Config:
@@ -44,9 +45,13 @@ def check(config: Config) -> Config:
     method, data, backbone = (_options(section) for section in (config.method, config.data, config.backbone))
     if config.train.get("steps") is not None and "epochs" in config.train:
         raise VptError("train.steps stands in the place of train.epochs: leave epochs out, or set train.steps=null.")
+    # Of any library, and therefore none of its own options.
+    held = {key: backbone.pop(key) for key in ("dtype",) if key in backbone}
     return config.model_copy(
         update={
-            "backbone": {"name": config.backbone["name"]} | towers.checked_options(config.backbone["name"], backbone),
+            "backbone": {"name": config.backbone["name"]}
+            | towers.checked_options(config.backbone["name"], backbone)
+            | checked(create, held, "backbone"),
             "method": {"name": config.method["name"]} | checked(find(config.method["name"]), method, "method"),
             "data": {"name": config.data["name"]} | datasets.checked_options(config.data["name"], data),
             "train": checked(fit, config.train, "train", given=RESERVED),
@@ -108,6 +113,27 @@ def train(
     return model, result
 
 
+def fit_batch(config: Config, *, limit: int | None = None, progress: bool = True) -> dict[str, int]:
+    """`batch_size` and `accumulate` for `config.train`: the largest batch that fits, and as many images a step.
+
+    Args:
+        config: the experiment; nothing of it is written.
+        limit: the largest batch to try, which a CPU needs.
+        progress: say what is tried.
+
+    Raises:
+        VptError: a mistake in the config, or one of `largest_batch`.
+    """
+    config = check(config)
+    data = read_data(config)
+    if not len(data.train):
+        raise VptError(f"{data.name} has no training images: there is no batch to find.")
+    model = build_model(config, data)
+    options = {**config.train, "seed": config.seed}
+    size, accumulate = largest_batch(model, data.train, limit=limit, progress=progress, **options)
+    return {"batch_size": size, "accumulate": accumulate}
+
+
 def add_test(config: Config, result: dict[str, Any], *, progress: bool = True) -> dict[str, Any]:
     """The result of a finished run that left the test split alone, with it measured on best/, and kept.
 
@@ -154,7 +180,7 @@ def read_data(config: Config) -> DataSet | PairSet:
 def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
     """The model of a checked config, with a classifier for the classes of `data`, or with a text side for captions."""
     torch.manual_seed(config.seed)
-    known = {"pretrained", "weights", "image_size"}
+    known = {"pretrained", "weights", "image_size", "dtype"}
     backbone = _options(config.backbone)
     paired = isinstance(data, PairSet)
     if paired and (config.head == "linear" or "text" not in find(config.method["name"]).heads):
@@ -273,7 +299,9 @@ def _tell_long(model: Prompted, data: PairSet) -> None:
 def _evaluate(model: Prompted, data: DataSet | PairSet, split: str, config: Config, progress: bool) -> dict[str, Any]:
     if split not in data.splits():
         raise VptError(f"{data.name} has no {split} split: there is {', '.join(data.splits())}.")
-    options = {key: config.train[key] for key in ("batch_size", "precision", "workers") if key in config.train}
+    options = {
+        key: config.train[key] for key in ("batch_size", "precision", "compile", "workers") if key in config.train
+    }
     groups = data.groups if split == "test" and isinstance(data, DataSet) else None
     return evaluate(model, data.splits()[split], **options, progress=progress, groups=groups)
 

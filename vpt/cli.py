@@ -73,6 +73,10 @@ def parser() -> argparse.ArgumentParser:
     add_existing(sub)
     add_no_test(sub)
 
+    sub = add("fit-batch", _fit_batch, "find the largest batch that fits into memory, at as many images a step")
+    add_config(sub)
+    sub.add_argument("--max", type=_positive, metavar="N", help="the largest batch to try; on a CPU it must be given")
+
     for name, text in TABLES.items():
         sub = add(name, _table, text)
         add_config(sub)
@@ -155,6 +159,16 @@ def _train(given: argparse.Namespace) -> None:
     _, result = build.train(settings, **how, progress=not given.quiet)
     _show(result_rows({str(settings.out): [result]}))
     print(f"try: vpt predict {settings.out} IMAGES…")
+
+
+def _fit_batch(given: argparse.Namespace) -> None:
+    from vpt import build, config
+
+    found = build.fit_batch(config.read(given.config, given.overrides), limit=given.max, progress=not given.quiet)
+    print("train:")
+    for key, value in found.items():
+        print(f"  {key}: {value}")
+    print("# or: " + " ".join(f"train.{key}={value}" for key, value in found.items()))
 
 
 def _table(given: argparse.Namespace) -> None:

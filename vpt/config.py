@@ -21,10 +21,12 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    backbone: dict[str, Any] = Field(description="name, and options as `vpt.create` takes them")
+    backbone: dict[str, Any] = Field(description="name, and options as `vpt.create` takes them, such as dtype")
     method: dict[str, Any] = Field(description="name, and the method's own options")
     data: dict[str, Any] = Field(description="name, and options as `vpt.data` takes them")
-    train: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of `vpt.fit`")
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="keyword arguments of `vpt.fit`, such as compile and recompute"
+    )
     head: str | None = Field(default=None, description="linear, or text for class names as classifier")
     templates: list[str] | str = Field(
         default="data",

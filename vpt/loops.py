@@ -15,6 +15,8 @@ from vpt.towers.base import Attended, Change, ImageTower
 from vpt.towers.text import Texts, TextTower
 
 Folded = Mapping[int, Tensor | Attended]
+ImageLoop = Callable[[ImageTower, Method, Tensor, Folded | None], Tensor]
+TextLoop = Callable[..., Tensor]
 
 
 def fold(tower: ImageTower, method: Method) -> Folded:

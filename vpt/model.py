@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vpt import saving
 from vpt.errors import VptError
-from vpt.loops import Folded, encode_images, encode_images_plain, fold
+from vpt.loops import Folded, ImageLoop, encode_images, encode_images_plain, fold
 from vpt.methods.base import Method, Outputs
 from vpt.predict import ImageLike, Prediction, predict
 from vpt.preprocessing import Preprocessing
@@ -39,7 +39,12 @@ class Prompted(nn.Module):
         pair: the text encoder and the scale of logits, where text features are the classifier.
         templates: sentences for class names, each with one {}; used where the method has none of its own.
         learn_scale: train the logit scale (and bias) too, as in pre-training.
+
+    Attributes:
+        loop: the block loop that images go through, `encode_images` or what it was compiled to.
     """
+
+    loop: ImageLoop
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class Prompted(nn.Module):
         self.preprocessing = preprocessing
         self.recipe = recipe
         self._folded: Folded | None = None
+        self.loop = encode_images
         text = self.text.tower if self.text else None
         for encoder in (tower, text):
             if encoder is not None:
@@ -102,7 +108,7 @@ class Prompted(nn.Module):
         if plain:
             x = encode_images_plain(self.tower, images, self.method.plain, self.method.image_change)
             return self.tower.readout(self.method.strip(x))
-        return encode_images(self.tower, self.method, images, self._folded)
+        return self.loop(self.tower, self.method, images, self._folded)
 
     def outputs(
         self, images: Tensor, *, plain: bool = False, frozen: bool = True, text: Tensor | None = None
@@ -128,7 +134,7 @@ class Prompted(nn.Module):
             with torch.no_grad():
                 # Features that were computed before are those of a frozen image side.
                 same = images.ndim == 2 or self.image_is_frozen
-                frozen_image = image if same else F.normalize(encode_images(self.tower, _NOTHING, images), dim=-1)
+                frozen_image = image if same else F.normalize(self.loop(self.tower, _NOTHING, images, None), dim=-1)
                 templates = method.frozen_templates or self.templates
                 frozen_text = side.class_features(_NOTHING, self.classes, templates, mean=method.frozen_mean)
         return Outputs(logits, image, text, scale, frozen_image, frozen_text)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.loops import encode_texts, encode_texts_plain
+from vpt.loops import TextLoop, encode_texts, encode_texts_plain
 from vpt.methods.base import Method
 from vpt.towers.backbone import Pair
 
@@ -64,7 +64,10 @@ class TextSide(nn.Module):
     Attributes:
         chunk: texts that go through the blocks at once; with gradients they are computed again in the backward
             pass, so that memory does not grow with their number. None takes all together.
+        loop: the block loop that texts go through, `encode_texts` or what it was compiled to.
     """
+
+    loop: TextLoop
 
     def __init__(self, pair: Pair, *, learn_scale: bool = False) -> None:
         super().__init__()
@@ -74,6 +77,7 @@ class TextSide(nn.Module):
         if pair.logit_bias is not None:
             self.logit_bias = nn.Parameter(pair.logit_bias.detach().clone().reshape(()), requires_grad=learn_scale)
         self.chunk: int | None = None
+        self.loop = encode_texts
         self._remembered: dict[str, tuple[Any, Tensor]] = {}
 
     def scale(self) -> Tensor:
@@ -98,7 +102,7 @@ class TextSide(nn.Module):
         else:
             texts = tower.arrange(*method.sequences(tower, ids, image))
             recompute = self.chunk is not None and torch.is_grad_enabled()
-            found = encode_texts(tower, method, texts, chunk=self.chunk, recompute=recompute)
+            found = self.loop(tower, method, texts, chunk=self.chunk, recompute=recompute)
         return found if image is None else found.unflatten(0, (len(image), -1))
 
     def class_features_of(self, methods: Sequence[Method], classes: Sequence[str]) -> Tensor:

@@ -280,6 +280,7 @@ def test_fitting_leaves_nothing_behind_on_the_model() -> None:
         ({"schedule": "annealing", "warmup_epochs": 1}, "schedule='annealing' has no warmup_epochs: leave it out"),
         ({"schedule": "vpt", "min_lr": 0.1}, "schedule='vpt' has no min_lr: leave it out"),
         ({"eps": 0.1}, "train.eps=0.1 is no option of the optimizer 'sgd'"),
+        ({"recompute": "all"}, "recompute='all' is not one of none, mlp, block"),
         ({"augment": "crpo"}, "there is no augmentation 'crpo': did you mean 'crop'"),
     ],
 )

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vpt import VptError
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
@@ -106,3 +107,12 @@ def test_eps_is_the_optimizers_where_it_has_one() -> None:
     assert [group["eps"] for group in optimizer.param_groups] == [1e-4, 1e-4]
     with pytest.raises(VptError, match=r"train\.eps=0\.0001 is no option of the optimizer 'sgd'"):
         make_optimizer(parameters(), name="sgd", **settings)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_gpu_takes_the_step_in_one_kernel_and_a_cpu_as_ever(name: str) -> None:
+    options = {"name": name, "lr": 1.0, "head_lr": 1.0, "momentum": 0.9, "weight_decay": 0.0}
+    assert not any(group["fused"] for group in make_optimizer(parameters(), **options).param_groups)
+    with FakeTensorMode():
+        on_gpu = {"prompts": [nn.Parameter(torch.empty(2, device="cuda"))]}
+        assert all(group["fused"] for group in make_optimizer(on_gpu, **options).param_groups)

@@ -341,3 +341,28 @@ def test_image_models_have_no_text_half_and_text_models_no_image_half() -> None:
             wrap(kind(CLIPTextConfig(**TEXT)))
     with pytest.raises(VptError, match="give the whole SiglipModel"):
         wrap(SiglipTextModel(SiglipTextConfig(**TEXT)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [clip_model, siglip_model], ids=["clip", "siglip"])
+def test_attention_that_takes_masks_is_taken_and_gives_the_same(make: Any) -> None:
+    ids = torch.randint(3, 30, (2, 12), generator=torch.Generator().manual_seed(1))
+    ids[:, 9:] = 1
+    found = []
+    for attention in ("sdpa", "eager"):
+        model = make().double()
+        model.set_attn_implementation(attention)
+        side = TextSide(pair_of(model))
+        found += [side.encode(Method(), ids), side.encode(Method(), ids, plain=True)]
+    for each in found[1:]:
+        torch.testing.assert_close(each, found[0], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flash_attention_3", "flex_attention"])
+@pytest.mark.parametrize("make", [clip_model, siglip_model], ids=["clip", "siglip"])
+def test_attention_that_takes_no_masks_is_refused_for_texts(make: Any, attention: str) -> None:
+    model = make()
+    # What transformers does itself, where the kernels are installed.
+    model.text_model.config._attn_implementation = attention
+    with pytest.raises(VptError, match=rf"masks, which attn_implementation='{attention}' does not take: load it with"):
+        vpt.attach(model, "zero-shot", classes=CLASSES, tokenizer=words_tokenizer())

@@ -15,6 +15,7 @@ from vpt.data.base import Samples
 from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
 from vpt.engine.retrieval import measure_retrieval
+from vpt.engine.speed import switched
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.report.progress import Progress
@@ -25,12 +26,14 @@ Source = Samples | Pairs | Dataset[Any] | DataLoader[Any]
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
+@switched
 def evaluate(
     model: Prompted,
     data: Source,
     *,
     batch_size: int = 64,
     precision: str = "fp32",
+    compile: bool = False,
     workers: int = 0,
     progress: bool = True,
     groups: Mapping[str, Sequence[int]] | None = None,
@@ -44,6 +47,7 @@ def evaluate(
         data: `Samples` or `Pairs`, a dataset of (image or tensor, label), or a loader of (images, labels).
         batch_size: images a batch; no metric depends on it, except for rounding.
         precision: "fp32", or autocast to "bf16" or "fp16".
+        compile: run the blocks through `torch.compile`.
         workers: processes that load images.
         progress: show a bar in a terminal or notebook.
         groups: names of parts of `data`, and the indices of their images, for a top-1 of each.

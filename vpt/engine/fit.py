@@ -22,6 +22,7 @@ from vpt.engine.features import image_features, prepare_method, search_method
 from vpt.engine.optim import ScheduleKind, learning_rates, make_optimizer, make_schedule
 from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.rundir import RunDir
+from vpt.engine.speed import switched
 from vpt.engine.tally import Tally
 from vpt.errors import DivergedError, VptError
 from vpt.model import Prompted
@@ -53,6 +54,7 @@ class FitResult:
     stopped_early: bool
 
 
+@switched
 def fit(
     model: Prompted,
     train: Source,
@@ -75,6 +77,8 @@ def fit(
     label_smoothing: float = 0.0,
     augment: str | ImageTransform = "none",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    compile: bool = False,
+    recompute: Literal["none", "mlp", "block"] = "none",
     accumulate: int = 1,
     clip_norm: float | None = None,
     ema: float | None = None,
@@ -115,6 +119,9 @@ def fit(
         label_smoothing: of the training loss.
         augment: a name as in `vpt.data.transforms.augmentation`, or a transform of any library.
         precision: "fp32", or autocast to "bf16" or "fp16" (GPU only).
+        compile: run the blocks of both encoders through `torch.compile`, in training and evaluation.
+        recompute: what the backward pass computes again in place of keeping it: the "mlp" of each block, which costs
+            the least time, or each "block" whole, which keeps the least. "none" leaves the towers as they are set.
         accumulate: forward passes for one step; an epoch's last step, of fewer passes, is so much smaller.
         clip_norm: largest norm of the gradient of all trained parameters together.
         ema: decay of an exponential moving average of what is trained, which is then evaluated and kept.

@@ -16,7 +16,7 @@ from vpt.data.transforms import as_transform, is_still
 from vpt.engine.evaluate import as_loader, make_accelerator, score
 from vpt.engine.features import image_features
 from vpt.engine.fit import FitResult
-from vpt.engine.optim import CoOpSchedule, Schedule, make_optimizer, make_schedule
+from vpt.engine.optim import Schedule, ScheduleKind, make_optimizer, make_schedule
 from vpt.engine.tally import Tally
 from vpt.errors import DivergedError, VptError
 from vpt.model import Prompted
@@ -39,7 +39,7 @@ def fit_many(
     weight_decay: float = 1e-4,
     warmup_epochs: float | None = None,
     min_lr: float = 0.0,
-    schedule: Literal["cosine", "coop"] = "cosine",
+    schedule: ScheduleKind = "cosine",
     label_smoothing: float = 0.0,
     augment: str | ImageTransform = "none",
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -67,7 +67,7 @@ def fit_many(
         weight_decay: of every trained parameter.
         warmup_epochs: of linear warm-up by steps; a tenth of the epochs by default.
         min_lr: where the cosine ends.
-        schedule: "cosine" or "coop".
+        schedule: of the learning rates.
         label_smoothing: of the training loss.
         augment: a name as in `vpt.data.transforms.augmentation`, or a transform of any library.
         precision: "fp32", or autocast to "bf16".
@@ -105,10 +105,13 @@ def fit_many(
             model.parameter_groups(), name=optimizer, lr=lr, head_lr=lr, momentum=momentum, weight_decay=weight_decay
         )
         steps, warmup = len(loader), epochs / 10 if warmup_epochs is None else warmup_epochs
-        rates: Schedule = (
-            CoOpSchedule(updates, epochs=epochs, steps_per_epoch=steps)
-            if schedule == "coop"
-            else make_schedule(updates, steps=epochs * steps, warmup_steps=round(warmup * steps), min_lr=min_lr)
+        rates = make_schedule(
+            updates,
+            kind=schedule,
+            steps=epochs * steps,
+            warmup_steps=round(warmup * steps),
+            min_lr=min_lr,
+            steps_per_epoch=steps,
         )
         runs.append(_Run(model, loader, accelerator.prepare(loader), updates, rates))
     for epoch in range(epochs):

@@ -18,6 +18,8 @@ DEFAULT_BASE_LR = 1.0
 DEFAULT_LR = 1e-3
 COOP_FIRST = 1e-5
 FUSED = ("sgd", "adam", "adamw")
+# A CPU has fused kernels too, which would save nothing on some thousand numbers, and round otherwise.
+FUSED_ON = ("cuda", "mps", "xpu")
 
 ScheduleKind = Literal["cosine", "annealing", "coop", "vpt"]
 
@@ -68,7 +70,8 @@ def make_optimizer(
     rates = {"head": head_lr}
     settings = [{"params": list(parameters), "lr": rates.get(group, lr)} for group, parameters in groups.items()]
     further = {} if eps is None else {"eps": eps}
-    fused = name in FUSED and all(parameter.is_cuda for group in groups.values() for parameter in group)
+    devices = {parameter.device.type for group in groups.values() for parameter in group}
+    fused = name in FUSED and devices <= set(FUSED_ON)
     try:
         optimizer = create_optimizer_v2(
             settings,

@@ -114,6 +114,7 @@ class Method(nn.Module):
         averages_epochs: what is learned is whole after the last epoch alone, which is therefore the one that is kept.
         searches: `search` must be called with features of validation images, where there are any, after training.
         needs_frozen: the loss looks at what the model says without the method.
+        whole_batch: the gradient is no mean over the images of a batch, which therefore cannot be taken in parts.
         frozen_templates: what class names are put in for `Outputs.frozen_text`; None for the data set's templates.
         frozen_mean: whether features of several such templates are averaged "normalised" or "raw".
     """
@@ -137,6 +138,7 @@ class Method(nn.Module):
     averages_epochs: bool = False
     searches: bool = False
     needs_frozen: bool = False
+    whole_batch: bool = False
     frozen_templates: tuple[str, ...] | None = None
     frozen_mean: Literal["normalised", "raw"] = "normalised"
 

@@ -32,6 +32,7 @@ class ProGrad(LearnedContext):
     source = "Zhu et al., ICCV 2023"
     needs_frozen = True
     pads = True
+    whole_batch = True
 
     def __init__(self, tower: Encoder, text: TextEncoder | None = None, *, lambd: float = 1.0, **context: Any) -> None:
         super().__init__(tower, text, **context)

@@ -15,6 +15,9 @@ from vpt.towers.base import Opened
 from vpt.towers.hf_block import open_layer, run_layer, why_not_layer
 from vpt.towers.text import TextTower, Tokenizer
 
+# A text that shares its beginning with others has a mask that kernels for whole sequences know nothing of.
+TAKES_MASKS = ("sdpa", "eager")
+
 # The end token that the configs of CLIP's first published models name, and which is not theirs.
 WRONG_END = 2
 
@@ -107,11 +110,17 @@ class HfTextTower(TextTower):
         return open_layer(self.block(layer))
 
 
-def pair_of(model: nn.Module, tokenizer: Tokenizer | None) -> Pair | None:
-    """The text half of a `CLIPModel` or `SiglipModel`; None of any other model."""
+def pair_of(model: nn.Module, tokenizer: Tokenizer | None) -> Pair | str | None:
+    """The text half of a `CLIPModel` or `SiglipModel`, or why there is none; None of any other model.
+
+    transformers' "sdpa", its default and the faster one, and "eager" take masks; flash and flex attention do not.
+    """
+    if not isinstance(model, CLIPModel | SiglipModel):
+        return None
+    attention = model.text_model.config._attn_implementation
+    if attention not in (None, *TAKES_MASKS):
+        return f"its texts need masks, which attn_implementation={attention!r} does not take: load it with 'sdpa'"
     if isinstance(model, CLIPModel):
         return Pair(HfTextTower(model.text_model, model.text_projection, tokenizer), model.logit_scale)
-    if isinstance(model, SiglipModel):
-        text = HfTextTower(model.text_model, model.text_model.head, tokenizer)
-        return Pair(text, model.logit_scale.reshape(()), model.logit_bias.reshape(()))
-    return None
+    text = HfTextTower(model.text_model, model.text_model.head, tokenizer)
+    return Pair(text, model.logit_scale.reshape(()), model.logit_bias.reshape(()))

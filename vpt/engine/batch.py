@@ -1,0 +1,94 @@
+"""The largest batch that fits into memory."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import find_executable_batch_size
+
+from vpt.data.base import Samples
+from vpt.data.pairs import Pairs
+from vpt.engine.fit import fit
+from vpt.errors import VptError
+from vpt.model import Prompted
+
+# In the second step the optimizer holds what it keeps from step to step.
+STEPS = 2
+ALONE: dict[str, Any] = {"epochs": 1, "accumulate": 1, "warmup_epochs": 0, "progress": False}
+
+
+def largest_batch(
+    model: Prompted,
+    train: Samples | Pairs,
+    *,
+    batch_size: int = 64,
+    accumulate: int = 1,
+    limit: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> tuple[int, int]:
+    """The largest batch of a forward pass that fits, at as many images a step as are asked for.
+
+    Its size divides the images of a step, so that the mean loss of accumulated batches is that of the step's images
+    together. Each size is tried by two steps of `fit`, from the largest on; what the model learns of them is of no
+    use.
+
+    Args:
+        model: as it would be trained.
+        train: images that the steps are taken on, again where there are too few.
+        batch_size: images a forward pass; their product with
+        accumulate: forward passes for one step, is kept.
+        limit: the largest size to try.
+        progress: say on standard error what is tried.
+        options: others of `fit`.
+
+    Returns:
+        `batch_size` and `accumulate` for `fit`.
+
+    Raises:
+        VptError: a loss that compares the images of a batch or a method that takes it as a whole, nothing to train,
+            no limit on a CPU, several processes, or not even one image fits.
+    """
+    if isinstance(train, Pairs):
+        raise VptError(
+            "a contrastive loss compares each pair with all others of its batch, and smaller batches would make it "
+            "another one: choose train.batch_size by hand."
+        )
+    if model.method.whole_batch:
+        raise VptError(
+            f"{model.method.name} looks at the gradient of a batch as a whole, which accumulated parts are not: "
+            "choose train.batch_size by hand."
+        )
+    if not model.parameter_groups():
+        raise VptError(f"{model.method.name} trains nothing: there is no batch to find for it.")
+    processes = PartialState()
+    if processes.num_processes > 1:
+        raise VptError("the largest batch is found by one process for each of many: run this without a launcher.")
+    if processes.device.type == "cpu" and limit is None:
+        raise VptError(
+            "a CPU has no memory of its own to fill, and the system would end what asks for too much: give the "
+            "largest batch to try as --max, or run this where a GPU is."
+        )
+    images = batch_size * accumulate
+    sizes = iter([size for size in range(min(images, limit or images), 0, -1) if images % size == 0])
+
+    @find_executable_batch_size(starting_batch_size=next(sizes), reduce_batch_size_fn=lambda: next(sizes, 0))
+    def attempt(size: int) -> int:
+        if progress:
+            print(f"vpt: trying {size} of {images} images at once", file=sys.stderr, flush=True)
+        some = train.subset([index % len(train) for index in range(STEPS * size)])
+        fit(model, some, **{**options, **ALONE, "batch_size": size})
+        return size
+
+    try:
+        size: int = attempt()
+    except RuntimeError as error:
+        if "No executable batch size" not in str(error):
+            raise
+        raise VptError(
+            "not even one image at a time fits into memory: set train.recompute=block, backbone.dtype=bf16 or "
+            "text_chunk, or take a smaller backbone."
+        ) from error
+    return size, images // size
