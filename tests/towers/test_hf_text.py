@@ -354,8 +354,9 @@ def test_attention_that_takes_masks_is_taken_and_gives_the_same(make: Any) -> No
         model.set_attn_implementation(attention)
         side = TextSide(pair_of(model))
         found += [side.encode(Method(), ids), side.encode(Method(), ids, plain=True)]
+    # "eager" takes its softmax in float32, whatever the model is in.
     for each in found[1:]:
-        torch.testing.assert_close(each, found[0], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(each, found[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("attention", ["flash_attention_2", "flash_attention_3", "flex_attention"])
