@@ -16,7 +16,7 @@ from vpt.model import Prompted
 
 # In the second step the optimizer holds what it keeps from step to step.
 STEPS = 2
-ALONE: dict[str, Any] = {"epochs": 1, "accumulate": 1, "warmup_epochs": 0, "progress": False}
+ALONE: dict[str, Any] = {"epochs": 1, "steps": None, "accumulate": 1, "warmup_epochs": 0, "progress": False}
 
 
 def largest_batch(
