@@ -73,7 +73,11 @@ def class_names(count: int) -> list[str]:
     """So many of ImageNet's, from all over the list, in which alike ones are neighbours."""
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
-    return list(IMAGENET_CLASSNAMES)[:: len(IMAGENET_CLASSNAMES) // count][:count]
+    names: list[str] = []
+    for name in IMAGENET_CLASSNAMES:
+        # Two names stand for two classes each, and a model takes each name once.
+        names.append(f"other {name}" if name in names else name)
+    return names[:: len(names) // count][:count]
 
 
 def case(model: vpt.Prompted, count: int, setting: Setting, facts: dict[str, Any]) -> Case:
