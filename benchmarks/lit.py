@@ -97,7 +97,7 @@ def main() -> None:
     given = argparse.ArgumentParser(prog="python -m benchmarks.lit", description=__doc__)
     given.add_argument("weights", help="DeiT-Tiny's, as safetensors in timm's layout")
     given.add_argument("out", type=Path, help="the folder to write; its parent may hold nothing of this name")
-    given.add_argument("--steps", type=int, default=900)
+    given.add_argument("--steps", type=int, default=800)
     options = given.parse_args()
     if options.out.exists():
         given.error(f"{options.out} is there already: name another folder.")

@@ -30,7 +30,6 @@ from vpt.tasks.image_text import ImageText
 from vpt.text import DEFAULT_TEMPLATES, ENSEMBLES, ensemble
 from vpt.towers import load as towers
 
-PREDICT_BATCH = 32
 RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed", "task")
 TABLES = ("seeds", "compare", "select", "select_seeds", "datasets", "shots", "targets")
 NEUTRAL = ("out", *TABLES, "data.check", "data.cache", "train.workers", "train.compile", "train.recompute")

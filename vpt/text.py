@@ -114,7 +114,7 @@ class TextSide(nn.Module):
         """
         tower, first = self.tower, methods[0]
         template = first.template or DEFAULT_TEMPLATES[0]
-        ids = tower.tokenize([template.format(name) for name in classes], first.num_context)
+        ids = tower.tokenize([template.replace("{}", name) for name in classes], first.num_context)
         ids = ids.to(self.logit_scale.device)
         prefixes, rests, lengths = zip(*(method.sequences(tower, ids, None) for method in methods), strict=True)
         texts = tower.arrange(torch.cat(prefixes), torch.cat(rests), lengths[0])

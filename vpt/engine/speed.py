@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -79,9 +78,7 @@ def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(loop)
     def run(*args: Any, **options: Any) -> Any:
         try:
-            with config.patch(recompile_limit=GRAPHS), warnings.catch_warnings():
-                # torch looks at the gradients of what goes in, and warns of its own doing.
-                warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
+            with config.patch(recompile_limit=GRAPHS):
                 return fast(*args, **options)
         except TorchDynamoException as error:
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
