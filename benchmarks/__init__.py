@@ -7,5 +7,6 @@ ratios of it mean something. Measuring (`measure.py`) and reporting (`report.py`
 PARTS = {
     "image": "visual prompts: training step and evaluation against the frozen model and the plain form",
     "text": "text prompts: training step against a forward pass of the cut texts, and the plain form over whole ones",
+    "switches": "compilation, what is computed again, half precision and texts in chunks, against a step without",
     "input_pipeline": "reading images against the model, an epoch against its bare steps, start-up",
 }

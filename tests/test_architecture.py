@@ -33,11 +33,12 @@ MAY_IMPORT = {
     "tasks": {"model"},
     "engine": {"tasks", "model", "data"},
     "build": {"engine", "tasks", "assemble", "model", "text", "towers", "methods", "data", "config"},
-    "sweep": {"build", "config"},
-    "protocols": {"sweep", "build", "config", "data"},
-    "pretrain": {"build", "config", "model", "data", "towers"},
+    "experiment": {"build", "engine", "tasks", "model", "data", "config"},
+    "sweep": {"experiment", "build", "config"},
+    "protocols": {"sweep", "experiment", "build", "config", "data"},
+    "pretrain": {"experiment", "build", "config", "model", "data", "towers"},
     "use": {"build", "assemble", "model", "predict", "data", "methods", "towers"},
-    "cli": {"protocols", "sweep", "pretrain", "use", "build", "config"},
+    "cli": {"protocols", "sweep", "pretrain", "use", "experiment", "config"},
     "__main__": {"cli"},
 }
 

@@ -151,7 +151,7 @@ def test_the_test_split_can_be_left_alone_and_measured_later(
     assert json.loads((row / "result.json").read_text())["test"] == {}
     assert not any(key.startswith("test/") for key in json.loads((row / "best/vpt.json").read_text())["metrics"])
 
-    monkeypatch.setattr("vpt.build.train", None)
+    monkeypatch.setattr("vpt.experiment.train", None)
     assert main(table) == 0
     assert "test top-1" in (trained / "runs/table/table.md").read_text()
     filled = json.loads((row / "result.json").read_text())
@@ -265,6 +265,6 @@ def test_an_interrupt_says_how_to_go_on(
     def interrupt(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vpt.build.train", interrupt)
+    monkeypatch.setattr("vpt.experiment.train", interrupt)
     assert main(["train", "colours.yaml"]) == 130
     assert "--resume" in capsys.readouterr().err

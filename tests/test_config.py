@@ -90,7 +90,7 @@ def test_every_config_that_is_shipped_is_valid_and_tells_its_command(path: Path)
     read = config.read(path)
     rows = read.compare or {"": {}}
     for changes in rows.values():
-        values = build.plain(read) | {"compare": {}}
+        values = config.plain(read) | {"compare": {}}
         for key, value in changes.items():
             values = config.assign(values, key, value)
         build.check(config.parse(values))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import vpt
-from vpt import VptError, build, config
+from vpt import VptError, build, config, experiment
 
 
 def made(dtype: str = "bf16", name: str = "vpt/vit-nano", method: str = "vpt-deep", **options: object) -> vpt.Prompted:
@@ -61,24 +61,24 @@ def test_there_are_two_precisions(tmp_path: Path) -> None:
         vpt.load(tmp_path / "saved", dtype="fp8")
 
 
-def experiment(**changes: object) -> config.Config:
+def checked(**changes: object) -> config.Config:
     values = {"backbone": "vpt/vit-nano", "method": "vpt-deep", "data": "digits", **changes}
     return build.check(config.parse(values))
 
 
 def test_a_config_asks_for_it_of_any_library() -> None:
-    asked = experiment(backbone={"name": "hf/google/vit-base-patch16-224-in21k", "dtype": "bf16"})
+    asked = checked(backbone={"name": "hf/google/vit-base-patch16-224-in21k", "dtype": "bf16"})
     assert asked.backbone["dtype"] == "bf16"
-    half = experiment(backbone={"name": "vpt/vit-nano", "dtype": "bf16"})
+    half = checked(backbone={"name": "vpt/vit-nano", "dtype": "bf16"})
     assert build.build_model(half, build.read_data(half)).tower.dtype == torch.bfloat16
     with pytest.raises(VptError, match=r"backbone\.dtype='fp8' will not do"):
-        experiment(backbone={"name": "vpt/vit-nano", "dtype": "fp8"})
+        checked(backbone={"name": "vpt/vit-nano", "dtype": "fp8"})
 
 
 def test_a_run_may_go_on_with_other_switches_but_not_in_another_precision(tmp_path: Path) -> None:
     import yaml
 
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(build.plain(experiment())))
-    build.check_unchanged(experiment(train={"compile": True, "recompute": "block"}), tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.plain(checked())))
+    experiment.check_unchanged(checked(train={"compile": True, "recompute": "block"}), tmp_path)
     with pytest.raises(VptError, match=r"backbone\.dtype was not set and is bf16"):
-        build.check_unchanged(experiment(backbone={"name": "vpt/vit-nano", "dtype": "bf16"}), tmp_path)
+        experiment.check_unchanged(checked(backbone={"name": "vpt/vit-nano", "dtype": "bf16"}), tmp_path)

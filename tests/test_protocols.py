@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import vpt
-from vpt import VptError, build, config, protocols, sweep
+from vpt import VptError, build, config, experiment, protocols, sweep
 from vpt.cli import main
 from vpt.protocols.base_to_new import with_harmonic_mean
 from vpt.protocols.lines import Line, table, with_averages
@@ -49,7 +49,7 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     found = Runs()
-    monkeypatch.setattr(build, "train", found)
+    monkeypatch.setattr(experiment, "train", found)
     return found
 
 
@@ -63,7 +63,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         return {"top1": 0.4}
 
     monkeypatch.setattr(build, "load_run", lambda run: run)
-    monkeypatch.setattr(build, "measure_model", measure)
+    monkeypatch.setattr(experiment, "measure_model", measure)
     return seen
 
 
@@ -89,8 +89,9 @@ def test_base_and_new_are_label_spaces_of_their_own_and_nothing_is_done_twice(
     assert row["H (%)"] == f"{100 * harmonic_mean(both):.2f}"
     assert row["tuned"] == 2 * model.text.tower.width
 
-    for function in ("train", "measure_model", "load_run", "read_data", "build_model"):
-        monkeypatch.setattr(build, function, None)
+    for module, functions in {experiment: ("train", "measure_model"), build: ("load_run", "read_data")}.items():
+        for function in functions:
+            monkeypatch.setattr(module, function, None)
     assert protocols.base_to_new(asked, progress=False) == [row]
     with pytest.raises(VptError, match=r"things/coop was run with another config \(train.lr was 0.01 and is 0.5\)"):
         protocols.base_to_new(settings(tmp_path, compare=asked.compare, train={**BASE["train"], "lr": 0.5}))

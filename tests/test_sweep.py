@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vpt import VptError, build, config, sweep
+from vpt import VptError, config, experiment, sweep
 from vpt.errors import DivergedError
 
 BASE: dict[str, Any] = {"backbone": "vpt/vit-nano", "method": "linear", "data": "digits"}
@@ -41,7 +41,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     """Rates nearer to 0.1 are better; seed 2 prefers 1.0 by less."""
     best = {1: {0.01: 0.6, 0.1: 0.8, 1.0: 0.7}, 2: {0.01: 0.6, 0.1: 0.7, 1.0: 0.75}}
     found = Runs(lambda run: best[run.seed].get(run.train.get("lr"), 0.0))
-    monkeypatch.setattr(build, "train", found)
+    monkeypatch.setattr(experiment, "train", found)
     return found
 
 

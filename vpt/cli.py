@@ -151,20 +151,20 @@ def _positive(text: str) -> int:
 
 
 def _train(given: argparse.Namespace) -> None:
-    from vpt import build, config
+    from vpt import config, experiment
     from vpt.report.tables import result_rows
 
     settings = config.read(given.config, given.overrides)
     how = {"resume": given.resume, "overwrite": given.overwrite, "test": not given.no_test}
-    _, result = build.train(settings, **how, progress=not given.quiet)
+    _, result = experiment.train(settings, **how, progress=not given.quiet)
     _show(result_rows({str(settings.out): [result]}))
     print(f"try: vpt predict {settings.out} IMAGES…")
 
 
 def _fit_batch(given: argparse.Namespace) -> None:
-    from vpt import build, config
+    from vpt import config, experiment
 
-    found = build.fit_batch(config.read(given.config, given.overrides), limit=given.max, progress=not given.quiet)
+    found = experiment.fit_batch(config.read(given.config, given.overrides), limit=given.max, progress=not given.quiet)
     print("train:")
     for key, value in found.items():
         print(f"  {key}: {value}")
@@ -190,9 +190,9 @@ def _pretrain(given: argparse.Namespace) -> None:
 
 
 def _eval(given: argparse.Namespace) -> None:
-    from vpt import build
+    from vpt import experiment
 
-    metrics = build.measure(given.run, given.split, given.overrides)
+    metrics = experiment.measure(given.run, given.split, given.overrides)
     if given.json:
         print(json.dumps(metrics))
     else:

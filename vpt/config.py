@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vpt.errors import VptError, did_you_mean
 from vpt.options import validated
+
+# Keys that make a table of experiments, and with others those that no result depends on.
+TABLES = ("seeds", "compare", "select", "select_seeds", "datasets", "shots", "targets")
+NEUTRAL = ("out", *TABLES, "data.check", "data.cache", "train.workers", "train.compile", "train.recompute")
 
 
 class Config(BaseModel):
@@ -133,3 +138,26 @@ def assign(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     if rest == "name" and section.get("name") != value:
         section = {}
     return {**values, head: assign(section, rest, value)}
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The config as values that YAML can hold."""
+    values: dict[str, Any] = json.loads(config.model_dump_json())
+    return values
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """How two plain configs, or the same sections of them, differ in keys that a result may depend on."""
+    old, new = _flat(before), _flat(now)
+    keys = [key for key in old | new if old.get(key) != new.get(key)]
+    return [f"{key} was {old.get(key, 'not set')} and is {new.get(key, 'not set')}" for key in keys]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted key, but for those that no result depends on."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if prefix + key in NEUTRAL:
+            continue
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vpt.methods.base import Method
-from vpt.towers.base import Attended, Change, ImageTower
+from vpt.towers.attention import Attended
+from vpt.towers.base import Change, ImageTower
 from vpt.towers.text import Texts, TextTower
 
 Folded = Mapping[int, Tensor | Attended]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vpt import build
+from vpt import build, experiment
 from vpt.config import Config
 from vpt.data.pairs import PairSet
 from vpt.errors import VptError
@@ -24,7 +24,7 @@ def pretrain(config: Config, *, resume: bool = False, overwrite: bool = False, p
     """
     if config.method["name"] != "full":
         raise VptError(f"pretraining trains the whole backbone: set method=full, not {config.method['name']}.")
-    model, result = build.train(config, resume=resume, overwrite=overwrite, progress=progress)
+    model, result = experiment.train(config, resume=resume, overwrite=overwrite, progress=progress)
     assert config.out is not None
     folder = config.out / "backbone"
     if model.text is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from vpt import build
+from vpt import build, experiment
 from vpt import config as configs
 from vpt.config import Config
 from vpt.errors import DivergedError, VptError, did_you_mean
@@ -123,7 +123,7 @@ def make_row(
     Raises:
         VptError: a mistake in the row.
     """
-    values = {key: value for key, value in build.plain(config).items() if key not in build.TABLES}
+    values = {key: value for key, value in configs.plain(config).items() if key not in configs.TABLES}
     values |= {key: getattr(config, key) for key in ("select", "select_seeds")}
     for changes in (before or {}, config.compare.get(label, {}), after or {}):
         for key, value in changes.items():
@@ -216,10 +216,10 @@ def _finished(config: Config, *, test: bool, overwrite: bool, progress: bool) ->
     assert config.out is not None
     result_file = config.out / "result.json"
     if overwrite or not result_file.is_file():
-        return build.train(config, resume=not overwrite, overwrite=overwrite, test=test, progress=progress)[1]
-    build.check_unchanged(config, config.out)
+        return experiment.train(config, resume=not overwrite, overwrite=overwrite, test=test, progress=progress)[1]
+    experiment.check_unchanged(config, config.out)
     result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
     if not test:
         return {**result, "test": {}}
     withheld = not result["test"] and "test" in result["data"]["sizes"]
-    return build.add_test(config, result, progress=progress) if withheld else result
+    return experiment.add_test(config, result, progress=progress) if withheld else result

@@ -58,6 +58,18 @@ def test_a_quick_run_of_text_methods_writes_tables_and_a_plot(tmp_path: Path) ->
     assert (tmp_path / "text.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
+def test_a_quick_run_of_the_switches_holds_each_against_a_step_without(tmp_path: Path) -> None:
+    assert main(["switches", "--quick", "--repeats", "1", "--out", str(tmp_path)]) == 0
+    image, text = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))["parts"]["switches"]
+    for switch in ("compile", "recompute: mlp", "recompute: block", "precision: bf16", "dtype: bf16"):
+        assert image["ratios"][f"time: {switch}"]["median"] > 0
+    saved = image["saved_bytes"]
+    assert saved["recompute: block"] < saved["recompute: mlp"] < saved["no switch"]
+    assert saved["dtype: bf16"] < 0.6 * saved["no switch"]
+    assert text["saved_bytes"]["text_chunk: 100"] < text["saved_bytes"]["no switch"]
+
+
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["images"])

@@ -10,8 +10,8 @@ import torch
 import vpt
 from tests.text_models import CLASSES, image_text_model
 from vpt.data.base import Arrays
-from vpt.engine.fit import FitResult
 from vpt.engine.folded import fit_many
+from vpt.engine.record import FitResult
 from vpt.errors import DivergedError
 
 LRS, SEEDS = [0.5, 0.05, 0.5], [0, 0, 4]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 import vpt
 from tests.methods.test_adapters import CLASSES, clip
-from vpt import VptError, build, config
+from vpt import VptError, config, experiment
 from vpt.data.base import Arrays, DataSet
 
 
@@ -121,11 +121,11 @@ def test_validation_images_without_labels_in_hand_are_refused() -> None:
 
 def test_what_a_method_chooses_by_is_no_test_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = DataSet("photos", tuple(CLASSES), TRAIN, VAL, VAL.subset(range(4, 8)))
-    monkeypatch.setattr(build, "read_data", lambda _: data)
+    monkeypatch.setattr(experiment, "read_data", lambda _: data)
     values = {"backbone": "vpt/clip-nano", "data": "digits", "out": tmp_path / "run"}
     with pytest.raises(VptError, match="4 validation images of photos are among its test images"):
-        build.train(config.parse({**values, "method": "tip-adapter"}), progress=False)
-    build.train(config.parse({**values, "method": {"name": "tip-adapter", "grid": None}}), progress=False)
+        experiment.train(config.parse({**values, "method": "tip-adapter"}), progress=False)
+    experiment.train(config.parse({**values, "method": {"name": "tip-adapter", "grid": None}}), progress=False)
 
 
 def test_promptsrc_is_left_with_its_average_whatever_epoch_was_best() -> None:

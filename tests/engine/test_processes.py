@@ -36,7 +36,7 @@ import torch
 import vpt
 from accelerate import Accelerator
 from tests.text_models import image_text_model
-from vpt.engine.fit import _Loss
+from vpt.engine.steps import StepLoss
 from vpt.tasks.image_text import ImageText
 
 processes, file, name = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -47,7 +47,7 @@ images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0), d
 ids = model.tokenize([f"a photo of the number {i}" for i in range(8)])
 each = 8 // processes
 own = slice(accelerator.process_index * each, (accelerator.process_index + 1) * each)
-step = _Loss(model, ImageText(loss=name))
+step = StepLoss(model, ImageText(loss=name))
 step = accelerator.prepare(step) if processes > 1 else step
 loss, similarities, places = step((images[own], ids[own]))
 loss.backward()

@@ -18,6 +18,40 @@ from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
 
 
+def chosen_views(model: Prompted, views: int | None, *, still: bool) -> int:
+    """How many views of each image have their features computed once: 0 where training computes them anew.
+
+    Args:
+        model: what is trained.
+        views: as asked for; None for one where images are `still`, not augmented, and training leaves them as they are.
+
+    Raises:
+        VptError: training changes the features that are asked for.
+    """
+    if views is None:
+        return int(still and model.image_is_frozen)
+    if views and not model.image_is_frozen:
+        raise VptError(f"train.views={views}: {model.method.name} changes image features as it trains: leave it out.")
+    return views
+
+
+def features_once(
+    model: Prompted,
+    data: Any,
+    transform: ImageTransform,
+    accelerator: Accelerator,
+    progress: Progress,
+    *,
+    views: int,
+    **options: Any,
+) -> Tensor | None:
+    """`image_features` where there are to be any: of one view for a method that needs them."""
+    wanted = views or (model.method.needs_features and model.image_is_frozen)
+    if not wanted or not isinstance(data, Samples | Pairs):
+        return None
+    return image_features(model, data, transform, accelerator, progress, views=views or 1, **options)
+
+
 @torch.no_grad()
 def image_features(
     model: Prompted,

@@ -4,54 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from vpt.data.base import Samples
-from vpt.data.loading import EpochSampler, mix
 from vpt.data.pairs import Pairs
 from vpt.data.transforms import as_transform
+from vpt.engine.arguments import (
+    check_counts,
+    check_not_negative,
+    check_schedule,
+    check_search,
+    check_shares,
+    check_warmup,
+)
 from vpt.engine.average import Average, kept_epoch
 from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
-from vpt.engine.features import image_features, prepare_method, search_method
+from vpt.engine.features import chosen_views, features_once, prepare_method, search_method
 from vpt.engine.optim import ScheduleKind, learning_rates, make_optimizer, make_schedule
+from vpt.engine.record import FitResult, Record
 from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.rundir import RunDir
 from vpt.engine.speed import switched
-from vpt.engine.tally import Tally
-from vpt.errors import DivergedError, VptError
+from vpt.engine.steps import StepLoss, Steps
 from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
 from vpt.tasks.classification import Classification
 from vpt.tasks.image_text import ImageText
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What training came to.
-
-    Attributes:
-        history: a row for each epoch: "epoch" (from 1), "step", "lr/prompts" and so on for each group of
-            parameters, "train/loss", "train/top1", "images_per_second", "data_wait" (share of the time that went by
-            waiting for data), "seconds", and "val/…" where it was evaluated.
-        best_epoch: the epoch that the model was left at: the first with the highest "val/top1"; without validation
-            images, or where `keep` says so, the last.
-        metrics: the "val/…" figures of that epoch.
-        seconds: of training and validation, all sessions of a resumed run together.
-        stopped_early: whether `patience` ended it.
-    """
-
-    history: list[dict[str, Any]] = field(repr=False)
-    best_epoch: int
-    metrics: dict[str, float]
-    seconds: float
-    stopped_early: bool
 
 
 @switched
@@ -143,241 +124,149 @@ def fit(
     Raises:
         VptError: an argument that will not do, something in `run_dir`, or a loss that is not finite.
     """
-    _check(
-        1,
-        steps=steps,
+    check_counts(
         epochs=epochs,
+        steps=steps,
         batch_size=batch_size,
         accumulate=accumulate,
         eval_every=eval_every,
         patience=patience,
     )
-    _check(
-        0, momentum=momentum, weight_decay=weight_decay, min_lr=min_lr, clip_norm=clip_norm, workers=workers, eps=eps
+    check_not_negative(
+        momentum=momentum, weight_decay=weight_decay, eps=eps, min_lr=min_lr, clip_norm=clip_norm, workers=workers
     )
-    _check(0, 1, label_smoothing=label_smoothing, ema=ema)
-    _check_warmup(warmup_epochs, epochs if steps is None else math.inf)
+    check_shares(label_smoothing=label_smoothing, ema=ema)
+    check_schedule(schedule, warmup_epochs=warmup_epochs, min_lr=min_lr)
+    check_search(model, val)
+    keep = kept_epoch(model, keep=keep, ema=ema, patience=patience)
+    if steps is None:
+        check_warmup(warmup_epochs, epochs)
     task = (task or ImageText()) if isinstance(train, Pairs) else None
     if task:
         task.check(model)
-    if (warmup_epochs and schedule in ("coop", "annealing")) or (min_lr and schedule in ("coop", "vpt")):
-        raise VptError(f"schedule={schedule!r} has no {'warmup_epochs' if warmup_epochs else 'min_lr'}: leave it out.")
-    keep = kept_epoch(model, keep=keep, ema=ema, patience=patience)
-    if model.method.searches and not (val is None or isinstance(val, Samples)):
-        raise VptError(f"{model.method.name} chooses by features of validation images: give labelled `Samples` as val.")
+    views = chosen_views(model, views, still=augment == "none")
+
     run = RunDir(run_dir, resume=resume, overwrite=overwrite) if isinstance(run_dir, str | Path) else run_dir
+    begins = run is not None and run is not run_dir
     accelerator = make_accelerator(precision, accumulate)
     model.to(accelerator.device)
     shown = Progress(enabled=progress and accelerator.is_main_process, epochs=epochs)
+
+    loading: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
+
+    def once(data: Any, transform: ImageTransform, views: int, seed: int | None) -> Tensor | None:
+        return features_once(model, data, transform, accelerator, shown, views=views, seed=seed, **loading)
+
     transform = as_transform(augment, model.preprocessing)
-    if views is None:
-        views = int(augment == "none" and model.image_is_frozen)
-    if views and not model.image_is_frozen:
-        raise VptError(f"train.views={views}: {model.method.name} changes image features as it trains: leave it out.")
-    once = partial(
-        _features, model, accelerator=accelerator, progress=shown, batch_size=batch_size, workers=workers, views=views
-    )
-    trains = bool(model.parameter_groups()) or model.method.needs_features
-    features = once(train, transform, seed=seed) if trains else None
+    learns = bool(model.parameter_groups())
+    features = once(train, transform, views, seed) if learns or model.method.needs_features else None
     if model.method.needs_features:
         prepare_method(model, train, features, accelerator)
-    loader = as_loader(
-        train,
-        model,
-        batch_size=batch_size,
-        workers=workers,
-        transform=transform,
-        seed=seed,
-        features=features,
-        drop_last=drop_last,
-    )
-    val_features = once(val, model.preprocessing.transform(), seed=None, views=min(views, 1))
-    val_loader = (
-        None if val is None else as_loader(val, model, batch_size=batch_size, workers=workers, features=val_features)
-    )
+    loader = as_loader(train, model, transform=transform, seed=seed, features=features, drop_last=drop_last, **loading)
+    val_features = once(val, model.preprocessing.transform(), min(views, 1), None)
+    val_loader = None if val is None else as_loader(val, model, features=val_features, **loading)
     batches, val_batches = accelerator.prepare(loader, val_loader)
-    steps_per_epoch = math.ceil(len(batches) / accumulate)
-    if steps is not None:
-        epochs = shown.epochs = math.ceil(steps / steps_per_epoch)
-        _check_warmup(warmup_epochs, epochs)
-    total = steps or epochs * steps_per_epoch
     job = task or Classification(len(model.classes), label_smoothing=label_smoothing)
-    best_of = f"val/{job.selects}"
 
     def validate() -> dict[str, float]:
+        if val_batches is None:
+            return {}
         if isinstance(val, Pairs):
             values = measure_retrieval(model, val, val_batches, accelerator, shown)
         else:
             values = score(model, val_batches, Classification(len(model.classes)), accelerator, shown)
         return {f"val/{name}": value for name, value in values.items() if isinstance(value, float)}
 
+    # A method may have parameters only now that it has seen the features of the training images.
     groups = model.parameter_groups()
-    tuned = [parameter for group in groups.values() for parameter in group]
-    if not tuned:
+    if not groups:
         search_method(model, val, val_features, accelerator)
-        return _as_it_is(model, {} if val is None else validate(), run, begin=run is not run_dir)
-    average = Average(tuned, ema)
+        return _as_it_is(model, validate(), run, begins=begins)
+
+    per_epoch = math.ceil(len(batches) / accumulate)
+    if steps is not None:
+        epochs = shown.epochs = math.ceil(steps / per_epoch)
+        check_warmup(warmup_epochs, epochs)
+    total = steps or epochs * per_epoch
     step_batch = (loader.batch_size or batch_size) * accumulate * accelerator.num_processes
     rate, head_rate = learning_rates(lr=lr, base_lr=base_lr, head_lr=head_lr, batch=step_batch, optimizer=optimizer)
     updates = make_optimizer(
         groups, name=optimizer, lr=rate, head_lr=head_rate, momentum=momentum, weight_decay=weight_decay, eps=eps
     )
-    warmup = epochs / 10 if warmup_epochs is None else warmup_epochs
     rates = make_schedule(
         updates,
-        steps=total,
-        warmup_steps=round(warmup * steps_per_epoch),
-        min_lr=min_lr,
         kind=schedule,
-        steps_per_epoch=steps_per_epoch,
+        steps=total,
+        warmup_steps=round((epochs / 10 if warmup_epochs is None else warmup_epochs) * per_epoch),
+        min_lr=min_lr,
+        steps_per_epoch=per_epoch,
     )
     updates = accelerator.prepare(updates)
-    step_loss: nn.Module = _Loss(model, job)
+    loss: nn.Module = StepLoss(model, job)
     if accelerator.num_processes > 1:
-        step_loss = accelerator.prepare(step_loss)
+        loss = accelerator.prepare(loss)
+    average = Average([parameter for group in groups.values() for parameter in group], ema)
+    training = Steps(
+        accelerator,
+        loss,
+        batches,
+        loader.sampler,
+        updates,
+        rates,
+        groups=groups,
+        average=average,
+        clip_norm=clip_norm,
+        per_epoch=per_epoch,
+        total=total,
+        seed=seed,
+    )
 
-    if run is not run_dir and run is not None:
+    if run and begins:
         run.begin()
+    record = Record(None if val is None or keep == "last" else f"val/{job.selects}")
     state = run.training_state() if run else None
-    history: list[dict[str, Any]] = state["history"] if state else []
-    best: dict[str, Any] = state["best"] if state else {"epoch": 0, "metrics": {}, "tuned": {}}
     if state:
         model.load_tuned_state(state["tuned"])
-        updates.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        if accelerator.scaler:
-            accelerator.scaler.load_state_dict(state["scaler"])
+        record.load_state_dict(state)
+        training.load_state_dict(state)
     elif model.needs_images:
         images = next(iter(as_loader(train, model, batch_size=batch_size, workers=0, seed=seed)))[0]
         model.initialise(images.to(accelerator.device))
 
-    shown.done = len(history)
-    seconds_before = history[-1]["seconds"] if history else 0.0
-    started = time.perf_counter()
-    for epoch in range(len(history), epochs):
-        since_best = sum(best_of in row for row in history[best["epoch"] :])
-        if patience is not None and since_best >= patience:
+    shown.done = len(record.history)
+    started = time.perf_counter() - record.seconds
+    for epoch in range(len(record.history), epochs):
+        if patience is not None and record.since_best() >= patience:
             break
-        set_seed(mix(seed, epoch), device_specific=True)
-        batches.set_epoch(epoch)
-        if isinstance(loader.sampler, EpochSampler):
-            loader.sampler.set_epoch(epoch)
-
-        model.train()
-        tally = Tally(accelerator)
-        step = epoch * steps_per_epoch
-        bar = shown.epoch_bar(batches, epoch)
-        for index, batch in enumerate(tally.timed(bar)):
-            rates.step_update(step + 1)
-            with accelerator.accumulate(step_loss):
-                with accelerator.autocast():
-                    loss, logits, targets = step_loss(batch)
-                accelerator.backward(loss)
-                if clip_norm is not None and accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(tuned, clip_norm)
-                updates.step()
-                updates.zero_grad()
-            if accelerator.sync_gradients:
-                step += 1
-                average.update()
-            tally.add(loss, logits, targets)
-            ends = step == total and accelerator.sync_gradients
-            if index % 10 == 9 or index + 1 == len(batches) or ends:
-                figures = tally.figures()
-                _finite(figures["train/loss"], epoch=epoch + 1, step=step, lr=updates.param_groups[0]["lr"])
-                shown.figures(bar, figures)
-            if ends and index + 1 < len(batches):
-                batches.end()
-                break
-
-        used = {f"lr/{name}": group["lr"] for name, group in zip(groups, updates.param_groups, strict=True)}
-        row = {"epoch": epoch + 1, "step": step, **used} | figures
+        row = training.epoch(epoch, shown)
         model.method.end_epoch(epoch + 1, epochs)
         with average.applied():
-            if val_batches is not None and ((epoch + 1) % eval_every == 0 or epoch + 1 == epochs):
+            if (epoch + 1) % eval_every == 0 or epoch + 1 == epochs:
                 row |= validate()
-            row["seconds"] = seconds_before + time.perf_counter() - started
-            history.append(row)
-            if val_batches is None or keep == "last" or row.get(best_of, -1.0) > best["metrics"].get(best_of, -1.0):
-                metrics = {name: value for name, value in row.items() if name.startswith("val/")}
-                best = {"epoch": epoch + 1, "metrics": metrics, "tuned": _copied(model.tuned_state())}
-                if run:
-                    run.save_best(model, metrics)
+            row["seconds"] = time.perf_counter() - started
+            if record.add(row, model) and run:
+                run.save_best(model, record.best["metrics"])
         if run:
-            training = {
-                "tuned": model.tuned_state(),
-                "optimizer": updates.state_dict(),
-                "average": average.state_dict(),
-                "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
-                "history": history,
-                "best": best,
-            }
-            run.save_last(model, row, training)
-            run.write_metrics(history)
+            run.save_last(model, row, {"tuned": model.tuned_state(), **training.state_dict(), **record.state_dict()})
+            run.write_metrics(record.history)
         shown.epoch_line(row)
 
-    model.load_tuned_state(best["tuned"])
+    model.load_tuned_state(record.best["tuned"])
     model.eval()
     if search_method(model, val, val_features, accelerator):
-        best["metrics"] = validate()
+        record.best["metrics"] = validate()
         if run:
-            run.save_best(model, best["metrics"])
-    stopped_early = len(history) < epochs
-    return FitResult(history, best["epoch"], best["metrics"], history[-1]["seconds"], stopped_early)
+            run.save_best(model, record.best["metrics"])
+    return record.result(epochs=epochs)
 
 
-class _Loss(nn.Module):
-    """A task's loss of a model as one module, which several processes can train together."""
-
-    def __init__(self, model: Prompted, task: Classification | ImageText) -> None:
-        super().__init__()
-        self.model = model
-        self.task = task
-
-    def forward(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, logits and targets."""
-        return self.task.loss(self.model, batch)
-
-
-def _features(
-    model: Prompted, data: Source | None, transform: ImageTransform, *, views: int, **options: Any
-) -> Tensor | None:
-    """Image features that are computed once, (views, N, F), where there are to be any."""
-    wanted = views or (model.method.needs_features and model.image_is_frozen and data is not None)
-    if not wanted or not isinstance(data, Samples | Pairs):
-        return None
-    return image_features(model, data, transform, views=views or 1, **options)
-
-
-def _as_it_is(model: Prompted, metrics: dict[str, float], run: RunDir | None, *, begin: bool) -> FitResult:
+def _as_it_is(model: Prompted, metrics: dict[str, float], run: RunDir | None, *, begins: bool) -> FitResult:
     """The result of a method that trains nothing."""
+    row = {"epoch": 0, **metrics}
     if run:
-        if begin:
+        if begins:
             run.begin()
         run.save_best(model, metrics)
-        run.write_metrics([{"epoch": 0, **metrics}])
+        run.write_metrics([row])
     model.eval()
-    return FitResult([{"epoch": 0, **metrics}], 0, metrics, 0.0, stopped_early=False)
-
-
-def _finite(loss: float, *, epoch: int, step: int, lr: float) -> None:
-    if not math.isfinite(loss):
-        raise DivergedError(
-            f"the loss is {loss} in epoch {epoch}, step {step}, at learning rate {lr:.3g}: give a smaller one, "
-            "or clip_norm; what was saved before stays."
-        )
-
-
-def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-
-
-def _check(low: float, high: float = math.inf, **values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and not low <= value <= high:
-            raise VptError(f"{name}={value}: give {low} {'or more' if high == math.inf else f'to {high}'}.")
-
-
-def _check_warmup(warmup_epochs: float | None, epochs: float) -> None:
-    if warmup_epochs is not None and not 0 <= warmup_epochs <= epochs:
-        raise VptError(f"warmup_epochs={warmup_epochs} does not fit into epochs={epochs}: give less, or leave it out.")
+    return FitResult([row], 0, metrics, 0.0, stopped_early=False)

@@ -15,8 +15,8 @@ from vpt.data.base import Samples
 from vpt.data.transforms import as_transform, is_still
 from vpt.engine.evaluate import as_loader, make_accelerator, score
 from vpt.engine.features import image_features
-from vpt.engine.fit import FitResult
 from vpt.engine.optim import Schedule, ScheduleKind, make_optimizer, make_schedule
+from vpt.engine.record import FitResult, Record
 from vpt.engine.tally import Tally
 from vpt.errors import DivergedError, VptError
 from vpt.model import Prompted
@@ -113,7 +113,8 @@ def fit_many(
             min_lr=min_lr,
             steps_per_epoch=steps,
         )
-        runs.append(_Run(model, loader, accelerator.prepare(loader), updates, rates))
+        record = Record(None if val is None or keep == "last" else "val/top1")
+        runs.append(_Run(model, loader.sampler, accelerator.prepare(loader), updates, rates, record))
     for epoch in range(epochs):
         going = [run for run in runs if run.error is None]
         if not going:
@@ -126,8 +127,8 @@ def fit_many(
             for run, (loss, logits), (_, labels) in zip(going, losses, batches, strict=True):
                 run.step(loss, logits, labels)
         for run in going:
-            run.end(epoch, epochs, keep, val_batches, accelerator, shown)
-    return [run.finished() for run in runs]
+            run.end(epoch, epochs, val_batches, accelerator, shown)
+    return [run.finished(epochs) for run in runs]
 
 
 def folded_losses(
@@ -148,16 +149,21 @@ class _Run:
     """One of the runs: its model, data, optimizer and schedule, and what it came to so far."""
 
     def __init__(
-        self, model: Prompted, loader: Any, batches: Any, updates: torch.optim.Optimizer, rates: Schedule
+        self,
+        model: Prompted,
+        sampler: Any,
+        batches: Any,
+        updates: torch.optim.Optimizer,
+        rates: Schedule,
+        record: Record,
     ) -> None:
         self.model = model
-        self.loader = loader
+        self.sampler = sampler
         self.batches = batches
         self.updates = updates
         self.rates = rates
+        self.record = record
         self.steps = 0
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Any] = {"epoch": 0, "metrics": {}, "tuned": {}}
         self.error: DivergedError | None = None
         self.started = time.perf_counter()
 
@@ -165,7 +171,7 @@ class _Run:
         """The batches of an epoch."""
         self.model.train()
         self.batches.set_epoch(epoch)
-        self.loader.sampler.set_epoch(epoch)
+        self.sampler.set_epoch(epoch)
         self.tally = Tally(accelerator)
         self.rates.step_update(self.steps + 1)
         return self.tally.timed(self.batches)
@@ -179,35 +185,28 @@ class _Run:
         self.rates.step_update(self.steps + 1)
         self.tally.add(loss, logits, labels)
 
-    def end(
-        self, epoch: int, epochs: int, keep: str, val_batches: Any, accelerator: Accelerator, shown: Progress
-    ) -> None:
+    def end(self, epoch: int, epochs: int, val_batches: Any, accelerator: Accelerator, shown: Progress) -> None:
         """Evaluate, and keep the epoch if it is the best so far."""
         figures = self.tally.figures()
         if not math.isfinite(figures["train/loss"]):
             self.error = DivergedError(f"the loss is {figures['train/loss']} in epoch {epoch + 1}: give a smaller lr.")
             return
-        row = {"epoch": epoch + 1, "step": self.steps, "lr/prompts": self.rate} | figures
+        row: dict[str, Any] = {"epoch": epoch + 1, "step": self.steps, "lr/prompts": self.rate, **figures}
         self.model.method.end_epoch(epoch + 1, epochs)
         if val_batches is not None:
             values = score(self.model, val_batches, Classification(len(self.model.classes)), accelerator, shown)
             row |= {f"val/{name}": value for name, value in values.items() if isinstance(value, float)}
         row["seconds"] = time.perf_counter() - self.started
-        self.history.append(row)
-        if val_batches is None or keep == "last" or row["val/top1"] > self.best["metrics"].get("val/top1", -1.0):
-            metrics = {name: value for name, value in row.items() if name.startswith("val/")}
-            tuned = {name: tensor.detach().cpu().clone() for name, tensor in self.model.tuned_state().items()}
-            self.best = {"epoch": epoch + 1, "metrics": metrics, "tuned": tuned}
+        self.record.add(row, self.model)
         shown.epoch_line(row)
 
-    def finished(self) -> FitResult | DivergedError:
+    def finished(self, epochs: int) -> FitResult | DivergedError:
         """What it came to, with the model at its best epoch."""
         self.model.eval()
         if self.error is not None:
             return self.error
-        self.model.load_tuned_state(self.best["tuned"])
-        best, metrics, seconds = self.best["epoch"], self.best["metrics"], self.history[-1]["seconds"]
-        return FitResult(self.history, best, metrics, seconds, stopped_early=False)
+        self.model.load_tuned_state(self.record.best["tuned"])
+        return self.record.result(epochs=epochs)
 
 
 def why_not_folded(models: Sequence[Prompted]) -> str | None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vpt import build, sweep
-from vpt.config import Config
+from vpt import build, experiment, sweep
+from vpt.config import Config, differences, plain
 from vpt.sweep import Run
 
 
@@ -45,7 +45,7 @@ def measure_elsewhere(run: Run, sections: Mapping[str, Mapping[str, Any]], *, pr
         if kept is None:
             model = model or build.load_run(run.config.out)
             data = build.read_data(config)
-            test = build.measure_model(model, data, config, progress=progress)
+            test = experiment.measure_model(model, data, config, progress=progress)
             kept = {"config": _section(config), "data": data.facts(), "test": test}
             sweep.write(path, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
         found[name] = kept["test"]["top1"]
@@ -56,8 +56,8 @@ def _kept(path: Path, config: Config) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return None if build.differences(kept["config"], _section(config)) else kept
+    return None if differences(kept["config"], _section(config)) else kept
 
 
 def _section(config: Config) -> dict[str, Any]:
-    return {"data": build.plain(config)["data"]}
+    return {"data": plain(config)["data"]}

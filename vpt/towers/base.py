@@ -15,15 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
-
-
-@dataclass(frozen=True)
-class Attended:
-    """A context as the attention of one block takes it: keys and values, (G, heads, M, d) each."""
-
-    keys: Tensor
-    values: Tensor
-
+from vpt.towers.attention import Attended, attend, heads_of, shared
 
 Context = Tensor | Attended | Sequence[Tensor | Attended] | None
 Change = Callable[[int, Any], Any] | None
@@ -197,27 +189,9 @@ def _advance_opened(block: Opened, x: Tensor, contexts: Sequence[Tensor | Attend
     y = block.norm(x)
     q, k, v = block.query_key_value(y)
     others = [_attended(block, context) for context in contexts]
-    k = torch.cat([*(shared(other.keys, len(x)) for other in others), k], dim=2)
-    v = torch.cat([*(shared(other.values, len(x)) for other in others), v], dim=2)
-    if mask is not None:
-        mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
-        mask = mask.unsqueeze(1) if mask.ndim == 3 else mask
-    # A view of q would keep a fused q, k, v of every token alive until the backward pass.
-    o = F.scaled_dot_product_attention(q.contiguous(), k, v, attn_mask=mask, dropout_p=block.dropout)
+    o = attend(q, k, v, others, mask, block.dropout)
     x = x + block.out(o.transpose(1, 2).flatten(2), y)
     return x + block.feed(x)
-
-
-def shared(rows: Tensor, batch: int) -> Tensor:
-    """G rows (G, …) for a batch of B, each for B / G neighbours, as (B, …)."""
-    if len(rows) == 1:
-        return rows.expand(batch, *rows.shape[1:])
-    return rows if len(rows) == batch else rows.repeat_interleave(batch // len(rows), dim=0)
-
-
-def heads_of(tokens: Tensor, num_heads: int) -> Tensor:
-    """(B, N, heads · d) to (B, heads, N, d)."""
-    return tokens.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
 def multihead_projections(

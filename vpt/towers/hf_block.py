@@ -10,7 +10,8 @@ from transformers.models.dinov2.modeling_dinov2 import Dinov2Attention, Dinov2La
 from transformers.models.siglip.modeling_siglip import SiglipAttention, SiglipEncoderLayer
 from transformers.models.vit.modeling_vit import ViTAttention, ViTLayer
 
-from vpt.towers.base import Opened, heads_of, why_hooked
+from vpt.towers.attention import heads_of
+from vpt.towers.base import Opened, why_hooked
 
 
 class Names(NamedTuple):

@@ -1,0 +1,151 @@
+"""An epoch of training steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from vpt.data.loading import EpochSampler, mix
+from vpt.engine.average import Average
+from vpt.engine.optim import Schedule
+from vpt.engine.tally import Tally
+from vpt.errors import DivergedError
+from vpt.model import Prompted
+from vpt.report.progress import Progress
+from vpt.tasks.classification import Classification
+from vpt.tasks.image_text import ImageText
+
+
+class StepLoss(nn.Module):
+    """A task's loss of a model as one module, which several processes can train together."""
+
+    def __init__(self, model: Prompted, task: Classification | ImageText) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+
+    def forward(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, logits and targets."""
+        return self.task.loss(self.model, batch)
+
+
+class Steps:
+    """The steps of a run, one epoch after another.
+
+    Args:
+        accelerator: with the accumulation that makes several batches one step.
+        loss: of a batch, with logits and targets.
+        batches: prepared ones.
+        sampler: whose order an epoch decides, if it is an `EpochSampler`.
+        updates: the prepared optimizer.
+        rates: its schedule.
+        groups: what is trained, in the optimizer's groups.
+        average: of it.
+        clip_norm: largest norm of the gradient of all of it together.
+        per_epoch: steps of an epoch.
+        total: steps after which the last epoch ends.
+        seed: of order and dropout.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        loss: nn.Module,
+        batches: Any,
+        sampler: Any,
+        updates: Any,
+        rates: Schedule,
+        *,
+        groups: Mapping[str, Sequence[nn.Parameter]],
+        average: Average,
+        clip_norm: float | None,
+        per_epoch: int,
+        total: int,
+        seed: int,
+    ) -> None:
+        self.accelerator = accelerator
+        self.loss = loss
+        self.batches = batches
+        self.sampler = sampler
+        self.updates = updates
+        self.rates = rates
+        self.groups = list(groups)
+        self.tuned = [parameter for group in groups.values() for parameter in group]
+        self.average = average
+        self.clip_norm = clip_norm
+        self.per_epoch = per_epoch
+        self.total = total
+        self.seed = seed
+
+    def epoch(self, epoch: int, shown: Progress) -> dict[str, Any]:
+        """Train epoch 0, 1, …; its row but for what validation adds.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        set_seed(mix(self.seed, epoch), device_specific=True)
+        self.batches.set_epoch(epoch)
+        if isinstance(self.sampler, EpochSampler):
+            self.sampler.set_epoch(epoch)
+        self.loss.train()
+        tally = Tally(self.accelerator)
+        figures: dict[str, float] = {}
+        step = epoch * self.per_epoch
+        bar = shown.epoch_bar(self.batches, epoch)
+        for index, batch in enumerate(tally.timed(bar)):
+            self.rates.step_update(step + 1)
+            tally.add(*self._forward_and_backward(batch))
+            if self.accelerator.sync_gradients:
+                step += 1
+                self.average.update()
+            ends = index + 1 == len(self.batches) or (step == self.total and self.accelerator.sync_gradients)
+            if ends or index % 10 == 9:
+                figures = tally.figures()
+                self._check_finite(figures["train/loss"], epoch, step)
+                shown.figures(bar, figures)
+            if ends and index + 1 < len(self.batches):
+                self.batches.end()
+                break
+        used = {f"lr/{name}": of["lr"] for name, of in zip(self.groups, self.updates.param_groups, strict=True)}
+        return {"epoch": epoch + 1, "step": step, **used, **figures}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What to go on from, beside the parameters."""
+        scaler = self.accelerator.scaler
+        return {
+            "optimizer": self.updates.state_dict(),
+            "average": self.average.state_dict(),
+            "scaler": scaler.state_dict() if scaler else {},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.updates.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _forward_and_backward(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, logits and targets of a batch, whose gradient is taken in, and a step where one is due."""
+        with self.accelerator.accumulate(self.loss):
+            with self.accelerator.autocast():
+                loss, logits, targets = self.loss(batch)
+            self.accelerator.backward(loss)
+            if self.clip_norm is not None and self.accelerator.sync_gradients:
+                self.accelerator.clip_grad_norm_(self.tuned, self.clip_norm)
+            self.updates.step()
+            self.updates.zero_grad()
+        return loss, logits, targets
+
+    def _check_finite(self, loss: float, epoch: int, step: int) -> None:
+        if not math.isfinite(loss):
+            lr = self.updates.param_groups[0]["lr"]
+            raise DivergedError(
+                f"the loss is {loss} in epoch {epoch + 1}, step {step}, at learning rate {lr:.3g}: give a smaller one, "
+                "or clip_norm; what was saved before stays."
+            )
