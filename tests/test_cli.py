@@ -55,6 +55,15 @@ def test_train_then_eval_then_predict(work: Path, capsys: pytest.CaptureFixture[
     assert "was trained with timm/vit_tiny_patch16_224 of fingerprint" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "wrong", ["train.augment=flipp", "train.lrr=1", "data.path=fotos", "method=vpt-dep", "method.num_tokens=0"]
+)
+def test_a_mistake_leaves_no_run_behind(wrong: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "colours.yaml", wrong, "--quiet"]) == 2
+    assert capsys.readouterr().err.startswith("vpt: ")
+    assert not (work / "runs").exists()
+
+
 @pytest.fixture
 def trained(work: Path) -> Path:
     """A finished run on a backbone that can be made again: pretrained by the command itself."""

@@ -11,6 +11,7 @@ from vpt.build import build_model, check, load_run, read_data, templates_for
 from vpt.config import Config, differences, plain
 from vpt.data.base import DataSet
 from vpt.data.pairs import PairSet
+from vpt.data.transforms import as_transform
 from vpt.engine.batch import largest_batch
 from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
@@ -49,6 +50,8 @@ def train(
     model = build_model(config, data)
     if model.method.searches and isinstance(data, DataSet):
         _check_apart(data, model)
+    # Named wrongly, it would otherwise be told when the run has been begun.
+    as_transform(config.train.get("augment", "none"), model.preprocessing)
     run.begin(plain(config))
     task = {"task": ImageText(**config.task)} if isinstance(data, PairSet) else {}
     options = {**config.train, **task}
