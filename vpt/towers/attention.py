@@ -21,7 +21,7 @@ class Attended:
 def attend(
     q: Tensor, k: Tensor, v: Tensor, contexts: Sequence[Attended], mask: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
-    """What queries (B, heads, N, d) get of contexts and of keys and values (B, heads, S, d), (B, heads, N, d).
+    """What queries get of contexts and of their own keys and values, (B, heads, N, d) each: (B, heads, N, d).
 
     Args:
         q: queries.
