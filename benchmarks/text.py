@@ -215,7 +215,7 @@ def plain_bytes(model: vpt.Prompted, count: int, features: Tensor) -> float:
 def forward_run(model: vpt.Prompted, features: Tensor, setting: Setting) -> Run:
     """The texts of the classes, cut and with a shared beginning, without gradients."""
     assert model.method.template is not None
-    ids = model.tokenize([model.method.template.format(name) for name in model.classes]).to(setting.device)
+    ids = model.tokenize([model.method.template.format(name) for name in model.classes])
     image = F.normalize(features, dim=-1) if model.method.conditional else None
 
     @torch.no_grad()

@@ -51,6 +51,17 @@ def test_class_features_are_computed_once_in_evaluation_and_anew_after_a_step() 
     assert len(encoded) == 2
 
 
+def test_class_names_are_tokenized_once_and_anew_when_they_change() -> None:
+    model = vpt.attach(image_text_model(), "coop", classes=CLASSES, num_tokens=2).double().train()
+    tower, read = model.text.tower, []
+    tokenize = tower.tokenize
+    tower.tokenize = lambda texts, reserve=0: read.append(list(texts)) or tokenize(texts, reserve)
+    for names in (CLASSES, CLASSES, ["bird", "boat"], ["bird", "boat"], CLASSES):
+        model.set_classes(names)
+        assert model(IMAGES).shape == (4, len(names))
+    assert [len(texts) for texts in read] == [3, 2, 3]
+
+
 def test_a_frozen_text_side_is_read_once_in_training_too() -> None:
     model = classifier("vpt-deep").train()
     encoded = []

@@ -89,11 +89,12 @@ class TextSide(nn.Module):
 
         Args:
             method: whose prompts enter.
-            ids: of texts.
+            ids: of texts, best on the CPU.
             image: L2-normalised image features (B, F), where the method's context depends on them.
             plain: run the method's definition in place of the fast form.
         """
-        tower = self.tower
+        # Where texts are cut is decided by their ids, for which a GPU would have to be waited for.
+        tower, ids = self.tower, ids.cpu()
         if plain:
             words, lengths = method.plain_sequences(tower, ids, image)
             given = partial(method.plain_text, start=tower.start)
@@ -114,8 +115,7 @@ class TextSide(nn.Module):
         """
         tower, first = self.tower, methods[0]
         template = first.template or DEFAULT_TEMPLATES[0]
-        ids = tower.tokenize([template.replace("{}", name) for name in classes], first.num_context)
-        ids = ids.to(self.logit_scale.device)
+        ids = self._ids(template, classes, first.num_context)
         prefixes, rests, lengths = zip(*(method.sequences(tower, ids, None) for method in methods), strict=True)
         texts = tower.arrange(torch.cat(prefixes), torch.cat(rests), lengths[0])
         recompute = self.chunk is not None and torch.is_grad_enabled()
@@ -140,8 +140,7 @@ class TextSide(nn.Module):
         """
 
         def features(template: str) -> Tensor:
-            ids = self.tower.tokenize([template.replace("{}", name) for name in classes], method.num_context)
-            return self.encode(method, ids.to(self.logit_scale.device), image, plain=plain)
+            return self.encode(method, self._ids(template, classes, method.num_context), image, plain=plain)
 
         def compute() -> Tensor:
             # A template at a time: its own words are advanced once for all classes, and memory stays that of one.
@@ -160,6 +159,14 @@ class TextSide(nn.Module):
         """Whether training with `method` leaves text features as they are."""
         return not (method.prompts_text or any(p.requires_grad for p in self.tower.parameters()))
 
+    def _ids(self, template: str, classes: Sequence[str], num_context: int) -> Tensor:
+        """Ids (C, L - num_context) of class names in a sentence: to tokenize them may take as long as a step."""
+
+        def compute() -> Tensor:
+            return self.tower.tokenize([template.replace("{}", name) for name in classes], num_context)
+
+        return self._once(f"{template} {num_context}", tuple(classes), compute)
+
     def _once(self, name: str, key: Any, compute: Callable[[], Tensor]) -> Tensor:
         """What `compute` gives, remembered until `key` changes."""
         if name not in self._remembered or self._remembered[name][0] != key:
@@ -173,5 +180,5 @@ class TextSide(nn.Module):
         parts = (self.tower, method) if method.prompts_text else (self.tower,)
         tensors = [p for part in parts for p in (*part.parameters(), *part.buffers())]
         device = self.logit_scale.device
-        autocast = torch.is_autocast_enabled(device.type)
+        autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
         return (device, self.logit_scale.dtype, autocast, *((id(p), p._version) for p in tensors))

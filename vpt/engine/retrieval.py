@@ -54,7 +54,7 @@ def text_features(model: Prompted, texts: list[str], accelerator: Accelerator, p
     found: list[Tensor] = []
     parts = [order[start : start + TEXTS_AT_ONCE] for start in range(0, len(order), TEXTS_AT_ONCE)]
     for part in progress.bar(parts, "evaluating texts"):
-        ids = model.tokenize([texts[index] for index in part]).to(accelerator.device)
+        ids = model.tokenize([texts[index] for index in part])
         with accelerator.autocast():
             found.append(F.normalize(model.encode_text(ids).float(), dim=-1))
     features = torch.cat(found)

@@ -123,7 +123,8 @@ class CoOp(LearnedContext):
         words = text.words(ids[:, : text.needed(lengths + count) - count])
         context = self._for(words)
         row = torch.arange(len(words), device=words.device)[:, None]
-        rows = torch.cat([words, context], dim=1)[row, self._order(words.shape[1], text.start, lengths)]
+        order = self._order(words.shape[1], text.start, lengths).to(words.device, non_blocking=True)
+        rows = torch.cat([words, context], dim=1)[row, order]
         common = 0
         if text.causal:
             common = text.start if self.csc else text.start + self.before

@@ -52,7 +52,8 @@ class HfTextTower(TextTower):
 
     def words(self, ids: Tensor) -> Tensor:
         """`token_embedding`."""
-        found: Tensor = self.embeddings.token_embedding(ids)
+        table = self.embeddings.token_embedding
+        found: Tensor = table(ids.to(table.weight.device, non_blocking=True))
         return found
 
     def positions(self) -> Tensor:

@@ -61,6 +61,7 @@ class OpenClipTextTower(TextTower):
 
     def words(self, ids: Tensor) -> Tensor:
         """`token_embedding`."""
+        ids = ids.to(self.token_embedding.weight.device, non_blocking=True)
         return self.token_embedding(ids).to(self.transformer.get_cast_dtype())
 
     def vocabulary(self) -> list[str]:
@@ -100,7 +101,7 @@ class OpenClipTextTower(TextTower):
         """As every encoder does; then padding is hidden, or the class token set last, where the model does so."""
         texts = super().arrange(prefix, rest, lengths)
         columns = torch.arange(prefix.shape[1] + rest.shape[1], device=rest.device)
-        ends = lengths.repeat(len(texts.rest) // len(lengths))[:, None]
+        ends = lengths.repeat(len(texts.rest) // len(lengths))[:, None].to(rest.device, non_blocking=True)
         if self.cls_emb is not None:
             return self._with_class_token(texts, columns < ends + self.legacy, ends)
         if self.pool == "first":

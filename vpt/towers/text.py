@@ -73,7 +73,7 @@ class TextTower(Tower):
 
     @abstractmethod
     def words(self, ids: Tensor) -> Tensor:
-        """Token ids (N, L) to word embeddings (N, L, D), without positions."""
+        """Token ids (N, L), on any device, to word embeddings (N, L, D), without positions."""
 
     @abstractmethod
     def positions(self) -> Tensor:
@@ -97,16 +97,17 @@ class TextTower(Tower):
         Args:
             prefix: (G, P, D), what all texts begin with; P is 0 in an encoder that is not causal.
             rest: (N or G · N, S, D), what follows it in each text.
-            lengths: (N,) or (G · N,), tokens of each text up to its end token, prefix included.
+            lengths: (N,) or (G · N,), tokens of each text up to its end token, prefix included; best on the CPU, since
+                a GPU would have to be waited for.
         """
         before, after = prefix.shape[1], rest.shape[1]
         positions = self.positions()[: before + after].to(rest.dtype)
         rest = rest + positions[before:]
         if len(rest) < len(prefix) * len(lengths):
             rest = rest.repeat(len(prefix), 1, 1)
-        read = (lengths - 1 - before).repeat(len(rest) // len(lengths))
+        read = (lengths - 1 - before).repeat(len(rest) // len(lengths)).to(rest.device, non_blocking=True)
         seen = torch.ones(after, before + after, dtype=torch.bool, device=rest.device).tril(before)
-        parts = in_parts(lengths - before, len(prefix)) if self.causal and before else ()
+        parts = in_parts(lengths - before, len(prefix), rest.device) if self.causal and before else ()
         return Texts(prefix + positions[:before], rest, seen if self.causal else None, read, parts)
 
     def embed(self, ids: Tensor) -> Texts:
@@ -153,12 +154,13 @@ class TextTower(Tower):
         return int((ids[:, :limit] != self.tokenizer(doubtful, context_length=limit)).any(dim=-1).sum())
 
 
-def in_parts(lengths: Tensor, times: int = 1) -> Parts:
+def in_parts(lengths: Tensor, times: int = 1, device: torch.device | None = None) -> Parts:
     """Texts of `lengths` (N,), each of which occurs `times`, in parts that are as long as their longest text.
 
     Where to part them is what makes padding and the price of parts together the least.
     """
-    price = (PART_CPU if lengths.device.type == "cpu" else PART_GPU) / times
+    device = device or lengths.device
+    price = (PART_CPU if device.type == "cpu" else PART_GPU) / times
     order = lengths.argsort(stable=True)
     ordered: list[int] = lengths[order].tolist()
     last = len(ordered)
@@ -170,4 +172,5 @@ def in_parts(lengths: Tensor, times: int = 1) -> Parts:
         )
     cuts = best[last][1]
     # Within a part in the order that they came in, so that a single part leaves them as they are.
-    return [(order[start:end].sort().values, ordered[end - 1]) for start, end in zip((0, *cuts), cuts, strict=False)]
+    parts = ((order[start:end].sort().values, ordered[end - 1]) for start, end in zip((0, *cuts), cuts, strict=False))
+    return [(rows.to(device, non_blocking=True), length) for rows, length in parts]

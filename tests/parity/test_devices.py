@@ -1,0 +1,110 @@
+"""Steps on a device that is not the CPU, acted out: its tensors have shapes and no values.
+
+That nothing was left on the CPU shows as operands of two devices. To read a value, for which a GPU would be waited for
+at every step, is an error there.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import vpt
+from tests.text_models import CLASSES, image_text_model
+from tests.text_zoo import TEXT_EXAMPLES
+from tests.zoo import EXAMPLES
+from vpt.loops import encode_texts
+from vpt.methods import available
+from vpt.methods.base import Method
+from vpt.tasks.classification import Classification
+from vpt.tasks.image_text import ImageText
+from vpt.towers.load import wrap
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in available()},
+    "class-specific context": ("coop", {"csc": True}),
+    "context around names": ("coop", {"position": "middle"}),
+    "prompt dropout": ("vpt-deep", {"dropout": 0.4}),
+    "projected": ("vpt-deep", {"project": 6}),
+}
+
+
+class OneDevice(TorchDispatchMode):
+    """Operations on tensors of two devices are errors; copies, and numbers that are tensors, are not."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
+        devices = {tensor.device.type for tensor in tensors}
+        assert len(devices) < 2 or "copy" in func.name(), f"{func.name()} is given tensors on {devices}"
+        return func(*args, **(kwargs or {}))
+
+
+def on_device(name: str, options: dict[str, Any]) -> vpt.Prompted:
+    model = vpt.attach(image_text_model(), name, classes=CLASSES, **options)
+    if model.method.needs_features:
+        images, labels = torch.nn.functional.normalize(torch.randn(6, 12), dim=-1), torch.arange(6) % 3
+        model.method.prepare(images, labels, model.class_features(), torch.tensor(10.0))
+    return model.to("meta")
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    return torch.empty(4, 3, 16, 16, device="meta"), torch.empty(4, dtype=torch.long, device="meta")
+
+
+def test_what_is_asked_for_here_is_seen() -> None:
+    here, there = torch.ones(2), torch.ones(2, device="meta")
+    with OneDevice(), pytest.raises(AssertionError, match="is given tensors on"):
+        torch.nn.functional.embedding(here.long(), there[:, None])
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        int(there.max())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_step_stays_on_its_device_and_reads_nothing(variant: str) -> None:
+    model = on_device(*VARIANTS[variant]).train()
+    tuned = [parameter for group in model.parameter_groups().values() for parameter in group]
+    with OneDevice():
+        loss, _, _ = Classification(len(CLASSES)).loss(model, batch())
+        if tuned:
+            loss.backward()
+    assert loss.device.type == "meta"
+    assert all(parameter.grad is not None and parameter.grad.device.type == "meta" for parameter in tuned)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_so_does_inference(variant: str) -> None:
+    model = on_device(*VARIANTS[variant])
+    with OneDevice(), torch.inference_mode():
+        assert model.eval()(batch()[0]).device.type == "meta"
+        assert model.compile_prompts()(batch()[0]).shape == (4, len(CLASSES))
+
+
+@pytest.mark.parametrize("name", ["zero-shot", "vpt-deep", "ivlp", "maple", "full"])
+def test_so_does_a_step_with_captions(name: str) -> None:
+    model = vpt.attach(image_text_model(), name, classes=(), head="text").to("meta").train()
+    ids = model.tokenize(["a dog", "a red car", "two trees and a dog", "a tree"])
+    with OneDevice():
+        loss, _, _ = ImageText().loss(model, (batch()[0], ids))
+    assert loss.device.type == "meta"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_image_tower_does(name: str) -> None:
+    example = EXAMPLES[name]
+    model = vpt.attach(example.make(), "vpt-deep", num_tokens=2, num_classes=3).to("meta").train()
+    with OneDevice():
+        model(example.images(dtype=torch.float32).to("meta")).sum().backward()
+
+
+@pytest.mark.parametrize("name", [name for name in TEXT_EXAMPLES if "ViT" not in name])
+def test_every_text_tower_does(name: str) -> None:
+    example = TEXT_EXAMPLES[name]
+    pair = wrap(example.model()).pair
+    assert not isinstance(pair, str)
+    tower, method = pair.text.to("meta"), Method()
+    with OneDevice():
+        features = encode_texts(tower, method, tower.arrange(*method.sequences(tower, example.ids(), None)), chunk=2)
+    assert features.shape == (5, tower.num_features)
