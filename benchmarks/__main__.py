@@ -65,7 +65,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="a tiny model, in seconds: whether it runs, not how fast")
     made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     made.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: autocast")
-    made.add_argument("--compile", action="store_true", help="torch.compile, without graph breaks, in image")
+    made.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile, without graph breaks: all of image, a step more in text",
+    )
     made.add_argument("--threads", type=int, default=1, help="1 (default): CPU time; more: the wall clock")
     made.add_argument("--repeats", type=int, help="of everything that is timed (default 5, fewer if they take long)")
     made.add_argument(

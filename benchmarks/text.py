@@ -15,6 +15,7 @@ import vpt
 from benchmarks.image import step_run
 from benchmarks.measure import Case, Ratio, Run, Setting, saved_bytes
 from vpt.engine.folded import folded_losses
+from vpt.loops import encode_texts
 
 AXIS = "classes"
 SCALE = "log"
@@ -45,8 +46,6 @@ def cases(setting: Setting) -> Iterator[Case]:
 
     A case is to be measured before the next one is asked for, which may give the same model other classes.
     """
-    # What a text is cut to is read from the texts themselves, which cannot be compiled without a break.
-    setting = replace(setting, compiled=False)
     for backbone in setting.backbones or (("vpt/clip-nano",) if setting.quick else BACKBONES):
         counts = (3, 5) if setting.quick else CLASSES
         for context in setting.prompts or ((2,) if setting.quick else CONTEXT):
@@ -86,10 +85,11 @@ def case(model: vpt.Prompted, count: int, setting: Setting, facts: dict[str, Any
     features, labels = images(model, batch, count, setting)
     needed = plain_bytes(model, count, features)
     model.set_classes(class_names(count))
-    runs = {
-        "forward": forward_run(model, features, setting),
-        "step": step_run(model, model, features, labels, setting),
-    }
+    compiled, setting = setting.compiled, replace(setting, compiled=False)
+    step = step_run(model, model, features, labels, setting)
+    runs = {"forward": forward_run(model, features, setting), "step": step}
+    if compiled:
+        runs["compiled step"] = with_compiled_loop(model, step)
     fits = needed <= (0.7 * torch.cuda.mem_get_info()[1] if setting.device == "cuda" else MEMORY)
     if fits:
         runs["plain step"] = step_run(model, plain(model), features, labels, setting)
@@ -115,6 +115,7 @@ def ratios(facts: dict[str, Any], setting: Setting) -> list[Ratio]:
     speed, share = (COOP if coop else OTHERS, SAVED if coop else None) if aimed else (None, None)
     return [
         Ratio("step / limit", "step", "forward", times=2),
+        Ratio("compiled step / step", "compiled step", "step"),
         Ratio("plain step / step", "plain step", "step", at_least=speed),
         Ratio("FLOPs: step / limit", "step", "forward", times=2, of="flops"),
         Ratio("FLOPs: plain step / step", "plain step", "step", of="flops"),
@@ -130,6 +131,7 @@ def case_by_image(
     The plain form is what published code does for one image after another: a batch of B costs B times a step of one,
     which is measured once beside all batches, as it takes long.
     """
+    setting = replace(setting, compiled=False)
     features, labels = images(model, max(batches), count, setting)
     model.set_classes(class_names(count))
     one = "plain step of one image"
@@ -159,7 +161,7 @@ def case_by_image(
 
 def case_of_runs(model: vpt.Prompted, count: int, setting: Setting, facts: dict[str, Any]) -> Case:
     """A step of each of several runs that differ by values, one after another and together."""
-    batch = setting.batch or BATCH
+    batch, setting = setting.batch or BATCH, replace(setting, compiled=False)
     model.set_classes(class_names(count))
     # What is in the memo is shared by the copies.
     shared = {id(part): part for part in (model.tower, model.text)}
@@ -210,6 +212,25 @@ def plain_bytes(model: vpt.Prompted, count: int, features: Tensor) -> float:
         model.set_classes(class_names(few))
         kept.append(saved_bytes(lambda: plain(model)(features).sum(), constants))
     return kept[0] + (kept[1] - kept[0]) * (count - 2)
+
+
+def with_compiled_loop(model: vpt.Prompted, step: Run) -> Run:
+    """`step` through the block loop as `vpt.fit(…, compile=True)` has it.
+
+    What a text is cut to is read from the texts themselves, before that: the whole of a step would be no one graph.
+    """
+
+    def call() -> None:
+        side = model.text
+        assert side is not None
+        bare, side.loop = side.loop, loop
+        try:
+            step.call()
+        finally:
+            side.loop = bare
+
+    loop = torch.compile(encode_texts, fullgraph=True, dynamic=False)
+    return Run(call)
 
 
 def forward_run(model: vpt.Prompted, features: Tensor, setting: Setting) -> Run:

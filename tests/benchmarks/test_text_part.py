@@ -34,6 +34,19 @@ def test_names_of_100_classes_keep_at_most_a_tenth_of_the_plain_forms_bytes(coop
     assert saved["step"] <= 0.1 * saved["plain step"]
 
 
+# torch's compiler looks at the gradient of what it is given, and warns of itself.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.slow
+def test_a_compiled_step_stands_beside_the_others_and_leaves_the_loop_as_it_was() -> None:
+    model = prompted("coop", num_tokens=4)
+    made = text.case(model, 5, Setting(compiled=True), {"model": "slim", "method": "coop"})
+    assert "compiled step / step" in {ratio.name for ratio in made.ratios}
+    loop = model.text.loop
+    made.runs["compiled step"].call()
+    assert model.text.loop is loop
+    assert "compiled step" not in case(prompted("coop", num_tokens=4), 5).runs
+
+
 @pytest.mark.parametrize("method", ["maple", "ivlp"])
 def test_only_the_text_side_is_in_the_step(method: str) -> None:
     model = prompted(method)
