@@ -13,15 +13,15 @@ TEMPLATE = """---
 
 # {method} on {backbone}
 
-{tuned:,} tuned parameters ({share:.2%} of backbone and head) for {num_classes} classes: {classes}.
+{tuned:,} tuned parameters ({share:.2%} of the whole model){purpose}.
 The backbone is not in this folder; it is loaded by its name, and checked against the fingerprint
 `{fingerprint}`.
 
 ```python
 import vpt
 
-model = vpt.load("{folder}")
-model.predict("image.jpg")
+model = vpt.load("{folder}")  # this folder, or its name on the hub
+{use}
 ```
 
 ## Measured
@@ -40,12 +40,13 @@ def card(facts: Mapping[str, Any], folder: str) -> str:
     """Markdown with the header that the Hugging Face hub reads, from what `vpt.json` holds."""
     header = ModelCardData(
         library_name="vpt",
-        pipeline_tag="image-classification",
+        pipeline_tag="image-classification" if facts["head"] == "linear" else "zero-shot-image-classification",
         tags=["visual-prompt-tuning", facts["method"]["name"]],
-        base_model=None,
+        base_model=_on_hub(facts["backbone"]["name"] or ""),
     )
     classes = facts["classes"]
     shown = ", ".join(classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")
+    use = 'model.predict("image.jpg")' if classes else 'model.set_classes(["a dog", "a cat"])'
     metrics = [f"- {name}: {_shown(value)}" for name, value in facts["metrics"].items()]
     versions = [f"- {name} {version}" for name, version in facts["versions"].items()]
     options = {key: value for key, value in facts["method"].items() if key != "name"}
@@ -55,8 +56,8 @@ def card(facts: Mapping[str, Any], folder: str) -> str:
         backbone=facts["backbone"]["name"] or "a live backbone",
         tuned=facts["parameters"]["tuned"],
         share=facts["parameters"]["tuned"] / facts["parameters"]["all"],
-        num_classes=len(classes),
-        classes=shown,
+        purpose=f" for {len(classes)} classes: {shown}" if classes else " for images and texts",
+        use=use,
         fingerprint=facts["backbone"]["fingerprint"],
         folder=folder,
         metrics="\n".join(metrics) or "Nothing was measured.",
@@ -64,6 +65,14 @@ def card(facts: Mapping[str, Any], folder: str) -> str:
         options=", ".join(f"{key}={value}" for key, value in options.items()) or "the defaults",
         preprocessing=", ".join(f"{key} {value}" for key, value in facts["preprocessing"].items()),
     )
+
+
+def _on_hub(backbone: str) -> str | None:
+    """The hub's name of a backbone that is there by the name that it has here."""
+    library, _, name = backbone.partition("/")
+    if library == "timm" and "." in name:
+        return backbone
+    return name if library == "hf" and name.count("/") == 1 and not name.startswith((".", "~")) else None
 
 
 def _shown(value: Any) -> str:
