@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vpt.errors import VptError
+from vpt.report.waiting import say_once
 
 EXIT_OK, EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:
         given.overrides += rest
     command: Callable[[argparse.Namespace], None] = given.command
+    say_once()
     try:
         command(given)
     except VptError as error:
