@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -148,7 +149,14 @@ def measure(case: Case, setting: Setting) -> dict[str, Any]:
     saved = {name: saved_bytes(run.forward, case.constants) for name, run in case.runs.items() if run.forward}
     timers = {name: run.call if run.own_clock else repeated(run.call, setting) for name, run in case.runs.items()}
     budget = math.inf if setting.repeats else case.budget
-    times = interleave(timers, setting.repeats or REPEATS, budget)
+    # What was compiled so far are objects by the million: a collection that went through them would fall into whatever
+    # is timed then.
+    gc.collect()
+    gc.freeze()
+    try:
+        times = interleave(timers, setting.repeats or REPEATS, budget)
+    finally:
+        gc.unfreeze()
     exact = {"flops": counted, "saved": saved}
     ratios = {}
     for ratio in case.ratios:

@@ -104,6 +104,36 @@ def test_a_short_call_is_repeated_until_it_can_be_timed(monkeypatch: pytest.Monk
     assert next(calls) - before - 1 == 10
 
 
+def test_what_was_there_before_is_not_gone_through_while_something_is_timed() -> None:
+    def frozen() -> float:
+        return float(gc.get_freeze_count() > 0)
+
+    found = measure(Case(facts={}, runs={"run": Run(frozen, own_clock=True)}, ratios=[], items=1), Setting(repeats=3))
+    assert found["seconds"]["run"]["low"] == 1.0
+    assert not gc.get_freeze_count()
+
+
+def test_times_of_a_gpu_lie_between_events_around_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Event:
+        def __init__(self, *, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            done.append("record")
+
+        def synchronize(self) -> None:
+            done.append("wait")
+
+        def elapsed_time(self, last: "Event") -> float:
+            return 1500.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    assert Setting(device="cuda").seconds(lambda: done.append("call")) == 1.5
+    assert done == ["record", "call", "record", "wait"]
+
+
 def test_a_ratio_is_taken_within_each_repeat_and_held_against_its_target() -> None:
     fast, slow = iter([1.0, 2.0, 1.0]), iter([4.0, 6.0, 5.0])
     x = torch.ones(4, 4, requires_grad=True)

@@ -1,18 +1,13 @@
-"""Steps on a device that is not the CPU, acted out: its tensors have shapes and no values.
-
-That nothing was left on the CPU shows as operands of two devices. To read a value, for which a GPU would be waited for
-at every step, is an error there.
-"""
+"""Steps on a device that is not the CPU, acted out: nothing is left on the CPU, and no value is waited for."""
 
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import vpt
+from tests.devices import OneDevice
 from tests.text_models import CLASSES, image_text_model
 from tests.text_zoo import TEXT_EXAMPLES
 from tests.zoo import EXAMPLES
@@ -30,16 +25,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "prompt dropout": ("vpt-deep", {"dropout": 0.4}),
     "projected": ("vpt-deep", {"project": 6}),
 }
-
-
-class OneDevice(TorchDispatchMode):
-    """Operations on tensors of two devices are errors; copies, and numbers that are tensors, are not."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
-        devices = {tensor.device.type for tensor in tensors}
-        assert len(devices) < 2 or "copy" in func.name(), f"{func.name()} is given tensors on {devices}"
-        return func(*args, **(kwargs or {}))
 
 
 def on_device(name: str, options: dict[str, Any]) -> vpt.Prompted:
