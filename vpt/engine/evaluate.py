@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -114,7 +115,12 @@ def make_accelerator(precision: str, accumulate: int = 1) -> Accelerator:
         raise VptError("precision='fp16' needs a GPU: say bf16 or fp32.")
     # One process may train more than once, with other precisions: Accelerate keeps the first one's.
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=PRECISIONS[precision], gradient_accumulation_steps=accumulate)
+    return Accelerator(
+        mixed_precision=PRECISIONS[precision],
+        gradient_accumulation_steps=accumulate,
+        # A GPU goes on with the step before while the images of the next one are copied to it.
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
+    )
 
 
 def as_loader(
