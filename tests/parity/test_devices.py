@@ -43,7 +43,7 @@ def test_what_is_asked_for_here_is_seen() -> None:
     here, there = torch.ones(2), torch.ones(2, device="meta")
     with OneDevice(), pytest.raises(AssertionError, match="is given tensors on"):
         torch.nn.functional.embedding(here.long(), there[:, None])
-    with pytest.raises((RuntimeError, NotImplementedError)):
+    with pytest.raises(RuntimeError, match="meta tensors"):
         int(there.max())
 
 
@@ -68,7 +68,7 @@ def test_so_does_inference(variant: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["zero-shot", "vpt-deep", "ivlp", "maple", "full"])
-def test_so_does_a_step_with_captions(name: str) -> None:
+def test_so_does_a_step_with_captions_whose_ids_are_on_the_cpu(name: str) -> None:
     model = vpt.attach(image_text_model(), name, classes=(), head="text").to("meta").train()
     ids = model.tokenize(["a dog", "a red car", "two trees and a dog", "a tree"])
     with OneDevice():

@@ -25,14 +25,15 @@ def test_its_header_names_the_backbone_the_library_and_the_task(tmp_path: Path) 
     assert 'vpt.load("ants")' in found.content
 
 
-def test_class_names_as_classifier_are_zero_shot_to_the_hub(tmp_path: Path) -> None:
+def test_class_names_as_classifier_are_classes_too(tmp_path: Path) -> None:
     found = written(vpt.attach(image_text_model(), "coop", classes=CLASSES, num_tokens=2), tmp_path)
-    assert found.data.pipeline_tag == "zero-shot-image-classification"
+    assert found.data.pipeline_tag == "image-classification"
     assert 'model.predict("image.jpg")' in found.content
 
 
 def test_a_model_of_images_and_texts_without_classes_says_how_it_gets_some(tmp_path: Path) -> None:
     found = written(vpt.attach(image_text_model(), "ivlp", classes=(), head="text"), tmp_path)
+    assert found.data.pipeline_tag == "zero-shot-image-classification"
     assert "of the whole model) for images and texts." in found.content
     assert 'model.set_classes(["a dog", "a cat"])' in found.content
 
@@ -53,7 +54,6 @@ def test_only_what_the_hub_has_by_that_name_is_its_base_model(backbone: str | No
     facts = {
         "backbone": {"name": backbone, "fingerprint": "0"},
         "method": {"name": "vpt-deep"},
-        "head": "linear",
         "classes": ["ant"],
         "preprocessing": {},
         "parameters": {"tuned": 1, "all": 2},

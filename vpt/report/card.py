@@ -38,13 +38,13 @@ Method options: {options}. Preprocessing: {preprocessing}.
 
 def card(facts: Mapping[str, Any], folder: str) -> str:
     """Markdown with the header that the Hugging Face hub reads, from what `vpt.json` holds."""
+    classes = facts["classes"]
     header = ModelCardData(
         library_name="vpt",
-        pipeline_tag="image-classification" if facts["head"] == "linear" else "zero-shot-image-classification",
+        pipeline_tag="image-classification" if classes else "zero-shot-image-classification",
         tags=["visual-prompt-tuning", facts["method"]["name"]],
         base_model=_on_hub(facts["backbone"]["name"] or ""),
     )
-    classes = facts["classes"]
     shown = ", ".join(classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")
     use = 'model.predict("image.jpg")' if classes else 'model.set_classes(["a dog", "a cat"])'
     metrics = [f"- {name}: {_shown(value)}" for name, value in facts["metrics"].items()]

@@ -10,7 +10,7 @@ LOGGER = "huggingface_hub.utils._http"
 
 
 class Once(logging.Filter):
-    """Lets nothing through, and says the first time that there is something to wait for."""
+    """Lets nothing through, and says the first time what there is to wait for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Once(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Of a record of the hub's library."""
         if not self.told:
-            print("vpt: the Hugging Face hub does not answer; trying again for up to a minute …", file=sys.stderr)
+            print(f"vpt: waiting for the Hugging Face hub: {record.getMessage()}", file=sys.stderr)
         self.told = True
         return False
 
@@ -27,6 +27,6 @@ class Once(logging.Filter):
 def say_once() -> None:
     """Have the hub's library, which says many lines while it tries again, say one."""
     logger = logging.getLogger(LOGGER)
-    for filter in [each for each in logger.filters if isinstance(each, Once)]:
-        logger.removeFilter(filter)
+    for former in [each for each in logger.filters if isinstance(each, Once)]:
+        logger.removeFilter(former)
     logger.addFilter(Once())
