@@ -53,7 +53,7 @@ def test_nothing_is_compiled_of_blocks_that_the_method_has_a_part_in() -> None:
     images = images_for(model.tower.model)
 
     def doubled(layer: int, block: Opened) -> Opened:
-        return replace(block, key_value=lambda y: tuple(2 * part for part in block.key_value(y)))
+        return replace(block, query_key_value=lambda y: tuple(2 * part for part in block.query_key_value(y)))
 
     plain = model(images)
     model.method.image_change = doubled

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vpt.methods.base import Method
-from vpt.towers.attention import Attended
+from vpt.towers.attention import Attended, Beginning
 from vpt.towers.base import Change, ImageTower
-from vpt.towers.text import Texts, TextTower
+from vpt.towers.packing import Texts
+from vpt.towers.text import TextTower
 
 Folded = Mapping[int, Tensor | Attended]
 ImageLoop = Callable[[ImageTower, Method, Tensor, Folded | None], Tensor]
@@ -43,25 +45,26 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
 
     `folded` is what `fold` gave for the prompts as they are.
     """
-    advance = partial(tower.advance, change=method.image_change)
     x = _embedded(tower, images)
-    carried: Tensor | Attended | None = None
-    for layer in range(tower.depth):
-        if layer in method.enters:
-            known = folded.get(layer) if folded else None
-            carried = _entering(tower, method, layer, len(x), x.dtype) if known is None else known
-        last = layer + 1 == tower.depth
-        if isinstance(carried, Tensor) and not last and layer + 1 not in method.enters:
-            # The next block reads what becomes of these prompts: they are advanced with the image.
-            both = advance(layer, torch.cat([x, carried.expand(len(x), -1, -1)], dim=1))
-            x, carried = both.split([x.shape[1], carried.shape[1]], dim=1)
-            continue
-        context = [] if carried is None else [carried]
-        if last and tower.read is not None:
-            context.append(x[:, tower.read :])
-            x = x[:, : tower.read]
-        x = advance(layer, x, context)
-    return tower.readout(x)
+    own, last = x.shape[1], tower.depth - 1
+    with _own_precision(x):
+        for layer in range(tower.depth):
+            context: Tensor | Attended | None = None
+            if layer in method.enters:
+                context = folded.get(layer) if folded else None
+                context = _entering(tower, method, layer, len(x), x.dtype) if context is None else context
+                x = x if x.shape[1] == own else x[:, :own]
+                if isinstance(context, Tensor) and layer < last and layer + 1 not in method.enters:
+                    # The next block reads what becomes of these prompts: they are advanced with the image.
+                    x, context = torch.cat([x, context.expand(len(x), -1, -1)], dim=1), None
+            wanted = own if layer < last or tower.read is None else tower.read
+            read = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
+            x = tower.advance(layer, x, context, change=method.image_change, read=read)
+        return tower.readout(x)
+
+
+def _first(x: Tensor, count: int) -> Tensor:
+    return x[:, :count]
 
 
 def encode_images_plain(
@@ -75,93 +78,107 @@ def encode_images_plain(
 
 
 def encode_texts(
-    tower: TextTower, method: Method, texts: Texts, *, chunk: int | None = None, recompute: bool = False
+    tower: TextTower,
+    method: Method,
+    texts: Sequence[Texts],
+    context: Tensor | None = None,
+    *,
+    recompute: bool = False,
 ) -> Tensor:
-    """Texts to prompted features (G · N, F): what they begin with is advanced once for all of them.
+    """Texts to prompted features (G, N, F): what they begin with is advanced once for all of them.
 
     Args:
         tower: the encoder.
         method: its text prompts are put in place before the blocks that they enter.
-        texts: as `TextTower.arrange` gives them.
-        chunk: texts that go through the blocks at once; all by default.
-        recompute: keep nothing of a chunk for the backward pass, and compute it again there.
+        texts: N of them, in one part or several that go through the blocks one after another.
+        context: learned vectors that stand in the texts before block 0, (G, K, D); texts are encoded with each of the
+            G sets of them. Without any, G is 1.
+        recompute: keep nothing of a part for the backward pass, and compute it again there.
     """
-    advance = partial(tower.advance, change=method.text_change)
-    prefixes = []
-    prefix = texts.prefix
-    sees = torch.ones(prefix.shape[1], prefix.shape[1], dtype=torch.bool, device=prefix.device).tril()
-    for layer in range(tower.depth):
-        if prefix.shape[1]:
-            prefix = _entered(tower, method, layer, prefix)
-        prefixes.append(prefix)
-        if prefix.shape[1] and layer + 1 < tower.depth:
-            prefix = advance(layer, prefix, mask=sees)
 
-    def features(rest: Tensor, seen: Tensor | None, read: Tensor, *prefixes: Tensor) -> Tensor:
-        for layer, before in enumerate(prefixes):
-            if not before.shape[1]:
-                rest = _entered(tower, method, layer, rest)
-            context = [before] if before.shape[1] else []
-            if layer + 1 < tower.depth:
-                rest = advance(layer, rest, context, seen)
-                continue
-            row = torch.arange(len(rest), device=rest.device)
-            # The token that is read stands beside the others here, and is not to be seen twice.
-            if seen is None:
-                seen = torch.ones(1, before.shape[1] + rest.shape[1], dtype=torch.bool, device=rest.device)
-            columns = seen.expand(len(rest), rest.shape[1], -1)[row, read]
-            itself = columns.gather(1, before.shape[1] + read[:, None])
-            columns = columns.scatter(1, before.shape[1] + read[:, None], False)
-            mask = torch.cat([columns, itself], dim=1)[:, None]
-            rest = advance(layer, rest[row, read][:, None], [*context, rest], mask)
-        return tower.readout(rest[:, 0])
+    def features(part: Texts) -> Tensor:
+        if recompute:
+            kept: Tensor = checkpoint(_encode_part, tower, method, part, context, use_reentrant=False)
+            return kept
+        return _encode_part(tower, method, part, context)
 
-    parts, order = [], []
-    for rows, groups, length in _parts(texts, chunk):
-        seen = texts.seen
-        if seen is not None:
-            seen = seen[rows] if seen.ndim == 3 else seen[:length, : prefix.shape[1] + length]
-        given: tuple[Any, ...] = (texts.rest[rows, :length], seen, texts.read[rows], *(p[groups] for p in prefixes))
-        parts.append(checkpoint(features, *given, use_reentrant=False) if recompute else features(*given))
-        order.append(rows)
-    return torch.cat(parts)[torch.cat(order).argsort()] if len(parts) > 1 else parts[0]
+    found = [features(part) for part in texts]
+    return torch.cat(found, dim=1) if len(found) > 1 else found[0]
+
+
+def _encode_part(tower: TextTower, method: Method, texts: Texts, context: Tensor | None) -> Tensor:
+    tokens = tower.tokens(texts)
+    rows, groups = len(tokens), 1 if context is None else len(context)
+    x = tokens.flatten(0, 1).expand(groups, -1, -1)
+    if context is not None:
+        positions = tower.positions()[texts.positions.flatten()[texts.learned]]
+        x = _put(x, texts, context, positions)
+    x = x.unflatten(1, (rows, -1)).flatten(0, 1)
+    beginning = Beginning(texts.beginning, rows) if texts.beginning else None
+    mask = None
+    if texts.seen is not None:
+        # Added to the scores, once for all blocks; a boolean mask is made into this one at each attention.
+        mask = torch.zeros(texts.seen.shape, dtype=_precision(x), device=x.device).masked_fill(~texts.seen, -torch.inf)
+        mask = mask.repeat(groups, 1, 1) if groups > 1 else mask
+
+    def flat(x: Tensor) -> Tensor:
+        return x.unflatten(0, (groups, rows)).flatten(1, 2)
+
+    def picked(x: Tensor) -> Tensor:
+        return flat(x).index_select(1, texts.picked).unflatten(1, (rows, -1)).flatten(0, 1)
+
+    with _own_precision(x):
+        for layer in range(tower.depth):
+            if layer in method.text_enters:
+                x = _put(flat(x), texts, method.text_prompts(layer)).unflatten(1, (rows, -1)).flatten(0, 1)
+            read = picked if layer + 1 == tower.depth else None
+            x = tower.advance(layer, x, beginning, mask, change=method.text_change, read=read)
+        return tower.readout(flat(x).index_select(1, texts.order).flatten(0, 1)).unflatten(0, (groups, -1))
 
 
 def encode_texts_plain(
-    tower: TextTower, texts: Texts, given: Callable[[int, Tensor], Tensor], change: Change = None
+    tower: TextTower, x: Tensor, texts: Texts, given: Callable[[int, Tensor], Tensor], change: Change = None
 ) -> Tensor:
-    """Texts with nothing shared or left out to features (N, F); block i advances all of `given(i, x)`."""
-    x = texts.rest
+    """Texts with nothing shared or left out to features (N, F); block i advances all of `given(i, x)`.
+
+    Args:
+        tower: the encoder.
+        x: what block 0 is given of them, (N, S, D).
+        texts: what sees what, and what is read out.
+        given: all that block i is given, from what became of x in the blocks before.
+        change: a method's part in the blocks.
+    """
+    seen = texts.seen
+    mask = seen if seen is None or len(seen) == len(x) > 1 else seen[0]
     for layer in range(tower.depth):
-        x = tower.advance(layer, given(layer, x).to(x.dtype), mask=texts.seen, change=change)
-    return tower.readout(x[torch.arange(len(x), device=x.device), texts.read])
+        x = tower.advance(layer, given(layer, x).to(x.dtype), mask=mask, change=change)
+    return tower.readout(x.flatten(0, 1)[texts.picked])
+
+
+def _put(x: Tensor, texts: Texts, vectors: Tensor, positions: Tensor | None = None) -> Tensor:
+    """Tokens (G, R · L, D) with learned vectors (1 or G, K, D), and their positions, in the places of context."""
+    vectors = vectors if texts.context is None else vectors.index_select(1, texts.context)
+    vectors = vectors if positions is None else vectors + positions
+    return x.index_copy(1, texts.learned, vectors.to(x.dtype).expand(len(x), -1, -1))
+
+
+def _own_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Without autocast where tokens come in half precision: it would bring each norm to float32 and back."""
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    return torch.autocast(x.device.type, enabled=False) if half and _is_cast(x) else nullcontext()
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    """What products of `x` come in."""
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    return torch.get_autocast_dtype(x.device.type) if _is_cast(x) and not half else x.dtype
+
+
+def _is_cast(x: Tensor) -> bool:
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _embedded(tower: ImageTower, images: Tensor) -> Tensor:
     """Tokens before block 0. Not every library brings images to the precision of its weights."""
     return tower.embed(images.to(tower.dtype) if images.is_floating_point() else images)
-
-
-def _entered(tower: TextTower, method: Method, layer: int, x: Tensor) -> Tensor:
-    """Texts (N, L, D) with the method's prompts of `layer` in place of the context behind the start tokens."""
-    if layer not in method.text_enters:
-        return x
-    prompts = method.text_prompts(layer).to(x.dtype).expand(len(x), -1, -1)
-    return torch.cat([x[:, : tower.start], prompts, x[:, tower.start + prompts.shape[1] :]], dim=1)
-
-
-def _parts(texts: Texts, chunk: int | None) -> Iterator[tuple[Tensor, slice, int]]:
-    """Rows of texts that go together, the prefixes that they share, and the tokens that they need.
-
-    With several prefixes `chunk` rows or fewer go together, but never less than a part of one prefix's texts.
-    """
-    groups, device = len(texts.prefix), texts.rest.device
-    count = len(texts.rest) // groups
-    for alike, length in texts.parts or [(torch.arange(count, device=device), texts.rest.shape[1])]:
-        if groups == 1:
-            yield from ((rows, slice(None), length) for rows in alike.split(chunk or count))
-            continue
-        step = groups if chunk is None else max(1, chunk // len(alike))
-        for start in range(0, groups, step):
-            some = torch.arange(start, min(start + step, groups), device=device)
-            yield (some[:, None] * count + alike).flatten(), slice(start, start + step), length

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from vpt.errors import VptError
 from vpt.loops import TextLoop, encode_texts, encode_texts_plain
 from vpt.methods.base import Method
 from vpt.towers.backbone import Pair
+from vpt.towers.packing import Texts, in_rows, packed
+
+T = TypeVar("T")
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 ENSEMBLES = ("openai-7", "openai-80")
@@ -78,32 +81,54 @@ class TextSide(nn.Module):
             self.logit_bias = nn.Parameter(pair.logit_bias.detach().clone().reshape(()), requires_grad=learn_scale)
         self.chunk: int | None = None
         self.loop = encode_texts
-        self._remembered: dict[str, tuple[Any, Tensor]] = {}
+        self._remembered: dict[str, tuple[Any, Any]] = {}
 
     def scale(self) -> Tensor:
         """What cosine similarities are multiplied by, a scalar."""
         return self.logit_scale.exp()
 
-    def encode(self, method: Method, ids: Tensor, image: Tensor | None = None, *, plain: bool = False) -> Tensor:
+    def encode(
+        self, method: Method, ids: Tensor | Sequence[Texts], image: Tensor | None = None, *, plain: bool = False
+    ) -> Tensor:
         """Token ids (N, L - num_context) to text features (N, F), or (B, N, F) where they depend on images.
 
         Args:
             method: whose prompts enter.
-            ids: of texts, best on the CPU.
+            ids: of texts, best on the CPU; or what `plan` made of them, but in the plain form.
             image: L2-normalised image features (B, F), where the method's context depends on them.
             plain: run the method's definition in place of the fast form.
         """
-        # Where texts are cut is decided by their ids, for which a GPU would have to be waited for.
-        tower, ids = self.tower, ids.cpu()
         if plain:
-            words, lengths = method.plain_sequences(tower, ids, image)
-            given = partial(method.plain_text, start=tower.start)
-            texts = tower.arrange(words[:1, :0], words, lengths)
-            found = encode_texts_plain(tower, texts, given, method.text_change)
-        else:
-            texts = tower.arrange(*method.sequences(tower, ids, image))
-            recompute = self.chunk is not None and torch.is_grad_enabled()
-            found = self.loop(tower, method, texts, chunk=self.chunk, recompute=recompute)
+            assert isinstance(ids, Tensor)
+            return self._plainly(method, ids, image)
+        texts = self.plan(method, ids) if isinstance(ids, Tensor) else ids
+        recompute = self.chunk is not None and torch.is_grad_enabled()
+        context = method.context(image)
+        if context is not None and context.ndim == 3 and len(context) > 1 and image is None:
+            # Each text has context of its own: the vectors are counted through.
+            context = context.flatten(0, 1)[None]
+        found = self.loop(self.tower, method, texts, context, recompute=recompute)
+        return found[0] if image is None else found
+
+    def plan(self, method: Method, ids: Tensor) -> list[Texts]:
+        """Where the tokens of texts (N, L - num_context) stand and what they see, on the device of the encoder."""
+        # What stands where is decided by ids, for which a GPU would have to be waited for.
+        tower, ids = self.tower, ids.cpu()
+        lengths = tower.lengths(ids)
+        layout = tower.layout(method.codes(ids, lengths, tower.start), lengths + method.num_context)
+        step = self.chunk or max(1, len(ids))
+        parts = [layout.rows(slice(start, start + step)) for start in range(0, len(ids), step)]
+        device = self.logit_scale.device
+        return [(packed(part, tower.width) if tower.causal else in_rows(part)).to(device) for part in parts]
+
+    def _plainly(self, method: Method, ids: Tensor, image: Tensor | None) -> Tensor:
+        """The definition: whole texts, each by itself."""
+        tower, ids = self.tower, ids.cpu()
+        words, lengths = method.plain_sequences(tower, ids, image)
+        codes = torch.zeros(words.shape[:2], dtype=torch.long)
+        texts = in_rows(tower.layout(codes, lengths)).to(words.device)
+        given = partial(method.plain_text, start=tower.start)
+        found = encode_texts_plain(tower, tower.complete(words), texts, given, method.text_change)
         return found if image is None else found.unflatten(0, (len(image), -1))
 
     def class_features_of(self, methods: Sequence[Method], classes: Sequence[str]) -> Tensor:
@@ -113,14 +138,12 @@ class TextSide(nn.Module):
             methods: of one kind and template, which differ by values alone, and put context before block 0 alone.
             classes: C names.
         """
-        tower, first = self.tower, methods[0]
-        template = first.template or DEFAULT_TEMPLATES[0]
-        ids = self._ids(template, classes, first.num_context)
-        prefixes, rests, lengths = zip(*(method.sequences(tower, ids, None) for method in methods), strict=True)
-        texts = tower.arrange(torch.cat(prefixes), torch.cat(rests), lengths[0])
+        first = methods[0]
+        texts = self._planned(first, first.template or DEFAULT_TEMPLATES[0], classes)
+        contexts = [method.context(None) for method in methods]
         recompute = self.chunk is not None and torch.is_grad_enabled()
-        found = encode_texts(tower, first, texts, chunk=self.chunk, recompute=recompute)
-        return F.normalize(found.unflatten(0, (len(methods), -1)), dim=-1)
+        context = torch.cat([each for each in contexts if each is not None])
+        return F.normalize(self.loop(self.tower, first, texts, context, recompute=recompute), dim=-1)
 
     def class_features(
         self,
@@ -140,7 +163,9 @@ class TextSide(nn.Module):
         """
 
         def features(template: str) -> Tensor:
-            return self.encode(method, self._ids(template, classes, method.num_context), image, plain=plain)
+            if plain:
+                return self.encode(method, self._ids(template, classes, method.num_context), image, plain=True)
+            return self.encode(method, self._planned(method, template, classes), image)
 
         def compute() -> Tensor:
             # A template at a time: its own words are advanced once for all classes, and memory stays that of one.
@@ -167,13 +192,23 @@ class TextSide(nn.Module):
 
         return self._once(f"{template} {num_context}", tuple(classes), compute)
 
-    def _once(self, name: str, key: Any, compute: Callable[[], Tensor]) -> Tensor:
+    def _planned(self, method: Method, template: str, classes: Sequence[str]) -> list[Texts]:
+        """`plan` of class names in a sentence, which depends on them alone."""
+
+        def compute() -> list[Texts]:
+            return self.plan(method, self._ids(template, classes, method.num_context))
+
+        key = (tuple(classes), self.chunk, self.logit_scale.device)
+        return self._once(f"{type(method).__name__} {template} {method.num_context}", key, compute)
+
+    def _once(self, name: str, key: Any, compute: Callable[[], T]) -> T:
         """What `compute` gives, remembered until `key` changes."""
         if name not in self._remembered or self._remembered[name][0] != key:
             # What is remembered may be met again while gradients are kept, where no inference tensor may be.
             with torch.inference_mode(False), torch.no_grad():
                 self._remembered[name] = (key, compute())
-        return self._remembered[name][1]
+        found: T = self._remembered[name][1]
+        return found
 
     def _state(self, method: Method) -> tuple[Any, ...]:
         """Changes whenever text features do."""

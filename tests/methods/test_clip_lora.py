@@ -163,8 +163,8 @@ def test_texts_in_chunks_that_are_computed_again_draw_the_same_dropout() -> None
 class Projections:
     """An opened block that projects tokens to themselves, on two heads."""
 
-    query_key_value: object = staticmethod(lambda y: (y.unflatten(-1, (2, -1)).transpose(1, 2),) * 3)
-    key_value: object = staticmethod(lambda y: (y.unflatten(-1, (2, -1)).transpose(1, 2),) * 2)
+    query_key_value: object = staticmethod(lambda y: (y.unflatten(-1, (2, -1)),) * 3)
+    key_value: object = staticmethod(lambda y: (y.unflatten(-1, (2, -1)),) * 2)
 
 
 def test_dropout_is_of_the_tokens_and_anew_for_each_projection() -> None:

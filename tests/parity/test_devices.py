@@ -11,11 +11,11 @@ from tests.devices import OneDevice
 from tests.text_models import CLASSES, image_text_model
 from tests.text_zoo import TEXT_EXAMPLES
 from tests.zoo import EXAMPLES
-from vpt.loops import encode_texts
 from vpt.methods import available
 from vpt.methods.base import Method
 from vpt.tasks.classification import Classification
 from vpt.tasks.image_text import ImageText
+from vpt.text import TextSide
 from vpt.towers.load import wrap
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -89,7 +89,9 @@ def test_every_text_tower_does(name: str) -> None:
     example = TEXT_EXAMPLES[name]
     pair = wrap(example.model()).pair
     assert not isinstance(pair, str)
-    tower, method = pair.text.to("meta"), Method()
-    with OneDevice():
-        features = encode_texts(tower, method, tower.arrange(*method.sequences(tower, example.ids(), None)), chunk=2)
-    assert features.shape == (5, tower.num_features)
+    side, ids = TextSide(pair).to("meta"), example.ids()
+    for chunk in (None, 2):
+        side.chunk = chunk
+        with OneDevice():
+            features = side.encode(Method(), ids)
+        assert features.shape == (5, side.tower.num_features)

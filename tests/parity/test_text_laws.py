@@ -6,10 +6,11 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
 from tests.text_zoo import LENGTH, TEXT_EXAMPLES, VISION, TextExample, clip, from_transformers
 from vpt.errors import VptError
-from vpt.loops import encode_texts, encode_texts_plain
+from vpt.loops import encode_texts_plain
 from vpt.methods.base import Method
+from vpt.text import TextSide
 from vpt.towers.load import wrap
-from vpt.towers.text import TextTower, in_parts
+from vpt.towers.text import TextTower
 
 TOLERANCE = 1e-10
 
@@ -24,17 +25,31 @@ def text(request: pytest.FixtureRequest) -> TextExample:
     return TEXT_EXAMPLES[request.param]
 
 
-def tower_of(model: torch.nn.Module) -> TextTower:
+def side_of(model: torch.nn.Module) -> TextSide:
     pair = wrap(model).pair
     assert not isinstance(pair, str)
-    return pair.text
+    return TextSide(pair)
+
+
+def tower_of(model: torch.nn.Module) -> TextTower:
+    return side_of(model).tower
+
+
+def fast(model: torch.nn.Module, ids: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
+    side = side_of(model)
+    side.chunk = chunk
+    return side.encode(Method(), ids)
+
+
+def plain(tower: TextTower, ids: torch.Tensor) -> torch.Tensor:
+    return encode_texts_plain(tower, *tower.embed(ids), lambda layer, x: x)
 
 
 def test_identity_is_bitwise_in_float32(text: TextExample) -> None:
     model, ids = text.model(), text.ids()
     tower = tower_of(model)
     with torch.no_grad():
-        got = encode_texts_plain(tower, tower.embed(ids), lambda layer, x: x)
+        got = plain(tower, ids)
         assert torch.equal(got, text.features(model, ids))
 
 
@@ -43,12 +58,12 @@ def test_transformers_other_attention_is_followed(kind: str) -> None:
     # It takes the softmax in float32 whatever the weights are, so that float64 has no place here.
     text = from_transformers(kind, attention="eager")
     model, ids = text.model(), text.ids()
-    tower, method = tower_of(model), Method()
+    tower = tower_of(model)
     with torch.no_grad():
         expected = text.features(model, ids)
-        assert torch.equal(encode_texts_plain(tower, tower.embed(ids), lambda layer, x: x), expected)
-        fast = encode_texts(tower, method, tower.arrange(*method.sequences(tower, ids, None)))
-    torch.testing.assert_close(fast, expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(plain(tower, ids), expected)
+        found = fast(model, ids)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
@@ -56,26 +71,24 @@ def test_identity_is_bitwise_in_half_precision(text: TextExample, dtype: torch.d
     model, ids = text.model().to(dtype), text.ids()
     tower = tower_of(model)
     with torch.no_grad():
-        got = encode_texts_plain(tower, tower.embed(ids), lambda layer, x: x)
+        got = plain(tower, ids)
         assert torch.equal(got, text.features(model, ids))
-        fast = encode_texts(tower, Method(), tower.arrange(*Method().sequences(tower, ids, None)))
-    assert fast.dtype == dtype
-    assert (torch.cosine_similarity(fast.float(), got.float()) > 0.9).all()
+        found = fast(model, ids)
+    assert found.dtype == dtype
+    assert (torch.cosine_similarity(found.float(), got.float()) > 0.9).all()
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
 def test_sharing_and_cutting_change_neither_values_nor_gradients(text: TextExample, chunk: int | None) -> None:
     model, ids = text.model().double(), text.ids()
-    tower, method = tower_of(model), Method()
-    plain = text.features(model, ids)
-    fast = encode_texts(
-        tower, method, tower.arrange(*method.sequences(tower, ids, None)), chunk=chunk, recompute=chunk is not None
-    )
-    torch.testing.assert_close(fast, plain, rtol=TOLERANCE, atol=TOLERANCE)
-    weights = torch.linspace(-1, 1, plain.numel(), dtype=torch.float64).view_as(plain)
+    tower = tower_of(model)
+    expected = text.features(model, ids)
+    found = fast(model, ids, chunk)
+    torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    weights = torch.linspace(-1, 1, expected.numel(), dtype=torch.float64).view_as(expected)
     wanted = [p for p in tower.parameters() if p.requires_grad]
-    got, expected = (torch.autograd.grad((f * weights).sum(), wanted, allow_unused=True) for f in (fast, plain))
-    for one, other in zip(got, expected, strict=True):
+    got, of_library = (torch.autograd.grad((f * weights).sum(), wanted, allow_unused=True) for f in (found, expected))
+    for one, other in zip(got, of_library, strict=True):
         if other is not None:
             scale = other.abs().max().clamp(min=1.0)
             torch.testing.assert_close(one / scale, other / scale, rtol=0, atol=TOLERANCE)
@@ -83,22 +96,12 @@ def test_sharing_and_cutting_change_neither_values_nor_gradients(text: TextExamp
 
 def test_a_causal_tower_advances_what_texts_share_once_and_leaves_the_padding_out() -> None:
     example = clip()
-    tower = tower_of(example.model())
-    prefix, rest, lengths = Method().sequences(tower, example.ids()[:4], None)
-    assert prefix.shape[:2] == (1, 3)
-    assert rest.shape[:2] == (4, 7 - 3)
-    assert lengths.tolist() == [4, 6, 5, 7]
-
-
-def test_texts_go_in_parts_where_padding_would_cost_more() -> None:
-    def parts(lengths: list[int], times: int = 1) -> list[tuple[list[int], int]]:
-        return [(rows.tolist(), length) for rows, length in in_parts(torch.tensor(lengths), times)]
-
-    assert parts([5, 2, 4]) == [([0, 1, 2], 5)]
-    # A part costs what 32 tokens do: less than to pad the short texts to 40, more than to pad those of 2 to 3.
-    assert parts([40, *[2] * 10, 3]) == [(list(range(1, 12)), 3), ([0], 40)]
-    # Each text counts for every prefix that it follows.
-    assert parts([5, 2, 4], times=64) == [([1], 2), ([2], 4), ([0], 5)]
+    side = side_of(example.model())
+    (texts,) = side.plan(Method(), example.ids()[:4])
+    # Three tokens that all begin with, and 1, 3, 2 and 4 more.
+    assert texts.codes.count_nonzero() == 3 + 1 + 3 + 2 + 4
+    assert texts.codes.shape == (1, 16)
+    assert texts.positions[0, :5].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_contexts_of_several_rows_and_a_mask_for_each_text() -> None:

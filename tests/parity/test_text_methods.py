@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import vpt
 from tests.zoo import shaken
 from vpt import VptError
+from vpt.towers import packing
 
 TOLERANCE = 1e-10
 CLASSES = ["ant", "honey bee", "dragonfly on a leaf"]
@@ -118,12 +119,12 @@ def test_classes_in_chunks_give_the_same(variant: str) -> None:
 
 @pytest.mark.parametrize("chunk", [None, 2])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_classes_of_each_length_apart_give_the_same(
+def test_classes_in_several_rows_give_the_same(
     variant: str, chunk: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = prompted(variant)
     expected = results(model, plain=True)
-    monkeypatch.setattr("vpt.towers.text.PART_CPU", 0)
+    monkeypatch.setattr(packing, "row_length", lambda counts, shared, width: max(*counts, shared) + 1)
     model.text.chunk = chunk
     assert_close(results(model), expected)
 

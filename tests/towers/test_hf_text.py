@@ -29,7 +29,7 @@ from transformers import (
 import vpt
 from tests.zoo import HF, clip, shaken
 from vpt import VptError
-from vpt.loops import encode_texts, encode_texts_plain
+from vpt.loops import encode_texts_plain
 from vpt.methods.base import Method
 from vpt.text import TextSide
 from vpt.towers.backbone import Pair
@@ -105,29 +105,28 @@ def words_tokenizer(
 def test_opened_and_put_together_it_is_the_library_s_own_bit_for_bit(example: tuple[Any, Tensor]) -> None:
     model, ids = example
     tower = pair_of(model).text
-    texts = tower.embed(ids)
-    mask, x = None, texts.rest
+    x, texts = given = tower.embed(ids)
+    mask = None
     if texts.seen is not None:
-        mask = torch.zeros(texts.seen.shape).masked_fill(~texts.seen, -torch.inf)[None, None]
+        mask = torch.zeros(texts.seen.shape).masked_fill(~texts.seen, -torch.inf)[None]
     for layer in range(tower.depth):
         x = tower.block(layer)(x, attention_mask=mask)
-    found = tower.readout(x[torch.arange(len(x)), texts.read])
+    found = tower.readout(x.flatten(0, 1)[texts.picked])
     assert torch.equal(found, model.get_text_features(ids).pooler_output)
     assert found.shape == (4, tower.num_features)
-    assert torch.equal(encode_texts_plain(tower, texts, lambda layer, x: x), found)
+    assert torch.equal(encode_texts_plain(tower, *given, lambda layer, x: x), found)
 
 
 @torch.no_grad()
 def test_the_fast_form_is_the_library_s_own(example: tuple[Any, Tensor]) -> None:
     model, ids = example
     model.double()
-    tower = pair_of(model).text
-    texts = tower.arrange(*Method().sequences(tower, ids, None))
-    assert texts.prefix.shape[1] == (3 if tower.causal else 0)
-    assert all(tower.path(layer).startswith("opened") for layer in range(tower.depth))
+    side = TextSide(pair_of(model))
+    assert all(side.tower.path(layer).startswith("opened") for layer in range(side.tower.depth))
     expected = model.get_text_features(ids).pooler_output
     for chunk in (None, 3):
-        found = encode_texts(tower, Method(), texts, chunk=chunk)
+        side.chunk = chunk
+        found = side.encode(Method(), ids)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
@@ -148,10 +147,10 @@ def test_siglip_reads_the_last_place_and_sees_padding() -> None:
 
 
 def _last(tower: Any, ids: Tensor) -> Tensor:
-    texts, x = tower.embed(ids), tower.embed(ids).rest
+    x, texts = tower.embed(ids)
     for layer in range(tower.depth):
-        x = tower.advance(layer, x, mask=texts.seen)
-    return x[torch.arange(len(x)), texts.read]
+        x = tower.advance(layer, x, mask=None if texts.seen is None else texts.seen[0])
+    return x.flatten(0, 1)[texts.picked]
 
 
 @torch.no_grad()
@@ -208,12 +207,13 @@ def test_clip_reads_the_end_token_whatever_it_is_padded_with(eos_token_id: int) 
     library = clip_model(vocab_size=10, bos_token_id=8, eos_token_id=eos_token_id).double()
     found = []
     for pad in ("<end>", "<unk>"):
-        tower = pair_of(library, words_tokenizer(vocabulary=("<unk>", *WORDS, "<start>", "<end>"), pad_token=pad)).text
+        pair = pair_of(library, words_tokenizer(vocabulary=("<unk>", *WORDS, "<start>", "<end>"), pad_token=pad))
+        tower = pair.text
         ids = tower.tokenize(["a dog", "a red car " * 9])
         assert ids[:, 0].tolist() == [8, 8]
         assert ids[0, 3] == ids[1, -1] == 9
         assert tower.lengths(ids).tolist() == [4, 12]
-        found.append(encode_texts(tower, Method(), tower.arrange(*Method().sequences(tower, ids, None))))
+        found.append(TextSide(pair).encode(Method(), ids))
         torch.testing.assert_close(found[-1], library.get_text_features(ids).pooler_output, rtol=0, atol=1e-10)
     torch.testing.assert_close(*found, rtol=0, atol=1e-10)
 
@@ -221,7 +221,8 @@ def test_clip_reads_the_end_token_whatever_it_is_padded_with(eos_token_id: int) 
 @torch.no_grad()
 def test_siglip_s_texts_are_filled_up_to_their_64_places_and_the_last_is_read() -> None:
     library, tokenizer = siglip_model(max_position_embeddings=64).double(), words_tokenizer(start=False)
-    tower = pair_of(library, tokenizer).text
+    pair = pair_of(library, tokenizer)
+    tower = pair.text
     texts = ["a dog", "a photo of a red car", "tree " * 80]
     ids = tower.tokenize(texts)
     assert ids.shape == (3, 64)
@@ -232,7 +233,7 @@ def test_siglip_s_texts_are_filled_up_to_their_64_places_and_the_last_is_read() 
     expected = library.get_text_features(
         tokenizer(texts, padding="max_length", truncation=True, max_length=64, return_tensors="pt")["input_ids"]
     ).pooler_output
-    found = encode_texts(tower, Method(), tower.arrange(*Method().sequences(tower, ids, None)))
+    found = TextSide(pair).encode(Method(), ids)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 

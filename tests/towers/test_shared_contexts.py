@@ -1,13 +1,11 @@
-"""Contexts that rows share: the same numbers whether keys and values are copied for each row or not."""
+"""Contexts that rows share: each row's keys and values with theirs, one gradient for all that share them."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.measure import saved_bytes
-from vpt.towers import attention
-from vpt.towers.attention import Attended, attend, shared
+from vpt.towers.attention import Attended, Beginning, Packing, attend, shared
 
 B, HEADS, D = 6, 2, 16
 
@@ -15,8 +13,8 @@ B, HEADS, D = 6, 2, 16
 def tensors(queries: int, contexts: dict[int, int], dtype: torch.dtype = torch.float64) -> list[Tensor]:
     """q, k, v, and keys and values of contexts {M: G}."""
     random = torch.Generator().manual_seed(0)
-    own = [(B, HEADS, queries, D)] * 3
-    others = [(groups, HEADS, tokens, D) for tokens, groups in contexts.items() for _ in range(2)]
+    own = [(B, queries, HEADS, D)] * 3
+    others = [(groups, tokens, HEADS, D) for tokens, groups in contexts.items() for _ in range(2)]
     made = [torch.randn(*size, generator=random, dtype=torch.float64).to(dtype) for size in (*own, *others)]
     return [tensor.requires_grad_() for tensor in made]
 
@@ -28,9 +26,10 @@ def given(made: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, list[Attended]]:
 
 def by_definition(made: list[Tensor], mask: Tensor | None = None) -> Tensor:
     q, k, v, contexts = given(made)
-    k = torch.cat([*(shared(context.keys, B) for context in contexts), k], dim=2)
-    v = torch.cat([*(shared(context.values, B) for context in contexts), v], dim=2)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    k = torch.cat([*(shared(context.keys, B) for context in contexts), k], dim=1)
+    v = torch.cat([*(shared(context.values, B) for context in contexts), v], dim=1)
+    found = F.scaled_dot_product_attention(*(each.transpose(1, 2) for each in (q, k, v)), attn_mask=mask)
+    return found.transpose(1, 2).flatten(2)
 
 
 @pytest.mark.parametrize("queries", [1, 3, 40])
@@ -50,29 +49,42 @@ def test_values_and_gradients_are_those_of_copies(queries: int, contexts: dict[i
     expected = by_definition(made, mask.unsqueeze(1) if masked == "each" else mask)
     found = attend(*given(made), mask)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    for of_found, of_expected in zip(
-        torch.autograd.grad(found.square().sum(), made), torch.autograd.grad(expected.square().sum(), made), strict=True
+    assert_same_gradients(found, expected, made)
+
+
+def assert_same_gradients(found: Tensor, expected: Tensor, of: list[Tensor]) -> None:
+    for got, wanted in zip(
+        torch.autograd.grad(found.square().sum(), of), torch.autograd.grad(expected.square().sum(), of), strict=True
     ):
-        torch.testing.assert_close(of_found, of_expected, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-11)
 
 
-def test_few_queries_keep_no_copies_for_the_backward_pass() -> None:
-    made = tensors(2, {20: 1}, torch.float32)
-    kept = saved_bytes(lambda: attend(*given(made)).sum())
-    assert kept < saved_bytes(lambda: by_definition(made).sum()) / 2
+@pytest.mark.parametrize("fused", [True, False], ids=["one product", "three products"])
+@pytest.mark.parametrize("beginning", [None, Beginning(2, 3)], ids=["", "beginning"])
+@pytest.mark.parametrize("sizes", [(), ((1, 4),), ((3, 4), (1, 2))], ids=str)
+def test_one_backward_pass_is_that_of_copies_and_sums(
+    fused: bool, beginning: Beginning | None, sizes: tuple[tuple[int, int], ...]
+) -> None:
+    if not sizes and beginning is None:
+        return
+    packing = Packing(torch.Size((B, 5)), tuple(map(torch.Size, sizes)), beginning)
+    total = 5 * B + sum(groups * tokens for groups, tokens in sizes)
+    shape = (total, 3, HEADS, D) if fused else (total, HEADS, D)
+    made = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(1 if fused else 3)]
+    found, expected = packing.spread(*made), packing._spread(*made)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    weights = [torch.randn_like(each) for each in expected]
+    sums = (sum((w * each).sum() for w, each in zip(weights, parts, strict=True)) for parts in (found, expected))
+    got, wanted = (torch.autograd.grad(total, made) for total in sums)
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-def test_many_queries_take_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "_attend_shared", None)
-    attend(*given(tensors(40, {4: 1})))
-
-
-def test_half_precision_sums_up_weights_in_single_precision() -> None:
-    made = tensors(2, {20: 1}, torch.bfloat16)
-    expected = by_definition([tensor.double() for tensor in made])
-    found = attend(*given(made))
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)
+def test_each_row_sees_the_beginning_of_its_group_and_itself() -> None:
+    rows = torch.arange(B * 5.0).view(-1, 1, 1).expand(-1, HEADS, D)
+    _, keys, _ = Packing(torch.Size((B, 5)), (), Beginning(2, 3)).spread(rows, rows, rows)
+    assert keys[4, :, 0, 0].tolist() == [15, 16, 20, 21, 22, 23, 24]
 
 
 def test_dropped_weights_are_scaled_up() -> None:

@@ -63,9 +63,6 @@ class TextEncoder(Protocol):
     def lengths(self, ids: Tensor) -> Tensor:
         """Tokens up to the end token, which is counted, (N,)."""
 
-    def needed(self, lengths: Tensor) -> int:
-        """Tokens that must be kept of texts of these lengths."""
-
 
 class Outputs(NamedTuple):
     """What a model with text features as classifier says of a batch, for losses that look at more than logits.
@@ -165,28 +162,18 @@ class Method(nn.Module):
         """What takes the places of the context before block `layer`, (1, n, D)."""
         raise LookupError(f"{self.name} has no text prompts for block {layer}")
 
-    def sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Texts as word embeddings: what all begin with, what follows in each, and how long each is.
+    def codes(self, ids: Tensor, lengths: Tensor, start: int) -> Tensor:
+        """What stands at each place of texts, (N, L): an id of the vocabulary, or -2 - j for vector j of the context.
+
+        Vectors are counted through where each text has context of its own.
 
         Args:
-            text: the encoder.
             ids: (N, L - num_context).
-            features: of the images, L2-normalised (B, F), where `conditional`; otherwise None.
-
-        Returns:
-            (G, P, D) with G 1 or B; (N or G · N, S, D); (N,)
+            lengths: tokens of each text up to its end token, without context, (N,).
+            start: tokens before the first word.
         """
-        context, lengths = self.context(features), text.lengths(ids)
-        num_context = 0 if context is None else context.shape[1]
-        words = text.words(ids[:, : text.needed(lengths + num_context) - num_context])
-        if not text.causal:
-            rest = words if context is None else _inserted(words, context, text.start)
-            return words[:1, :0], rest, lengths + num_context
-        common = common_prefix(ids, lengths)
-        prefix = words[:1, :common]
-        if context is not None:
-            prefix = _inserted(prefix, context, text.start)
-        return prefix, words[:, common:], lengths + num_context
+        context = (-2 - torch.arange(self.num_context)).expand(len(ids), -1)
+        return torch.cat([ids[:, :start], context, ids[:, start:]], dim=1)
 
     def plain_sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         """The definition: whole texts as word embeddings (N or G · N, L, D), and how long each is."""
@@ -258,12 +245,6 @@ class Method(nn.Module):
 def full_precision(x: Tensor) -> Tensor:
     """`x` in float32, or in float64 where it is; losses of half precision are rounded too much."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def common_prefix(ids: Tensor, lengths: Tensor) -> int:
-    """How many tokens all texts (N, L) begin with, each keeping its end token for itself."""
-    same = (ids == ids[:1]).all(dim=0).long().cumprod(0).sum()
-    return min(int(same), int(lengths.min()) - 1)
 
 
 def _inserted(words: Tensor, context: Tensor, start: int) -> Tensor:

@@ -28,10 +28,21 @@ class LowRank(nn.Module):
         self.down = nn.Parameter(torch.empty(depth, len(projections), rank, width).uniform_(-1, 1) / math.sqrt(width))
         self.up = nn.Parameter(torch.zeros(depth, len(projections), width, rank))
 
-    def forward(self, y: Tensor, layer: int, projection: str) -> Tensor:
-        """B A y of normed tokens (B, N, D), likewise (B, N, D)."""
-        row = self.projections.index(projection)
-        return F.linear(F.linear(y, self.down[layer, row].to(y.dtype)), self.up[layer, row].to(y.dtype))
+    def forward(self, y: Tensor, layer: int, names: str, dropout: float = 0.0) -> Tensor:
+        """B A dropout(y) of normed tokens (B, N, D) for n projections, one product for all of them: (n, B, N, D).
+
+        Each projection draws a mask of its own.
+
+        Args:
+            y: tokens.
+            layer: of the block.
+            names: of those projections, in the order of `projections`.
+            dropout: of tokens.
+        """
+        first = self.projections.index(names[0])
+        down, up = (part[layer, first : first + len(names)].to(y.dtype) for part in (self.down, self.up))
+        inputs = F.dropout(y.flatten(0, 1).expand(len(names), -1, -1), dropout)
+        return (inputs @ down.transpose(1, 2) @ up.transpose(1, 2)).unflatten(1, y.shape[:2])
 
 
 class ClipLora(Method):
@@ -105,11 +116,16 @@ class ClipLora(Method):
         """The opened block with what is learned in its projections."""
 
         def plus(projected: tuple[Tensor, ...], y: Tensor, names: str) -> tuple[Tensor, ...]:
-            sums = dict(zip(names, projected, strict=True))
-            for name in names:
-                if name in added.projections:
-                    learned = self.scale * added(F.dropout(y, self.dropout, self.training), layer, name)
-                    sums[name] = sums[name] + learned.unflatten(-1, (sums[name].shape[1], -1)).transpose(1, 2)
+            given = [name for name in added.projections if name in names]
+            if not given:
+                return projected
+            learned = added(y, layer, "".join(given), self.dropout if self.training else 0.0)
+            if len(projected) == 1 and given == list(names):
+                # One product gave them all, (B, N, n, heads, d).
+                return (torch.add(projected[0], learned.movedim(0, 2).view_as(projected[0]), alpha=self.scale),)
+            sums = dict(zip(names, projected if len(projected) > 1 else projected[0].unbind(2), strict=True))
+            for name, change in zip(given, learned, strict=True):
+                sums[name] = torch.add(sums[name], change.view_as(sums[name]), alpha=self.scale)
             return tuple(sums.values())
 
         return replace(

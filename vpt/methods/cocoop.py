@@ -39,24 +39,15 @@ class CoCoOp(LearnedContext):
         )
 
     def context(self, features: Tensor | None) -> Tensor:
-        """Of images (B, F), (B, n, D); without them what all images share, (1, n, D)."""
+        """Of images (B, F), (B, n, D)."""
         if features is None:
-            return self.values
+            raise VptError("texts have no features of their own with cocoop: its context depends on the image.")
         # Features that were computed in half precision meet a network in full.
         return self.values + self.meta_net(features.to(self.values.dtype))[:, None]
 
-    def sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Texts of each image begin with its context."""
-        self._check(features)
-        return super().sequences(text, ids, features)
-
     def plain_sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         """The texts of one image after another."""
-        self._check(features)
-        assert features is not None
+        if features is None:
+            return super().plain_sequences(text, ids, features)
         parts = [super(CoCoOp, self).plain_sequences(text, ids, row[None]) for row in features]
         return torch.cat([rows for rows, _ in parts]), torch.cat([lengths for _, lengths in parts])
-
-    def _check(self, features: Tensor | None) -> None:
-        if features is None:
-            raise VptError("texts have no features of their own with cocoop: its context depends on the image.")

@@ -115,20 +115,14 @@ class CoOp(LearnedContext):
             raise VptError("csc=True learns a context for each class, and there are none: name the classes.")
         self.values = nn.Parameter(self._initial(num_classes))
 
-    def sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """All texts begin with the start tokens, and with the context before the name where it is unified."""
-        if self.position == "end" and not self.csc:
-            return super().sequences(text, ids, features)
-        lengths, count = text.lengths(ids), self.num_context
-        words = text.words(ids[:, : text.needed(lengths + count) - count])
-        context = self._for(words)
-        row = torch.arange(len(words), device=words.device)[:, None]
-        order = self._order(words.shape[1], text.start, lengths).to(words.device, non_blocking=True)
-        rows = torch.cat([words, context], dim=1)[row, order]
-        common = 0
-        if text.causal:
-            common = text.start if self.csc else text.start + self.before
-        return rows[:1, :common], rows[:, common:], lengths + count
+    def codes(self, ids: Tensor, lengths: Tensor, start: int) -> Tensor:
+        """Context before, around or behind the name, the same for all texts or each text's own."""
+        vectors = torch.arange(self.num_context)
+        if self.csc:
+            self._check_count(len(ids))
+            vectors = vectors + torch.arange(len(ids))[:, None] * self.num_context
+        tokens = torch.cat([ids, (-2 - vectors).expand(len(ids), -1)], dim=1)
+        return tokens.gather(1, self._order(ids.shape[1], start, lengths))
 
     def plain_sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         """[start tokens, context before the name, name, context behind it, ".", end token, padding] text by text."""
@@ -147,9 +141,13 @@ class CoOp(LearnedContext):
 
     def _for(self, words: Tensor) -> Tensor:
         """The context of each of N texts (N, L, D), (N, n, D)."""
-        if self.csc and len(words) != len(self.values):
-            raise VptError(f"csc=True has contexts for {len(self.values)} class names, and not for {len(words)} texts.")
+        if self.csc:
+            self._check_count(len(words))
         return self.values.to(words.dtype).expand(len(words), -1, -1)
+
+    def _check_count(self, texts: int) -> None:
+        if texts != len(self.values):
+            raise VptError(f"csc=True has contexts for {len(self.values)} class names, and not for {texts} texts.")
 
     def _order(self, length: int, start: int, lengths: Tensor) -> Tensor:
         """Which of [words, context] stands at each place of N texts, (N, L + n)."""

@@ -4,75 +4,161 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
 class Attended:
-    """A context as the attention of one block takes it: keys and values, (G, heads, M, d) each."""
+    """A context as the attention of one block takes it: keys and values, (G, M, heads, d) each.
+
+    Each of the G rows is shared by B / G neighbours of a batch of B.
+    """
 
     keys: Tensor
     values: Tensor
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """A context that is advanced with the tokens that attend to it.
+
+    It stands at the head of every `rows`-th row of them, and these `rows` rows see it.
+
+    Attributes:
+        tokens: how many tokens M it has.
+        rows: how many rows see it.
+    """
+
+    tokens: int
+    rows: int
+
+    def of(self, x: Tensor) -> Tensor:
+        """The contexts (G, M, …) that stand in (G · rows, L, …)."""
+        return x.unflatten(0, (-1, self.rows))[:, 0, : self.tokens]
+
+
 def attend(
     q: Tensor, k: Tensor, v: Tensor, contexts: Sequence[Attended], mask: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
-    """What queries get of contexts and of their own keys and values, (B, heads, N, d) each: (B, heads, N, d).
+    """What queries (B, N, heads, d) get of contexts and of keys and values of their own row: (B, N, heads · d).
 
     Args:
         q: queries.
-        k: their own keys.
-        v: their own values.
-        contexts: further keys and values, each row of which is shared by B / G neighbours of the batch.
+        k: keys of their own rows, (B, L, heads, d).
+        v: values, likewise.
+        contexts: further keys and values, which come first.
         mask: as `Tower.advance` takes it.
         dropout: of attention weights.
     """
+    if contexts:
+        k = _joined([context.keys for context in contexts], k)
+        v = _joined([context.values for context in contexts], v)
+    q, k, v = (each.transpose(1, 2) for each in (q, k, v))
     if mask is not None:
         mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
         mask = mask.unsqueeze(1) if mask.ndim == 3 else mask
-    if _is_worth_sharing(q, k, contexts):
-        return _attend_shared(q, k, v, contexts, mask, dropout)
-    k = torch.cat([*(shared(context.keys, len(q)) for context in contexts), k], dim=2)
-    v = torch.cat([*(shared(context.values, len(q)) for context in contexts), v], dim=2)
-    # A view of q would keep a fused q, k, v of every token alive until the backward pass.
-    return F.scaled_dot_product_attention(q.contiguous(), k, v, attn_mask=mask, dropout_p=dropout)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2).flatten(2)
 
 
-def _is_worth_sharing(q: Tensor, k: Tensor, contexts: Sequence[Attended]) -> bool:
-    """Whether the weights of few queries are fewer numbers than copies of shared keys and values would be."""
-    copied = sum(context.keys.shape[2] for context in contexts if len(context.keys) < len(q))
-    columns = k.shape[2] + sum(context.keys.shape[2] for context in contexts)
-    return q.shape[2] * columns < 2 * copied * q.shape[3]
+def _joined(contexts: Sequence[Tensor], own: Tensor) -> Tensor:
+    """Contexts (G, M, …), each row for B / G neighbours, before what is each row's own (B, L, …)."""
+    groups = max(map(len, contexts))
+    # Rows of a group side by side, so that what they share is copied into its place and nowhere else.
+    own = own.unflatten(0, (groups, -1))
+    parts = [shared(context, groups)[:, None].expand(-1, own.shape[1], -1, -1, -1) for context in contexts]
+    return torch.cat([*parts, own], dim=2).flatten(0, 1)
 
 
-def _attend_shared(
-    q: Tensor, k: Tensor, v: Tensor, contexts: Sequence[Attended], mask: Tensor | None, dropout: float
-) -> Tensor:
-    """The same without copies of what rows share: these rows' queries stand one after another before its keys."""
-    keys, values = [*(context.keys for context in contexts), k], [*(context.values for context in contexts), v]
-    q = q * q.shape[3] ** -0.5
-    scores = torch.cat([_each(q, of.transpose(2, 3)) for of in keys], dim=-1)
-    # Half precision is not enough to sum up weights in, and the fused kernels do not do so either.
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    weights = scores.softmax(-1).to(v.dtype)
-    weights = F.dropout(weights, dropout) if dropout else weights
-    parts = weights.split([of.shape[2] for of in values], dim=-1)
-    return torch.stack([_each(part, of) for part, of in zip(parts, values, strict=True)]).sum(0)
+@dataclass(frozen=True)
+class Packing:
+    """How rows of tokens and the contexts that they attend to lie one after another in one sequence of T tokens.
+
+    Attributes:
+        rows: (B, L) of the tokens' own rows, which come first.
+        contexts: (G, M) of each context that follows.
+        beginning: of these rows, which stands before those contexts where it is attended to.
+    """
+
+    rows: torch.Size
+    contexts: tuple[torch.Size, ...] = ()
+    beginning: Beginning | None = None
+
+    def own(self, packed: Tensor) -> Tensor:
+        """The tokens' own rows, (B, L, …), of (T, …)."""
+        return packed[: self.rows.numel()].unflatten(0, self.rows)
+
+    def attended(self, packed: Tensor) -> list[Tensor]:
+        """What the rows attend to beside themselves, (G, M, …) each, of (T, …)."""
+        found = [] if self.beginning is None else [self.beginning.of(self.own(packed))]
+        sizes = [size.numel() for size in self.contexts]
+        parts = packed[self.rows.numel() :].split(sizes) if sizes else []
+        return found + [part.unflatten(0, size) for part, size in zip(parts, self.contexts, strict=True)]
+
+    def spread(self, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of each row (B, L, heads, d), and keys and values of all that it attends to (B, M + L, heads, d).
+
+        Args:
+            packed: queries, keys and values, (T, heads, d) each, or one (T, 3, heads, d).
+        """
+        if torch.compiler.is_compiling():
+            return self._spread(*packed)
+        found: tuple[Tensor, Tensor, Tensor] = _Spread.apply(self, *packed)
+        return found
+
+    def _spread(self, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, *others = separate(packed)
+        key, value = (_joined(self.attended(each), self.own(each)) for each in others)
+        query = self.own(query)
+        # A view of a fused projection would keep all of it alive until the backward pass.
+        return query.clone(memory_format=torch.contiguous_format) if len(packed) == 1 else query, key, value
 
 
-def _each(rows: Tensor, by: Tensor) -> Tensor:
-    """Products of rows (B, heads, N, m) by (G, heads, m, n), each for B / G neighbours: (B, heads, N, n)."""
-    groups, batch = len(by), len(rows)
-    if groups == batch:
-        return rows @ by
-    together = rows.unflatten(0, (groups, -1)).transpose(1, 2).flatten(2, 3)
-    return (together @ by).unflatten(2, (batch // groups, -1)).transpose(1, 2).flatten(0, 1)
+class _Spread(torch.autograd.Function):
+    """`Packing.spread`, whose backward pass writes each gradient once and in its place.
+
+    Step by step it would be a sum, a copy and a concatenation for each part.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, packing: Packing, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.packing = packing
+        ctx.like = [(each.shape, each.dtype, each.device) for each in packed]
+        return packing._spread(*packed)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        packing: Packing = ctx.packing
+        found = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in ctx.like]
+        query, *others = separate(found)
+        if len(found) == 1:
+            packing.own(query).copy_(gradients[0])
+            query[packing.rows.numel() :].zero_()
+        else:
+            behind = len(query) - packing.rows.numel()
+            found[0] = F.pad(gradients[0].flatten(0, 1), (0, 0, 0, 0, 0, behind))
+        for packed, gradient in zip(others, gradients[1:], strict=True):
+            start = gradient.shape[1] - packing.rows[1]
+            packing.own(packed).copy_(gradient[:, start:])
+            start = 0
+            for number, part in enumerate(packing.attended(packed)):
+                of_part = gradient[:, start : start + part.shape[1]].unflatten(0, (len(part), -1))
+                start += part.shape[1]
+                if packing.beginning is not None and number == 0:
+                    part.add_(of_part.sum(1))
+                else:
+                    torch.sum(of_part, 1, out=part)
+        return None, *found
+
+
+def separate(projected: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Queries, keys and values, whether three tensors or one."""
+    return projected if len(projected) > 1 else projected[0].unbind(-3)
 
 
 def shared(rows: Tensor, batch: int) -> Tensor:
@@ -83,5 +169,5 @@ def shared(rows: Tensor, batch: int) -> Tensor:
 
 
 def heads_of(tokens: Tensor, num_heads: int) -> Tensor:
-    """(B, N, heads · d) to (B, heads, N, d)."""
-    return tokens.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    """(B, N, heads · d) to (B, N, heads, d)."""
+    return tokens.unflatten(-1, (num_heads, -1))

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
-from vpt.towers.attention import Attended, attend, heads_of, shared
+from vpt.towers.attention import Attended, Beginning, Packing, attend, separate, shared
 
-Context = Tensor | Attended | Sequence[Tensor | Attended] | None
+Context = Tensor | Attended | Beginning
 Change = Callable[[int, Any], Any] | None
+Pick = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Opened:
 
     Attributes:
         norm: the norm before attention, (B, N, D) to (B, N, D).
-        query_key_value: normed tokens to queries, keys and values, (B, heads, N, d) each.
-        key_value: normed tokens to keys and values alone.
+        query_key_value: normed tokens to queries, keys and values, (B, N, heads, d) each, or one (B, N, 3, heads, d).
+        key_value: normed tokens to keys and values alone, two tensors.
         out: what attention gives, (B, N, heads · d), and the normed tokens, to what is added to x.
         feed: x to what the MLP adds to it, its norm included.
         dropout: of attention weights, 0 in evaluation mode.
@@ -36,7 +37,7 @@ class Opened:
     """
 
     norm: Callable[[Tensor], Tensor]
-    query_key_value: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    query_key_value: Callable[[Tensor], tuple[Tensor, ...]]
     key_value: Callable[[Tensor], tuple[Tensor, Tensor]]
     out: Callable[[Tensor, Tensor], Tensor]
     feed: Callable[[Tensor], Tensor]
@@ -85,51 +86,63 @@ class Tower(nn.Module, ABC):
         self,
         layer: int,
         x: Tensor,
-        context: Context = None,
+        context: Context | Sequence[Context] | None = None,
         mask: Tensor | None = None,
         change: Change = None,
+        read: Pick | None = None,
     ) -> Tensor:
         """Block `layer` applied to `x`, which also attends to `context`; the context is not advanced.
 
         Args:
             layer: 0 to depth - 1.
-            x: tokens, (B, N, D).
+            x: tokens, (B, L, D).
             context: further tokens, (G, M, D) with G a divisor of B, or several such tensors, which count as
                 one after another; each row is shared by B / G neighbours of the batch, and its keys and
-                values are computed once, or come as `attended` gave them.
-            mask: added to the attention scores, (N, M + N) or (B, N, M + N), -inf where a token is not to see
+                values are computed once, or come as `attended` gave them. Or a `Beginning` that stands in `x`.
+            mask: added to the attention scores, (L, M + L) or (B, L, M + L), -inf where a token is not to see
                 another; the context's columns come first. Boolean masks are taken too, True where a token is seen.
             change: a method's part in the block: the layer and its `Opened` to another that takes its place.
+            read: the tokens that are advanced, (B, L, …) to (B, N, …); the others are attended to. All by default.
 
         Returns:
-            (B, N, D)
+            (B, N, D), N = L without `read`.
         """
-        contexts = [context] if isinstance(context, Tensor | Attended) else list(context or ())
+        contexts = list(context) if isinstance(context, Sequence) else [] if context is None else [context]
         if self.recompute == "block" and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(self._advance, layer, x, contexts, mask, change, use_reentrant=False)
+            kept: Tensor = checkpoint(self._advance, layer, x, contexts, mask, change, read, use_reentrant=False)
             return kept
-        return self._advance(layer, x, contexts, mask, change)
+        return self._advance(layer, x, contexts, mask, change, read)
 
     def _advance(
-        self, layer: int, x: Tensor, contexts: Sequence[Tensor | Attended], mask: Tensor | None, change: Change
+        self,
+        layer: int,
+        x: Tensor,
+        contexts: Sequence[Context],
+        mask: Tensor | None,
+        change: Change,
+        read: Pick | None,
     ) -> Tensor:
         part = self.recompute == "mlp" and torch.is_grad_enabled()
-        if change is not None or ((contexts or part) and self.why_whole(layer) is None):
+        if change is not None or ((contexts or part or read) and self.why_whole(layer) is None):
             block = self.open(layer) if change is None else change(layer, self.open(layer))
             if part:
                 block = replace(block, feed=partial(checkpoint, block.feed, use_reentrant=False))
-            return _advance_opened(block, x, contexts, mask)
-        return self._advance_whole(layer, x, [c for c in contexts if isinstance(c, Tensor)], mask)
+            return _advance_opened(block, x, contexts, mask, read)
+        x = self._advance_whole(layer, x, contexts, mask)
+        return x if read is None else read(x)
 
-    def _advance_whole(self, layer: int, x: Tensor, contexts: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+    def _advance_whole(self, layer: int, x: Tensor, contexts: Sequence[Context], mask: Tensor | None) -> Tensor:
         """The general fallback: the library's block on context and `x` together, of which `x`'s part is kept."""
-        both = torch.cat([*(shared(c, len(x)) for c in contexts), x], dim=1) if contexts else x
+        tokens = [context.of(x) if isinstance(context, Beginning) else context for context in contexts]
+        parts = [shared(each, len(x)) for each in tokens if isinstance(each, Tensor)]
+        both = torch.cat([*parts, x], dim=1) if parts else x
         num_context = both.shape[1] - x.shape[1]
         if mask is not None:
             if mask.dtype == torch.bool:
                 mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, -torch.inf)
-            mask = F.pad(mask, (0, 0, num_context, 0))
-        return self.run(layer, both, mask)[:, num_context:]
+            mask = F.pad(mask, (0, 0, num_context, 0)) if num_context else mask
+        found = self.run(layer, both, mask)
+        return found[:, num_context:] if num_context else found
 
     def why_unchanged(self, layer: int) -> str | None:
         """Why nothing can be added to the queries, keys and values of block `layer`, or None where it can."""
@@ -184,28 +197,55 @@ def _attended(block: Opened, context: Tensor | Attended) -> Attended:
     return context if isinstance(context, Attended) else Attended(*block.key_value(block.norm(context)))
 
 
-def _advance_opened(block: Opened, x: Tensor, contexts: Sequence[Tensor | Attended], mask: Tensor | None) -> Tensor:
+def _advance_opened(
+    block: Opened, x: Tensor, contexts: Sequence[Context], mask: Tensor | None, read: Pick | None
+) -> Tensor:
     """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`."""
-    y = block.norm(x)
-    q, k, v = block.query_key_value(y)
-    others = [_attended(block, context) for context in contexts]
-    o = attend(q, k, v, others, mask, block.dropout)
-    x = x + block.out(o.transpose(1, 2).flatten(2), y)
+    known = [context for context in contexts if isinstance(context, Attended)]
+    if len(known) == len(contexts):
+        y = block.norm(x)
+        q, k, v = separate(block.query_key_value(y))
+    else:
+        # Known keys and values are of inference, where a method's prompts are all of them.
+        assert not known
+        y, (q, k, v) = _packed(block, x, contexts)
+    if read is not None:
+        x, y, q = read(x), read(y), read(q)
+        mask = mask if mask is None else read(mask)
+    x = x + block.out(attend(q, k, v, known, mask, block.dropout), y)
     return x + block.feed(x)
+
+
+def _packed(block: Opened, x: Tensor, contexts: Sequence[Context]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """`x` normed, its queries, and keys and values of all that it attends to, norm and products taken together."""
+    tokens = [context for context in contexts if isinstance(context, Tensor)]
+    if len(tokens) == len(contexts) and all(len(each) == len(x) for each in tokens):
+        # Each row has contexts of its own: they stand in it, and nothing need be copied.
+        y = block.norm(torch.cat([*tokens, x], dim=1))
+        q, k, v = separate(block.query_key_value(y))
+        return y[:, -x.shape[1] :], (q[:, -x.shape[1] :], k, v)
+    beginning = next((context for context in contexts if isinstance(context, Beginning)), None)
+    packing = Packing(x.shape[:2], tuple(each.shape[:2] for each in tokens), beginning)
+    flat = [each.flatten(0, 1) for each in (x, *tokens)]
+    y = block.norm(torch.cat(flat)[None] if tokens else flat[0][None])
+    projected = [each.squeeze(0) for each in block.query_key_value(y)]
+    return packing.own(y.squeeze(0)), packing.spread(*projected)
 
 
 def multihead_projections(
     attn: nn.MultiheadAttention,
-) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor, Tensor]], Callable[[Tensor], tuple[Tensor, Tensor]]]:
+) -> tuple[Callable[[Tensor], tuple[Tensor, ...]], Callable[[Tensor], Any]]:
     """`query_key_value` and `key_value` of torch's attention, whose three projections are one parameter."""
 
-    def project(y: Tensor, first: int) -> Any:
-        rows = slice(first * attn.embed_dim, None)
-        bias = None if attn.in_proj_bias is None else attn.in_proj_bias[rows]
-        projected = F.linear(y, attn.in_proj_weight[rows], bias)
-        return tuple(heads_of(part, attn.num_heads) for part in projected.split(attn.embed_dim, dim=-1))
+    def project(y: Tensor, first: int) -> Tensor:
+        weight: Tensor = attn.in_proj_weight
+        bias: Tensor | None = attn.in_proj_bias
+        if first:
+            rows = slice(first * attn.embed_dim, None)
+            weight, bias = weight[rows], None if bias is None else bias[rows]
+        return F.linear(y, weight, bias).unflatten(-1, (3 - first, attn.num_heads, -1))
 
-    return partial(project, first=0), partial(project, first=1)
+    return lambda y: (project(y, 0),), lambda y: project(y, 1).unbind(-3)
 
 
 def why_hooked(*modules: nn.Module) -> str | None:

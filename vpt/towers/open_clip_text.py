@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 from vpt.towers.base import Opened
 from vpt.towers.open_clip_block import open_residual, why_not_residual
-from vpt.towers.text import Texts, TextTower, Tokenizer
+from vpt.towers.packing import CLASS_TOKEN, Layout
+from vpt.towers.text import TextTower, Tokenizer
 
 POOLING = ("argmax", "eos", "first", "last")
 
@@ -62,7 +63,10 @@ class OpenClipTextTower(TextTower):
     def words(self, ids: Tensor) -> Tensor:
         """`token_embedding`."""
         ids = ids.to(self.token_embedding.weight.device, non_blocking=True)
-        return self.token_embedding(ids).to(self.transformer.get_cast_dtype())
+        if self.cls_emb is None:
+            return self.token_embedding(ids).to(self.transformer.get_cast_dtype())
+        found = torch.where((ids == CLASS_TOKEN)[..., None], self.cls_emb, self.token_embedding(ids.clamp(min=0)))
+        return found.to(self.transformer.get_cast_dtype())
 
     def vocabulary(self) -> list[str]:
         """By open_clip's own tokenizer, or the one of transformers that it wraps."""
@@ -93,35 +97,43 @@ class OpenClipTextTower(TextTower):
             return torch.full_like(ids[:, 0], ids.shape[1])
         return (ids != self.pad_id).sum(dim=-1)
 
-    def needed(self, lengths: Tensor) -> int:
-        """One more with the class token of CoCa's published weights, which sees the first padding."""
-        return min(super().needed(lengths) + self.legacy, self.context_length)
-
-    def arrange(self, prefix: Tensor, rest: Tensor, lengths: Tensor) -> Texts:
+    def layout(self, codes: Tensor, lengths: Tensor) -> Layout:
         """As every encoder does; then padding is hidden, or the class token set last, where the model does so."""
-        texts = super().arrange(prefix, rest, lengths)
-        columns = torch.arange(prefix.shape[1] + rest.shape[1], device=rest.device)
-        ends = lengths.repeat(len(texts.rest) // len(lengths))[:, None].to(rest.device, non_blocking=True)
+        layout = super().layout(codes, lengths)
+        columns = torch.arange(codes.shape[1])
         if self.cls_emb is not None:
-            return self._with_class_token(texts, columns < ends + self.legacy, ends)
+            return self._with_class_token(layout, columns < (lengths + self.legacy)[:, None], lengths)
         if self.pool == "first":
-            texts = replace(texts, read=torch.zeros_like(texts.read))
+            layout = replace(layout, read=torch.zeros_like(layout.read))
         if self.masks_padding and not self.causal:
-            texts = replace(texts, seen=(columns < ends)[:, None].expand(-1, rest.shape[1], -1))
-        return texts
+            layout = replace(layout, seen=(columns < lengths[:, None])[:, None].expand(-1, codes.shape[1], -1))
+        return layout
 
-    def _with_class_token(self, texts: Texts, words: Tensor, ends: Tensor) -> Texts:
-        """The class token at the last position; of a text nothing sees more than `words`, (N, P + S) booleans."""
-        token = (self.cls_emb + self.positional_embedding[-1]).to(texts.rest.dtype)
-        count, after, _ = texts.rest.shape
-        itself = ends >= self.context_length if self.legacy else torch.ones_like(ends, dtype=torch.bool)
-        columns = torch.cat([words, itself], dim=1)[:, None].expand(-1, after + 1, -1)
-        if texts.seen is not None:
-            seen = F.pad(texts.seen, (0, 1, 0, 1), value=True)
-            seen[:-1, -1] = False
+    def _with_class_token(self, layout: Layout, words: Tensor, lengths: Tensor) -> Layout:
+        """The class token at the last position; of a text nothing sees more than `words`, (N, S) booleans."""
+        count, size = words.shape
+        itself = lengths >= self.context_length if self.legacy else torch.ones(count, dtype=torch.bool)
+        columns = torch.cat([words, itself[:, None]], dim=1)[:, None].expand(-1, size + 1, -1)
+        if layout.seen is not None:
+            seen = F.pad(layout.seen, (0, 1, 0, 1), value=True)
+            seen[:, :-1, -1] = False
             columns = columns & seen
-        rest = torch.cat([texts.rest, token.expand(count, 1, -1)], dim=1)
-        return Texts(texts.prefix, rest, columns, torch.full_like(texts.read, after))
+        return Layout(
+            codes=F.pad(layout.codes, (0, 1), value=CLASS_TOKEN),
+            positions=F.pad(layout.positions, (0, 1), value=len(self.positional_embedding) - 1),
+            needed=F.pad(words if self.causal else layout.needed, (0, 1), value=True),
+            seen=columns,
+            read=torch.full_like(layout.read, size),
+            causal=layout.causal,
+        )
+
+    def complete(self, words: Tensor) -> Tensor:
+        """With the class token behind them, where there is one."""
+        found = super().complete(words)
+        if self.cls_emb is None:
+            return found
+        token = (self.cls_emb + self.positional_embedding[-1]).to(found.dtype)
+        return torch.cat([found, token.expand(len(found), 1, -1)], dim=1)
 
     def block(self, layer: int) -> nn.Module:
         """open_clip's residual block."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch.nn.functional as F
 from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from timm.layers import Attention
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 from vpt.paths import resolve
 from vpt.preprocessing import Preprocessing
+from vpt.towers.attention import separate
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, Tower, check_size, why_hooked, without
 
@@ -86,19 +86,18 @@ class TimmTower(ImageTower):
         block: Any = self.block(layer)
         attn = block.attn
 
-        def query_key_value(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        linear = isinstance(attn.q_norm, nn.Identity) and isinstance(attn.k_norm, nn.Identity)
+
+        def query_key_value(y: Tensor) -> tuple[Tensor, ...]:
             qkv = attn.qkv(y).unflatten(-1, (3, attn.num_heads, attn.head_dim))
-            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+            if linear:
+                return (qkv,)
+            q, k, v = qkv.unbind(2)
             return attn.q_norm(q), attn.k_norm(k), v
 
         def key_value(y: Tensor) -> tuple[Tensor, Tensor]:
-            # Of another layer than torch's own (LoRA, quantisation) the weight is not all that there is to it.
-            if type(attn.qkv) is not nn.Linear or why_hooked(attn.qkv):
-                return query_key_value(y)[1:]
-            rows = slice(attn.num_heads * attn.head_dim, None)
-            kv = F.linear(y, attn.qkv.weight[rows], None if attn.qkv.bias is None else attn.qkv.bias[rows])
-            k, v = kv.unflatten(-1, (2, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
-            return attn.k_norm(k), v
+            _, k, v = separate(query_key_value(y))
+            return k, v
 
         def out(o: Tensor, y: Tensor) -> Tensor:
             o = attn.norm(o)
@@ -113,7 +112,7 @@ class TimmTower(ImageTower):
             out=out,
             feed=lambda x: block.drop_path2(block.ls2(block.mlp(block.norm2(x)))),
             dropout=attn.attn_drop.p if attn.training else 0.0,
-            linear=isinstance(attn.q_norm, nn.Identity) and isinstance(attn.k_norm, nn.Identity),
+            linear=linear,
         )
 
 

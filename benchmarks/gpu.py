@@ -1,0 +1,352 @@
+"""A training step on a GPU: eager, captured, compiled and captured; fast and plain; against frozen forward passes."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import vpt
+from benchmarks.text import class_names
+from vpt.engine.capture import CudaRecorder, Graphs
+
+IMAGE, PAIR = "timm/vit_base_patch16_224", "open_clip/ViT-B-16"
+IMAGES = 64
+MODES = ("eager", "captured", "compiled, captured")
+STEPS = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step, or a forward pass, run in one way.
+
+    Attributes:
+        what: method and its size.
+        form: "fast", "plain", or "library" for the frozen model's own forward pass.
+        mode: one of `MODES`.
+        milliseconds: median of a step, forward and backward with a fused optimizer.
+        busy: share of the time in which the GPU is at work.
+        kernels: that a step starts.
+        gigabytes: most memory in use.
+        images: a second.
+        limit: the step over two frozen forward passes run in the same way; None for texts.
+        seconds: to compile, where that was done.
+    """
+
+    what: str
+    form: str
+    mode: str
+    milliseconds: float
+    busy: float
+    kernels: int
+    gigabytes: float
+    images: float
+    limit: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A method on a backbone, and which ways of running it are measured."""
+
+    what: str
+    backbone: str
+    method: str
+    options: dict[str, Any]
+    classes: int
+    batch: int
+    cached: bool
+    fast: Sequence[str] = ("eager", "captured")
+    plain: Sequence[str] = ("eager", "captured")
+
+
+def jobs(methods: Sequence[str], prompts: Sequence[int], classes: Sequence[int], *, compiled: bool) -> Iterator[Job]:
+    """All, or those of some methods, numbers of prompts and of classes."""
+
+    def wanted(method: str, of: Sequence[int], number: int) -> bool:
+        return (not methods or method in methods) and (not of or number in of)
+
+    for count in (10, 50, 200):
+        if wanted("vpt-deep", prompts, count):
+            fast = MODES if compiled else MODES[:2]
+            options = {"num_tokens": count, "num_classes": 100}
+            yield Job(f"vpt-deep {count}", IMAGE, "vpt-deep", options, 100, IMAGES, False, fast)
+    for method, count, batch, cached in (
+        ("coop", 100, 32, True),
+        ("coop", 1000, 32, True),
+        ("cocoop", 100, 8, True),
+        ("ivlp", 100, 32, False),
+        ("maple", 100, 32, False),
+        ("promptsrc", 100, 32, False),
+    ):
+        if wanted(method, classes, count):
+            options = {"num_tokens": 16} if method == "coop" else {}
+            yield Job(f"{method}, {count} classes", PAIR, method, options, count, batch, cached)
+
+
+def main(
+    out: Path, *, methods: Sequence[str], prompts: Sequence[int], classes: Sequence[int], compiled: bool, seconds: float
+) -> int:
+    """Measure, print and write; no case is begun after `seconds`."""
+    started, rows = time.perf_counter(), []
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16", file=sys.stderr)
+    limits: dict[str, float] = {}
+    for job in jobs(methods, prompts, classes, compiled=compiled):
+        if time.perf_counter() - started > seconds:
+            print(f"{job.what} and what follows was left out: {seconds:.0f} seconds are over.", file=sys.stderr)
+            break
+        for row in measured(job, limits):
+            rows.append(row)
+            print(told(row), file=sys.stderr, flush=True)
+            about = {"card": torch.cuda.get_device_name(), "torch": torch.__version__}
+            (out / "gpu.json").write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1))
+    document = "\n".join([*table(rows), "", *judged(rows)])
+    (out / "gpu.md").write_text(document + "\n")
+    print(document)
+    return 0
+
+
+def measured(job: Job, limits: dict[str, float]) -> Iterator[Row]:
+    """The rows of a job; `limits` holds the milliseconds of frozen forward passes by mode."""
+    torch.manual_seed(0)
+    names: dict[str, Any] = {} if "num_classes" in job.options else {"classes": class_names(job.classes)}
+    model = vpt.create(job.backbone, job.method, pretrained=False, dtype="bf16", **names, **job.options)
+    model = model.to("cuda").train()
+    shape = (model.tower.num_features,) if job.cached else (3, *model.preprocessing.size)
+    images = torch.randn(job.batch, *shape, device="cuda", dtype=torch.bfloat16)
+    batch = (images, torch.arange(job.batch, device="cuda") % job.classes)
+    if job.backbone == IMAGE and not limits:
+        for mode in MODES if "compiled, captured" in job.fast else MODES[:2]:
+            row = run(f"{IMAGE}, forward", "library", mode, frozen(model), batch, job.batch)
+            limits[mode] = row.milliseconds
+            yield row
+    for form, modes in (("plain", job.plain), ("fast", job.fast)):
+        for mode in modes:
+            twice = 2 * limits[mode] if job.backbone == IMAGE and mode in limits else None
+            yield run(job.what, form, mode, step(model, plain=form == "plain"), batch, job.batch, model, twice)
+
+
+def frozen(model: vpt.Prompted) -> Callable[[Any], Tensor]:
+    """The library's own forward pass."""
+    inner: Any = model.tower.model
+
+    def forward(batch: Any) -> Tensor:
+        with torch.no_grad():
+            found: Tensor = inner(batch[0])
+            return found
+
+    return forward
+
+
+def step(model: vpt.Prompted, *, plain: bool) -> Callable[[Any], Tensor]:
+    """Forward and backward pass."""
+
+    def forward_and_backward(batch: Any) -> Tensor:
+        images, labels = batch
+        if model.head is not None:
+            features = model.features(images, plain=plain)
+            loss = F.cross_entropy(model.head(features.to(model.head.weight.dtype)), labels)
+        else:
+            loss = model.method.loss(model.outputs(images, plain=plain), labels, 0.0)
+        loss.backward()
+        return loss.detach()
+
+    return forward_and_backward
+
+
+def run(
+    what: str,
+    form: str,
+    mode: str,
+    function: Callable[[Any], Tensor],
+    batch: Any,
+    count: int,
+    model: vpt.Prompted | None = None,
+    twice: float | None = None,
+) -> Row:
+    """A row: warm-up, times, and a profile of some steps."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    tuned = [p for p in model.parameters() if p.requires_grad] if model else []
+    updates = torch.optim.SGD(tuned, lr=1e-4, momentum=0.9, fused=True) if tuned else None
+    for parameter in tuned:
+        parameter.grad = torch.zeros_like(parameter)
+    compiling = None
+    if mode.startswith("compiled"):
+        function, compiling = compiled(function, batch, model)
+    called: Callable[[Any], Any] = function
+    if mode != "eager":
+        called = Graphs(function, CudaRecorder(torch.device("cuda")), failed=refuse, warm=2)
+
+    def once() -> None:
+        called(batch)
+        if updates:
+            updates.step()
+            updates.zero_grad(set_to_none=False)
+
+    for _ in range(4):
+        once()
+    times = [timed(once) for _ in range(STEPS)]
+    busy, kernels = profiled(once)
+    milliseconds = median(times)
+    row = Row(
+        what=what,
+        form=form,
+        mode=mode,
+        milliseconds=milliseconds,
+        busy=busy,
+        kernels=kernels,
+        gigabytes=torch.cuda.max_memory_allocated() / 1e9,
+        images=count / milliseconds * 1000,
+        limit=milliseconds / twice if twice else None,
+        seconds=compiling,
+    )
+    if model is not None:
+        restore(model)
+    return row
+
+
+def compiled(
+    function: Callable[[Any], Tensor], batch: Any, model: vpt.Prompted | None
+) -> tuple[Callable[[Any], Tensor], float]:
+    """The function with its block loops compiled, and how long that took."""
+    torch.compiler.reset()
+    started = time.perf_counter()
+    if model is None:
+        function = torch.compile(function, fullgraph=True, dynamic=False)
+    else:
+        model.loop = torch.compile(model.loop, fullgraph=True, dynamic=False)
+        if model.text is not None:
+            model.text.loop = torch.compile(model.text.loop, fullgraph=True, dynamic=False)
+    function(batch)
+    torch.cuda.synchronize()
+    return function, time.perf_counter() - started
+
+
+def restore(model: vpt.Prompted) -> None:
+    """The loops as they were."""
+    from vpt.loops import encode_images, encode_texts
+
+    model.loop = encode_images
+    if model.text is not None:
+        model.text.loop = encode_texts
+
+
+def refuse(reason: str) -> None:
+    """What cannot be captured has no place in this table."""
+    raise RuntimeError(f"it was not captured: {reason}")
+
+
+def timed(call: Callable[[], None]) -> float:
+    """Milliseconds."""
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    first.record()
+    call()
+    last.record()
+    last.synchronize()
+    return first.elapsed_time(last)
+
+
+def profiled(call: Callable[[], None], steps: int = 3) -> tuple[float, int]:
+    """Share of the time in which the GPU is busy, and kernels of a step."""
+    from torch._C._autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as trace:
+        for _ in range(steps):
+            call()
+        torch.cuda.synchronize()
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in trace.events()
+        if event.device_type == DeviceType.CUDA
+    )
+    if not spans:
+        return 0.0, 0
+    busy, end = 0.0, spans[0][0]
+    for start, stop in spans:
+        busy += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return busy / max(end - spans[0][0], 1e-9), round(len(spans) / steps)
+
+
+def told(row: Row) -> str:
+    """A row as one line."""
+    limit = "" if row.limit is None else f", {row.limit:.2f} x the limit"
+    return f"{row.what}, {row.form}, {row.mode}: {row.milliseconds:.2f} ms{limit}, busy {row.busy:.0%}"
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Markdown."""
+    lines = [
+        "| what | form | mode | ms | over the limit | GPU busy | kernels | GB | images/s | compiled in (s) |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        limit = "" if row.limit is None else f"{row.limit:.2f}"
+        seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
+        figures = f"{row.milliseconds:.2f} | {limit} | {row.busy:.0%} | {row.kernels} | {row.gigabytes:.2f}"
+        lines.append(f"| {row.what} | {row.form} | {row.mode} | {figures} | {row.images:.0f} | {seconds} |")
+    return lines
+
+
+def judged(rows: Sequence[Row]) -> list[str]:
+    """What is aimed at, and whether it is met."""
+    by = {(row.what, row.form, row.mode): row for row in rows}
+    found: list[tuple[str, float, str, bool]] = []
+
+    def at_most(name: str, value: float, most: float) -> None:
+        found.append((name, value, f"≤ {most}", value <= most))
+
+    def at_least(name: str, value: float, least: float) -> None:
+        found.append((name, value, f"≥ {least}", value >= least))
+
+    for what in dict.fromkeys(row.what for row in rows):
+        fast, plain = by.get((what, "fast", "captured")), by.get((what, "plain", "captured"))
+        eager = by.get((what, "plain", "eager"))
+        if fast and plain:
+            at_most(f"{what}: captured, fast over plain", fast.milliseconds / plain.milliseconds, 1.0)
+        if fast:
+            at_least(f"{what}: GPU busy, captured", fast.busy, 0.9)
+        times = TIMES.get(what)
+        if fast and eager and times:
+            at_least(f"{what}: plain, eager over fast, captured", eager.milliseconds / fast.milliseconds, times)
+        if what == "coop, 1000 classes" and fast and eager:
+            at_most(f"{what}: memory over the plain form's", fast.gigabytes / eager.gigabytes, 1 / 6)
+    for (what, mode), most in LIMITS.items():
+        row = by.get((what, "fast", mode))
+        if row and row.limit is not None:
+            at_most(f"{what}, {mode}: over the limit", row.limit, most)
+    lines = ["| target | found | aimed at | met |", "| --- | ---: | ---: | --- |"]
+    return lines + [f"| {name} | {value:.2f} | {aim} | {'yes' if met else 'no'} |" for name, value, aim, met in found]
+
+
+TIMES = {
+    "coop, 100 classes": 8.0,
+    "cocoop, 100 classes": 8.0,
+    "coop, 1000 classes": 12.0,
+    "maple, 100 classes": 5.0,
+    "ivlp, 100 classes": 5.0,
+    "promptsrc, 100 classes": 5.0,
+}
+
+LIMITS = {
+    ("vpt-deep 10", "compiled, captured"): 1.10,
+    ("vpt-deep 50", "compiled, captured"): 1.15,
+    ("vpt-deep 200", "compiled, captured"): 1.35,
+    ("vpt-deep 50", "captured"): 1.35,
+}

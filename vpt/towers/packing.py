@@ -1,0 +1,239 @@
+"""Many short texts as a few rows of tokens, planned once: what they begin with stands once, and hardly any padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+# The code of a class token, which is no word.
+CLASS_TOKEN = -1
+
+# Lengths of rows are multiples of so many tokens, which fused kernels of attention want of a mask's columns.
+MULTIPLE = 16
+
+# What it costs to have several rows, which copy what they share, in tokens that could be advanced meanwhile.
+SEVERAL = 64
+
+# No row is longer, unless a text is.
+LONGEST = 512
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What stands where in N texts of S places, and what sees what, on the CPU.
+
+    Attributes:
+        codes: of the token at each place, (N, S): an id of the vocabulary; or -1 for a class token, or below that
+            for token j of a learned context, -2 - j.
+        positions: which position embedding each place has, (S,).
+        needed: places without which a text's feature would be another, (N, S).
+        seen: places that each place sees, (1 or N, S, S); None where each sees all.
+        read: place that is read out, (N,).
+        causal: a token sees none behind it, so that what texts begin with is the same in all of them.
+    """
+
+    codes: Tensor
+    positions: Tensor
+    needed: Tensor
+    seen: Tensor | None
+    read: Tensor
+    causal: bool
+
+    def rows(self, some: slice) -> Layout:
+        """Some of the texts."""
+        seen = self.seen if self.seen is None or len(self.seen) < len(self.codes) else self.seen[some]
+        return replace(self, codes=self.codes[some], needed=self.needed[some], seen=seen, read=self.read[some])
+
+
+class Texts(NamedTuple):
+    """N texts in R rows of L tokens, as block 0 is given them.
+
+    Attributes:
+        codes: of all tokens as in `Layout`, (R, L), with an id of the vocabulary where context is learned, or padding.
+        positions: of all tokens, (R, L).
+        learned: places, of R · L, at which learned context stands, (K,).
+        context: which of the context vectors stands there, (K,); None where they are all of them, in order.
+        seen: what each token sees, (1 or R, L, P + L) booleans, the beginning first; None where each sees its row.
+        picked: places of R · L whose tokens are read out, n of each row, (R · n,).
+        order: which of R · n is each text's, (N,).
+        beginning: tokens P that all texts begin with, at the head of row 0; 0 where they are not shared, or there is
+            one row alone.
+    """
+
+    codes: Tensor
+    positions: Tensor
+    learned: Tensor
+    context: Tensor | None
+    seen: Tensor | None
+    picked: Tensor
+    order: Tensor
+    beginning: int
+
+    def to(self, device: torch.device) -> Texts:
+        """The same on `device`."""
+        named: dict[str, Any] = self._asdict()
+        moved = {name: x.to(device, non_blocking=True) for name, x in named.items() if isinstance(x, Tensor)}
+        return self._replace(**moved)
+
+
+def in_rows(layout: Layout) -> Texts:
+    """Each text a row of its own, all of whose places are taken."""
+    count, size = layout.codes.shape
+    places = torch.arange(count)
+    learned = (layout.codes < -1).flatten().nonzero()[:, 0]
+    return Texts(
+        codes=layout.codes.masked_fill(layout.codes < -1, 0),
+        positions=layout.positions.expand(count, -1),
+        learned=learned,
+        context=_in_order(-2 - layout.codes.flatten()[learned]),
+        seen=layout.seen,
+        picked=places * size + layout.read,
+        order=places,
+        beginning=0,
+    )
+
+
+def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = None) -> Texts:
+    """Texts of a causal encoder one behind another in rows, and what all of them begin with at the head of row 0.
+
+    Args:
+        layout: of the texts.
+        width: size of a token, by which is judged what attention within longer rows costs.
+        grid: rows, and texts read out of a row, are multiples of this, so that batches of texts differ less in shape.
+        longest: tokens of the longest text that there can be, from which the length of rows follows; by default that
+            of these texts.
+    """
+    shared = _shared(layout)
+    needed = layout.needed.clone()
+    needed[:, :shared] = False
+    counts = needed.sum(1)
+    length = row_length(counts.tolist() if longest is None else [longest - shared] * len(counts), shared, width)
+    row, offset, used = _placed(counts.tolist(), shared, length)
+    rows = -(-used // grid) * grid
+    several = rows > 1
+    # Texts and places of all tokens that are kept, and where each goes.
+    text, place = needed.nonzero(as_tuple=True)
+    within = needed.cumsum(1)[text, place] - 1
+    target = row[text] * length + offset[text] + within
+    codes = torch.zeros(rows * length, dtype=torch.long)
+    positions = torch.zeros(rows * length, dtype=torch.long)
+    codes[target], positions[target] = layout.codes[text, place], layout.positions[place]
+    codes[:shared], positions[:shared] = layout.codes[0, :shared], layout.positions[:shared]
+    learned = (codes < -1).nonzero()[:, 0]
+    context = -2 - codes[learned]
+    codes[learned] = 0
+    picked, order = _picked(row, target, text, place, layout.read, rows, length, grid)
+    return Texts(
+        codes=codes.view(rows, length),
+        positions=positions.view(rows, length),
+        learned=learned,
+        context=_in_order(context),
+        seen=_seen(layout, needed, shared, row, offset, rows, length, beginning=shared if several else 0),
+        picked=picked,
+        order=order,
+        beginning=shared if several else 0,
+    )
+
+
+def _in_order(context: Tensor) -> Tensor | None:
+    return None if torch.equal(context, torch.arange(len(context))) else context
+
+
+def row_length(counts: Sequence[int], shared: int, width: int) -> int:
+    """Tokens of a row, so that products, attention within rows and copies of what they share are the least together.
+
+    A token costs 24 · width² operations in products, and 4 · width for each token that it is held against.
+    """
+    total, most = shared + sum(counts), max(max(counts, default=0), shared)
+
+    def price(length: int) -> float:
+        rows = -(-total // length)
+        context = shared if rows > 1 else 0
+        return rows * (length * (6 * width + context + length) + context * width) + (rows > 1) * SEVERAL * 6 * width
+
+    def rounded(length: int) -> int:
+        # Of several rows, what they share counts as columns too.
+        whole = -(-length // MULTIPLE) * MULTIPLE
+        return whole if total <= whole else -(-(length + shared) // MULTIPLE) * MULTIPLE - shared
+
+    wanted = {rounded(length) for length in range(most, max(LONGEST, most) + 1, MULTIPLE)}
+    return min(sorted(wanted), key=price)
+
+
+def _shared(layout: Layout) -> int:
+    """How many tokens all texts begin with, each keeping the one that is read for itself."""
+    if not layout.causal:
+        return 0
+    same = (layout.codes == layout.codes[:1]).all(0) & layout.needed.all(0)
+    return min(int(same.long().cumprod(0).sum()), int(layout.read.min()))
+
+
+def _placed(counts: Sequence[int], first: int, length: int) -> tuple[Tensor, Tensor, int]:
+    """Row and offset of each text, and how many rows there are: the longest first, each where it fits best.
+
+    `first` tokens of row 0 are taken already.
+    """
+    room: list[list[int]] = [[] for _ in range(length + 1)]
+    room[length - first].append(0)
+    rows, placed = 1, [(0, 0)] * len(counts)
+    for text in sorted(range(len(counts)), key=lambda text: -counts[text]):
+        need = counts[text]
+        left = next((left for left in range(need, length + 1) if room[left]), None)
+        if left is None:
+            row, left, rows = rows, length, rows + 1
+        else:
+            row = room[left].pop()
+        placed[text] = (row, length - left)
+        room[left - need].append(row)
+    row, offset = torch.tensor(placed).T
+    return row, offset, rows
+
+
+def _picked(
+    row: Tensor, target: Tensor, text: Tensor, place: Tensor, read: Tensor, rows: int, length: int, grid: int
+) -> tuple[Tensor, Tensor]:
+    """Which places are read out, as many of each row, and which of them is each text's."""
+    is_read = place == read[text]
+    of_text = torch.zeros(len(row), dtype=torch.long)
+    of_text[text[is_read]] = target[is_read]
+    by_row = row.argsort(stable=True)
+    first = torch.searchsorted(row[by_row], torch.arange(rows))
+    number = torch.empty_like(row)
+    number[by_row] = torch.arange(len(row)) - first[row[by_row]]
+    most = -(-(int(number.max()) + 1) // grid) * grid
+    # Where a row has fewer, its first token is picked too, and looked at by nobody.
+    picked = (torch.arange(rows) * length)[:, None].repeat(1, most)
+    picked[row, number] = of_text
+    return picked.flatten(), row * most + number
+
+
+def _seen(
+    layout: Layout,
+    needed: Tensor,
+    shared: int,
+    row: Tensor,
+    offset: Tensor,
+    rows: int,
+    length: int,
+    *,
+    beginning: int,
+) -> Tensor:
+    """(R, L, P + L): each text sees the beginning and itself, and padding itself alone."""
+    seen = torch.zeros(rows, length, beginning + length, dtype=torch.bool)
+    seen[:, torch.arange(length), beginning + torch.arange(length)] = True
+    assert layout.seen is not None
+    own = layout.seen.expand(len(needed), -1, -1)
+    seen[0, :shared, beginning : beginning + shared] = own[0, :shared, :shared]
+    text, place = needed.nonzero(as_tuple=True)
+    within = needed.cumsum(1) - 1 + offset[:, None]
+    at = within[text, place]
+    seen[row[text], at, beginning + at] = False
+    # The beginning is in these columns of every row, whether it stands before them or at the head of the only one.
+    seen[row[text], at, :shared] = own[text, place, :shared]
+    token, other = (own[text, place] & needed[text]).nonzero(as_tuple=True)
+    seen[row[text[token]], at[token], beginning + within[text[token], other]] = True
+    return seen
