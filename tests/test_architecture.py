@@ -12,10 +12,12 @@ import vpt
 PACKAGE = Path(vpt.__file__).parent
 
 # Each room and what it may import, beside itself and the leaves.
-LEAVES = {"errors", "paths", "images", "options", "preprocessing", "saving", "report"}
+LEAVES = {"errors", "files", "digest", "paths", "images", "options", "preprocessing", "saving", "report"}
 MAY_IMPORT = {
     "errors": set(),
     "paths": set(),
+    "files": set(),
+    "digest": set(),
     "images": set(),
     "options": set(),
     "preprocessing": set(),

@@ -1,0 +1,100 @@
+"""Files that are there whole or as they were before, also after a power cut; and one sentence where they cannot be."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vpt.errors import VptError
+
+TEMPORARY = ".tmp"
+
+REMEDIES = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room in your quota",
+    errno.EFBIG: "raise the limit on the size of files",
+    errno.EROFS: "name a place that can be written to",
+    errno.EACCES: "name a place that you may write to",
+    errno.EPERM: "name a place that you may write to",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOTDIR: "name a place below a folder",
+    errno.EEXIST: "name a place below a folder",
+}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place to write a file to, which afterwards takes the place of `path`.
+
+    It is flushed to the disk before it is renamed: otherwise the file may be empty after a power cut.
+
+    Raises:
+        VptError: it cannot be written; `path` is then as it was.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    with told(path):
+        try:
+            yield temporary
+            flush(temporary)
+            os.replace(temporary, path)
+        except Exception:
+            temporary.unlink(missing_ok=True)
+            raise
+        flush(path.parent)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, that is there whole or as it was before; its folder is made.
+
+    Raises:
+        VptError: it cannot be written.
+    """
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        VptError: it cannot be made.
+    """
+    with told(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have the system write to the disk what it still holds of a file, or which files a folder has."""
+    if os.name == "nt" and path.is_dir():
+        # Windows knows no such thing for folders.
+        return
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """What the system says of a place that is written to, as one sentence.
+
+    Raises:
+        VptError: in place of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        # A folder is to be made where a file is.
+        reason = "it is a file" if error.errno == errno.EEXIST else (error.strerror or str(error)).lower()
+        remedy = REMEDIES.get(error.errno or 0, "name another place")
+        raise VptError(f"{path} cannot be written ({reason}): {remedy}; what was saved before is as it was.") from error
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what `replacing` left where a process died."""
+    return name.startswith(".") and name.endswith(TEMPORARY)
