@@ -12,12 +12,13 @@ import vpt
 PACKAGE = Path(vpt.__file__).parent
 
 # Each room and what it may import, beside itself and the leaves.
-LEAVES = {"errors", "files", "digest", "paths", "images", "options", "preprocessing", "saving", "report"}
+LEAVES = {"errors", "files", "digest", "paths", "images", "options", "preprocessing", "saving", "facts", "report"}
 MAY_IMPORT = {
     "errors": set(),
     "paths": set(),
     "files": set(),
     "digest": set(),
+    "facts": set(),
     "images": set(),
     "options": set(),
     "preprocessing": set(),

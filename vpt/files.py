@@ -34,16 +34,21 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         VptError: it cannot be written; `path` is then as it was.
     """
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    new = temporary(path)
     with told(path):
         try:
-            yield temporary
-            flush(temporary)
-            os.replace(temporary, path)
+            yield new
+            flush(new)
+            os.replace(new, path)
         except Exception:
-            temporary.unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
             raise
         flush(path.parent)
+
+
+def temporary(path: Path) -> Path:
+    """Where `replacing` has a file written to."""
+    return path.with_name(f".{path.name}{TEMPORARY}")
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -53,8 +58,8 @@ def write(path: Path, content: str | bytes) -> None:
         VptError: it cannot be written.
     """
     make_folder(path.parent)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    with replacing(path) as new:
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def make_folder(path: Path) -> None:
