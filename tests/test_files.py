@@ -8,13 +8,18 @@ import pytest
 from vpt import VptError, digest, files
 
 
-def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "deep" / "figures.json"
     files.write(place, "first é")
     assert place.read_text(encoding="utf-8") == "first é"
-    with pytest.raises(KeyboardInterrupt), files.replacing(place) as temporary:
-        temporary.write_text("half")
+
+    def dies(*_: Path) -> None:
         raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", dies)
+        with pytest.raises(KeyboardInterrupt):
+            files.write(place, "other")
     assert place.read_text(encoding="utf-8") == "first é"
     assert all(files.is_temporary(entry.name) for entry in place.parent.iterdir() if entry != place)
     files.write(place, b"second")

@@ -15,7 +15,8 @@ from vpt.data.transforms import as_transform
 from vpt.engine.batch import largest_batch
 from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
-from vpt.engine.rundir import CONFIG, RunDir
+from vpt.engine.folder import CONFIG
+from vpt.engine.rundir import RunDir
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.saving import TENSORS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,3 +104,19 @@ def told(path: Path) -> Iterator[None]:
 def is_temporary(name: str) -> bool:
     """Whether a file of this name is what `replacing` left where a process died."""
     return name.startswith(".") and name.endswith(TEMPORARY)
+
+
+def check_place(path: Path) -> None:
+    """Nothing, if something can be written at `path`, as far as it can be known; nothing is left there.
+
+    Raises:
+        VptError: it cannot.
+    """
+    with told(path):
+        nearest = path
+        while not nearest.exists():
+            nearest = nearest.parent
+        if nearest != path and not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is a file")
+        with tempfile.TemporaryFile(dir=nearest if nearest.is_dir() else nearest.parent):
+            pass
