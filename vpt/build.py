@@ -57,6 +57,16 @@ def read_data(config: Config) -> DataSet | PairSet:
     return datasets.load(config.data["name"], **options)
 
 
+def list_data(config: Config) -> DataSet | PairSet:
+    """As `read_data`, to see which images there are; those are not decoded."""
+    return datasets.load(config.data["name"], **({"seed": config.seed} | _options(undecoded(config.data))))
+
+
+def undecoded(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A data section that decodes no image, unless broken ones are to be left out."""
+    return {**section, "cache": "none"} | ({} if section.get("broken") == "skip" else {"check": False})
+
+
 def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
     """The model of a checked config, with a classifier for the classes of `data`, or with a text side for captions."""
     torch.manual_seed(config.seed)

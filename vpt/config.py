@@ -15,7 +15,7 @@ from vpt.options import validated
 
 # Keys that make a table of experiments, and with others those that no result depends on.
 TABLES = ("seeds", "compare", "select", "select_seeds", "datasets", "shots", "targets")
-NEUTRAL = ("out", *TABLES, "data.check", "data.cache", "train.workers", "train.compile", "train.recompute")
+NEUTRAL = ("out", *TABLES, "data.check", "data.cache", "data.new", "train.workers", "train.compile", "train.recompute")
 
 
 class Config(BaseModel):

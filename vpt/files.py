@@ -14,8 +14,8 @@ from vpt.errors import VptError
 TEMPORARY = ".tmp"
 
 REMEDIES = {
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "make room in your quota",
+    errno.ENOSPC: "make room on the disk; what was saved before is as it was",
+    errno.EDQUOT: "make room in your quota; what was saved before is as it was",
     errno.EFBIG: "raise the limit on the size of files",
     errno.EROFS: "name a place that can be written to",
     errno.EACCES: "name a place that you may write to",
@@ -98,7 +98,7 @@ def told(path: Path) -> Iterator[None]:
         # A folder is to be made where a file is.
         reason = "it is a file" if error.errno == errno.EEXIST else (error.strerror or str(error)).lower()
         remedy = REMEDIES.get(error.errno or 0, "name another place")
-        raise VptError(f"{path} cannot be written ({reason}): {remedy}; what was saved before is as it was.") from error
+        raise VptError(f"{path} cannot be written ({reason}): {remedy}.") from error
 
 
 def is_temporary(name: str) -> bool:

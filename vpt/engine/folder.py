@@ -10,6 +10,7 @@ from contextlib import suppress
 from fnmatch import fnmatch
 from os import getpid
 from pathlib import Path
+from typing import Self
 
 import psutil
 from filelock import FileLock, Timeout
@@ -17,23 +18,39 @@ from filelock import FileLock, Timeout
 from vpt.errors import VptError
 from vpt.files import flush, is_temporary, make_folder, told
 
-CONFIG, ENVIRONMENT, RESULT = "config.yaml", "environment.json", "result.json"
-STATE = "last/training.pt"
+CONFIG, ENVIRONMENT, IMAGES, RESULT = "config.yaml", "environment.json", "images.json", "result.json"
+STATE, BACKBONE = "last/training.pt", "backbone"
 # What a run writes, and what protocols measure of it; the result is the first to leave and the last to come back.
-OWN = (RESULT, CONFIG, ENVIRONMENT, "metrics.*", "tensorboard", "last", "best", "backbone", "new.json", "target-*.json")
+TOLD = (RESULT, "new.json", "target-*.json", CONFIG, ENVIRONMENT, IMAGES, "metrics.*")
+OWN = (*TOLD, "tensorboard", "last", "best", BACKBONE)
 LOCK = ".lock"
 # A run that is overwritten: on its way out of the folder, out of it, and on its way back.
 LEAVING, FORMER, RETURNING = ".leaving", ".former", ".returning"
 # Workers that load images outlive a process that was killed by some seconds, and hold its lock.
 ORPHANS = 15.0
+MINUTE = 60.0
 
 
 class Lock:
-    """One process at a time writes to a folder; the lock of a process that has died holds nobody up."""
+    """One process at a time writes to a folder; the lock of a process that has died holds nobody up.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: that is written to.
+        patience: seconds to wait for another process.
+    """
+
+    def __init__(self, folder: Path, *, patience: float = 0.0) -> None:
         self.path = folder / LOCK
+        self.patience = patience
         self.lock = FileLock(self.path)
+
+    def __enter__(self) -> Self:
+        make_folder(self.path.parent)
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def acquire(self) -> None:
         """Take the folder.
@@ -42,19 +59,19 @@ class Lock:
             VptError: another process has it.
         """
         with told(self.path.parent):
-            give_up = time.monotonic() + ORPHANS
+            began = time.monotonic()
             while True:
                 try:
                     self.lock.acquire(timeout=0)
                     break
                 except Timeout as error:
                     owner = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
-                    if _lives(owner) or time.monotonic() > give_up:
+                    if time.monotonic() - began > (self.patience if _lives(owner) else max(self.patience, ORPHANS)):
                         raise VptError(
                             f"{self.path.parent} is written to by another run ({owner or 'which does not say more'}): "
                             "wait for it, or name another folder."
                         ) from error
-                    time.sleep(0.2)
+                    time.sleep(0.05)
             # Windows lets nobody write to a file that is locked.
             with suppress(PermissionError):
                 self.path.write_text(f"process {getpid()} on {socket.gethostname()}", encoding="utf-8")
@@ -85,7 +102,7 @@ def own(folder: Path) -> Iterator[Path]:
 
 def holds_nothing(folder: Path) -> bool:
     """Whether there is no more in `folder` than a run leaves that ended before its first epoch did."""
-    left = {CONFIG, ENVIRONMENT, LOCK}
+    left = {CONFIG, ENVIRONMENT, IMAGES, LOCK}
     return not folder.is_dir() or all(e.name in left or is_temporary(e.name) for e in folder.iterdir())
 
 

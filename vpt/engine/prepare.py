@@ -88,8 +88,8 @@ class Preparation:
         known = once(self.train, transform, views, settings.seed) if learns or model.method.needs_features else None
         if model.method.needs_features:
             prepare_method(model, self.train, known, self.accelerator)
-        own: dict[str, Any] = {"transform": transform, "seed": settings.seed, "features": known, "drop_last": settings.drop_last}
-        self.loader = as_loader(self.train, model, **own, **loading)
+        own: dict[str, Any] = {"transform": transform, "seed": settings.seed, "drop_last": settings.drop_last}
+        self.loader = as_loader(self.train, model, features=known, **own, **loading)
         self.val_features = once(self.val, model.preprocessing.transform(), min(views, 1), None)
         val_loader = None
         if self.val is not None:

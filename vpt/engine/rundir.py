@@ -22,7 +22,7 @@ from vpt.engine.processes import on_main, processes
 from vpt.engine.results import FORMAT, read_result
 from vpt.engine.state import State, read_state, write_state
 from vpt.errors import VptError
-from vpt.files import check_place, make_folder, write
+from vpt.files import check_place, make_folder, told, write
 from vpt.model import Prompted
 from vpt.report.tables import comma_separated
 from vpt.saving import versions
@@ -44,7 +44,9 @@ class RunDir:
         overwrite: begin anew; the run that lies there goes when this one has come to its first save, and comes back
             if it does not.
         config: of the run, resolved.
-        facts: further files by name, of what JSON can hold, such as which images the run is of.
+
+    Attributes:
+        facts: further files that `begin` writes, by name: what JSON can hold, such as which images the run is of.
 
     Raises:
         VptError: something lies there, and neither was asked for; or it is no run, or is being written to; or the
@@ -140,11 +142,6 @@ class RunDir:
             with suppress(OSError):
                 self.path.rmdir()
 
-    def kept_config(self) -> Path | None:
-        """The config of the run that is to be gone on with, if there is one."""
-        path = self.path / CONFIG
-        return path if self.resume and path.is_file() else None
-
     def result(self) -> dict[str, Any] | None:
         """What a finished run that is to be gone on with came to.
 
@@ -154,9 +151,11 @@ class RunDir:
         path = self.path / RESULT
         return read_result(path) if self.resume and path.is_file() else None
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
-        """Keep what the run came to as result.json."""
-        on_main(lambda: _write_json(self.path / RESULT, {"format": FORMAT, **result}))
+    def write_result(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep what the run came to as result.json, and return it as it stands there."""
+        whole = {"format": FORMAT, **result}
+        on_main(lambda: _write_json(self.path / RESULT, whole))
+        return whole
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Keep the rows of all epochs so far, and add the last one to the TensorBoard log."""
@@ -168,7 +167,7 @@ class RunDir:
         write(self.path / "metrics.csv", comma_separated([{**dict.fromkeys(columns), **row} for row in history]))
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(str(self.path / "tensorboard"), purge_step=history[-1]["epoch"]) as writer:
+        with told(self.path), SummaryWriter(str(self.path / "tensorboard"), purge_step=history[-1]["epoch"]) as writer:
             for key, value in history[-1].items():
                 writer.add_scalar(key, value, history[-1]["epoch"])
 

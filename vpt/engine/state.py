@@ -96,6 +96,4 @@ def read_state(path: Path) -> State:
     except ValidationError as error:
         first = error.errors()[0]
         where = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
-        raise VptError(
-            f"{path} is not what this version writes ({where}), and {again}"
-        ) from error
+        raise VptError(f"{path} is not what this version writes ({where}), and {again}") from error
