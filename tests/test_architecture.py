@@ -12,10 +12,23 @@ import vpt
 PACKAGE = Path(vpt.__file__).parent
 
 # Each room and what it may import, beside itself and the leaves.
-LEAVES = {"errors", "files", "digest", "paths", "images", "options", "preprocessing", "saving", "facts", "report"}
+LEAVES = {
+    "errors",
+    "processes",
+    "files",
+    "digest",
+    "paths",
+    "images",
+    "options",
+    "preprocessing",
+    "saving",
+    "facts",
+    "report",
+}
 MAY_IMPORT = {
     "errors": set(),
     "paths": set(),
+    "processes": set(),
     "files": set(),
     "digest": set(),
     "facts": set(),

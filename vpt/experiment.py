@@ -67,7 +67,8 @@ def _made(run: RunDir, config: Config, *, test: bool, progress: bool) -> tuple[P
     model = build_model(config, data)
     if model.method.searches and isinstance(data, DataSet):
         _check_apart(data, model)
-    run.facts[IMAGES] = members(data).model_dump()
+    if not (run.resume and (run.path / IMAGES).is_file()):
+        run.facts[IMAGES] = members(data).model_dump()
     task = {"task": ImageText(**config.task)} if isinstance(data, PairSet) else {}
     options = {**config.train, **task}
     fitted = fit(model, data.train, data.val, **options, seed=config.seed, run_dir=run, progress=progress)
@@ -160,7 +161,7 @@ def check_unchanged(config: Config, folder: Path) -> None:
     if changes:
         raise VptError(
             f"{folder} was run with another config ({', '.join(changes)}): take that one, say --overwrite, or set "
-            "another out=…."
+            f"another out=…, with start={folder} to go on from what it has learned."
         )
 
 

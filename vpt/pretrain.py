@@ -13,9 +13,9 @@ from vpt import build, experiment, files
 from vpt.config import Config
 from vpt.data.pairs import PairSet
 from vpt.engine.folder import BACKBONE, MINUTE, Lock
-from vpt.engine.processes import on_main
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.processes import on_main
 
 WORDS_AT_ONCE = 1024
 

@@ -16,9 +16,9 @@ from vpt import build, experiment, files
 from vpt import config as configs
 from vpt.config import Config
 from vpt.engine.folder import MINUTE, RESULT, Lock
-from vpt.engine.processes import on_main
 from vpt.engine.results import read_json, read_result
 from vpt.errors import DivergedError, VptError, did_you_mean
+from vpt.processes import on_main
 from vpt.report.tables import comma_separated, latex, markdown, result_rows
 
 Point = dict[str, Any]

@@ -48,18 +48,13 @@ def largest_batch(
         `batch_size` and `accumulate` for `fit`.
 
     Raises:
-        VptError: a loss that compares the images of a batch or a method that takes it as a whole, nothing to train,
-            no limit on a CPU, several processes, or not even one image fits.
+        VptError: a loss that compares the images of a batch, nothing to train, no limit on a CPU, several processes, or
+            not even one image fits.
     """
     if isinstance(train, Pairs):
         raise VptError(
             "a contrastive loss compares each pair with all others of its batch, and smaller batches would make it "
             "another one: choose train.batch_size by hand."
-        )
-    if model.method.whole_batch:
-        raise VptError(
-            f"{model.method.name} looks at the gradient of a batch as a whole, which accumulated parts are not: "
-            "choose train.batch_size by hand."
         )
     if not model.parameter_groups():
         raise VptError(f"{model.method.name} trains nothing: there is no batch to find for it.")

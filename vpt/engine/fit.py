@@ -115,9 +115,13 @@ def fit(
     settings = Settings.of(locals())
     with told_workers(), opened(run_dir, resume=resume, overwrite=overwrite) as run:
         prepared = Preparation(model, train, val, settings, task=task, progress=progress)
-        if prepared.groups:
+        if not prepared.groups:
+            return _as_it_is(prepared, run)
+        model.method.whole_steps = True
+        try:
             return _train(prepared, run)
-        return _as_it_is(prepared, run)
+        finally:
+            model.method.whole_steps = False
 
 
 def _train(prepared: Preparation, run: RunDir | None) -> FitResult:

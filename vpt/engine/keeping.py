@@ -87,7 +87,7 @@ def check_same(state: State, facts: dict[str, Any]) -> None:
     if changes:
         raise VptError(
             f"the run was begun otherwise ({', '.join(changes)}) and would come to other numbers: go on with it as it "
-            "was begun, train what it has learned further in another folder, or begin again with overwrite."
+            "was begun, train further in another folder what it has learned, or begin again with overwrite."
         )
 
 

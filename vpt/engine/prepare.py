@@ -21,6 +21,7 @@ from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
 from vpt.engine.record import Record
 from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.settings import Settings
+from vpt.engine.shares import shared
 from vpt.engine.steps import StepLoss, Steps
 from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
@@ -94,7 +95,8 @@ class Preparation:
         val_loader = None
         if self.val is not None:
             val_loader = as_loader(self.val, model, features=self.val_features, **loading)
-        self.batches, self.val_batches = self.accelerator.prepare(self.loader, val_loader)
+        self.batches = shared(self.loader, self.accelerator)
+        self.val_batches = self.accelerator.prepare(val_loader)
 
     @property
     def _per_epoch(self) -> int:

@@ -18,12 +18,12 @@ import yaml
 
 from vpt.engine import folder
 from vpt.engine.folder import CONFIG, ENVIRONMENT, RESULT, STATE
-from vpt.engine.processes import on_main, processes
 from vpt.engine.results import FORMAT, read_result
 from vpt.engine.state import State, read_state, write_state
 from vpt.errors import VptError
 from vpt.files import check_place, make_folder, told, write
 from vpt.model import Prompted
+from vpt.processes import on_main, processes
 from vpt.report.tables import comma_separated
 from vpt.saving import versions
 

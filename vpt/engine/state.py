@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -68,13 +69,26 @@ def write_state(path: Path, values: Mapping[str, Any]) -> None:
     with replacing(path) as temporary, open(temporary, "wb") as file:
         sealing = Sealing(file)
         try:
-            torch.save({"format": FORMAT, **values}, cast("IO[bytes]", sealing))
+            torch.save(_anew({"format": FORMAT, **values}), cast("IO[bytes]", sealing))
         except RuntimeError as error:
             # torch wraps what the system says.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
         sealing.seal()
+
+
+def _anew(values: Any) -> Any:
+    """`values` as objects that share nothing but equal strings.
+
+    A file refers back to an object that it has met. Which are one object is another matter in a run that was gone on
+    with, and its files are to have the same bytes.
+    """
+    if isinstance(values, Mapping):
+        return {_anew(key): _anew(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(_anew(value) for value in values)
+    return sys.intern(values) if type(values) is str else values
 
 
 def read_state(path: Path) -> State:
