@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import find_executable_batch_size
 
 from vpt.data.base import Samples
@@ -13,6 +12,7 @@ from vpt.data.pairs import Pairs
 from vpt.engine.fit import fit
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.processes import processes
 
 # In the second step the optimizer holds what it keeps from step to step.
 STEPS = 2
@@ -58,10 +58,10 @@ def largest_batch(
         )
     if not model.parameter_groups():
         raise VptError(f"{model.method.name} trains nothing: there is no batch to find for it.")
-    processes = PartialState()
-    if processes.num_processes > 1:
+    together = processes()
+    if together.num_processes > 1:
         raise VptError("the largest batch is found by one process for each of many: run this without a launcher.")
-    if processes.device.type == "cpu" and limit is None:
+    if together.device.type == "cpu" and limit is None:
         raise VptError(
             "a CPU has no memory of its own to fill, and the system would end what asks for too much: give the "
             "largest batch to try as --max, or run this where a GPU is."

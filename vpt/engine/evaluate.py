@@ -17,6 +17,7 @@ from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
 from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.speed import switched
+from vpt.engine.workers import told_workers
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.processes import processes
@@ -63,9 +64,10 @@ def evaluate(
     batches = accelerator.prepare(as_loader(data, model, batch_size=batch_size, workers=workers))
     task = Classification(len(model.classes))
     shown = Progress(enabled=progress and accelerator.is_main_process)
-    if isinstance(data, Pairs):
-        return measure_retrieval(model, data, batches, accelerator, shown)
-    return score(model, batches, task, accelerator, shown, groups)
+    with told_workers():
+        if isinstance(data, Pairs):
+            return measure_retrieval(model, data, batches, accelerator, shown)
+        return score(model, batches, task, accelerator, shown, groups)
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 
+from vpt.report.ranks import speaks
+
 # Characters that a terminal acts on, that turn the direction of a line, or that are no text: controls, formats, single
 # bytes of a name in no UTF-8, separators of lines and of paragraphs.
 ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -27,5 +29,6 @@ def first_of(names: Sequence[object], count: int = 5) -> str:
 
 
 def tell(sentence: str) -> None:
-    """Say one sentence on standard error, where results do not go."""
-    print(f"vpt: {printable(sentence)}", file=sys.stderr)
+    """Say one sentence on standard error, where results do not go; of several processes the first says it."""
+    if speaks():
+        print(f"vpt: {printable(sentence)}", file=sys.stderr)
