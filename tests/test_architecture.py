@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "predict": {"model"},
     "model": {"loops", "text", "predict", "towers", "methods"},
     "assemble": {"model", "text", "towers", "methods"},
-    "tasks": {"model"},
+    "tasks": {"model", "methods"},
     "engine": {"tasks", "model", "data"},
     "build": {"engine", "tasks", "assemble", "model", "text", "towers", "methods", "data", "config"},
     "experiment": {"build", "engine", "tasks", "model", "data", "config"},

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from vpt.errors import VptError
 
@@ -90,15 +93,25 @@ def told(path: Path) -> Iterator[None]:
     """What the system says of a place that is written to, as one sentence.
 
     Raises:
-        VptError: in place of OSError.
+        VptError: in place of OSError, and of safetensors' error where it stands for one.
     """
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        number = error.errno or 0 if isinstance(error, OSError) else _number(str(error))
+        if number is None:
+            raise
         # A folder is to be made where a file is.
-        reason = "it is a file" if error.errno == errno.EEXIST else (error.strerror or str(error)).lower()
-        remedy = REMEDIES.get(error.errno or 0, "name another place")
+        own = (error.strerror or str(error)) if isinstance(error, OSError) else os.strerror(number)
+        reason = "it is a file" if number == errno.EEXIST else own.lower()
+        remedy = REMEDIES.get(number, "name another place")
         raise VptError(f"{path} cannot be written ({reason}): {remedy}.") from error
+
+
+def _number(text: str) -> int | None:
+    """The number of the system's error that safetensors tells as text."""
+    found = re.search(r"\(os error (\d+)\)", text)
+    return int(found[1]) if found else None
 
 
 def is_temporary(name: str) -> bool:

@@ -17,11 +17,12 @@ import torch
 import yaml
 
 from vpt.engine import folder
+from vpt.engine.board import log_epoch
 from vpt.engine.folder import CONFIG, ENVIRONMENT, RESULT, STATE
 from vpt.engine.results import FORMAT, read_result
 from vpt.engine.state import State, read_state, write_state
 from vpt.errors import VptError
-from vpt.files import check_place, make_folder, told, write
+from vpt.files import check_place, make_folder, write
 from vpt.model import Prompted
 from vpt.processes import on_main, processes
 from vpt.report.tables import comma_separated
@@ -165,11 +166,7 @@ class RunDir:
         write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
         columns = dict.fromkeys(key for row in history for key in row)
         write(self.path / "metrics.csv", comma_separated([{**dict.fromkeys(columns), **row} for row in history]))
-        from torch.utils.tensorboard import SummaryWriter
-
-        with told(self.path), SummaryWriter(str(self.path / "tensorboard"), purge_step=history[-1]["epoch"]) as writer:
-            for key, value in history[-1].items():
-                writer.add_scalar(key, value, history[-1]["epoch"])
+        log_epoch(self.path / "tensorboard", history[-1])
 
     def save_best(self, model: Prompted, metrics: Mapping[str, Any]) -> None:
         """Keep the model as best/."""
@@ -215,7 +212,7 @@ class RunDir:
         free = shutil.disk_usage(next(place for place in (self.path, *self.path.parents) if place.exists())).free
         if free < needed:
             raise VptError(
-                f"{self.path} needs {needed / 1e6:.0f} MB, and the disk has {free / 1e6:.0f} MB left: make room, or "
+                f"{self.path} needs {needed / 1e6:.1f} MB, and the disk has {free / 1e6:.1f} MB left: make room, or "
                 "name another folder."
             )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from vpt.methods.base import full_precision
 from vpt.model import Prompted
 from vpt.tasks.shares import own, share, weighted
 
@@ -49,7 +50,7 @@ class Classification:
             loss, logits = model.method.loss(outputs, labels, self.label_smoothing), outputs.logits
         else:
             logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+            loss = F.cross_entropy(full_precision(logits), labels, label_smoothing=self.label_smoothing)
         return weighted(loss, model.method.share), own(logits.detach(), sizes), own(labels, sizes)
 
     def metrics(self) -> MetricCollection:
