@@ -12,10 +12,26 @@ import vpt
 PACKAGE = Path(vpt.__file__).parent
 
 # Each room and what it may import, beside itself and the leaves.
-LEAVES = {"errors", "paths", "images", "options", "preprocessing", "saving", "report"}
+LEAVES = {
+    "errors",
+    "processes",
+    "files",
+    "digest",
+    "paths",
+    "images",
+    "options",
+    "preprocessing",
+    "saving",
+    "facts",
+    "report",
+}
 MAY_IMPORT = {
     "errors": set(),
     "paths": set(),
+    "processes": set(),
+    "files": set(),
+    "digest": set(),
+    "facts": set(),
     "images": set(),
     "options": set(),
     "preprocessing": set(),
@@ -30,13 +46,13 @@ MAY_IMPORT = {
     "predict": {"model"},
     "model": {"loops", "text", "predict", "towers", "methods"},
     "assemble": {"model", "text", "towers", "methods"},
-    "tasks": {"model"},
+    "tasks": {"model", "methods"},
     "engine": {"tasks", "model", "data"},
     "build": {"engine", "tasks", "assemble", "model", "text", "towers", "methods", "data", "config"},
     "experiment": {"build", "engine", "tasks", "model", "data", "config"},
-    "sweep": {"experiment", "build", "config"},
-    "protocols": {"sweep", "experiment", "build", "config", "data"},
-    "pretrain": {"experiment", "build", "config", "model", "data", "towers"},
+    "sweep": {"experiment", "engine", "build", "config"},
+    "protocols": {"sweep", "engine", "experiment", "build", "config", "data"},
+    "pretrain": {"experiment", "engine", "build", "config", "model", "data", "towers"},
     "use": {"build", "assemble", "model", "predict", "data", "methods", "towers"},
     "cli": {"protocols", "sweep", "pretrain", "use", "experiment", "config"},
     "__main__": {"cli"},

@@ -17,6 +17,7 @@ from vpt.options import checked
 from vpt.preprocessing import Preprocessing
 from vpt.text import DEFAULT_TEMPLATES, checked_classes, checked_templates
 from vpt.towers import load as towers
+from vpt.towers import saved
 from vpt.towers.backbone import Backbone
 
 PRECISIONS = ("fp32", "bf16")
@@ -114,7 +115,8 @@ def load(
     Args:
         source: a folder, or a repository of the Hugging Face hub ("user/name").
         backbone: a live model, or a name, in place of the one that was saved with.
-        weights: a local file with the backbone's weights.
+        weights: the local file with the backbone's weights, where they were read from one in training; by default it is
+            looked for where it last lay on this machine, and below VPT_DATA.
         any_backbone: load even if the backbone's weights are not those that were trained with.
         dtype: what the frozen encoders are held in, as in `create`; by default as they were in training. A live
             model is left as it is.
@@ -126,31 +128,35 @@ def load(
     if dtype is not None:
         _check_precision(dtype)
     tensors, facts = saving.read(source)
-    recipe = facts["backbone"]
+    recipe = facts.backbone
     if isinstance(backbone, nn.Module):
+        if weights is not None:
+            raise VptError(
+                f"weights={weights!r} are those of a backbone by name, and a live one is given: leave it out."
+            )
         found = towers.wrap(backbone, tokenizer)
-    elif backbone or recipe["name"]:
-        options = {**recipe["options"], **({"weights": weights} if weights else {})}
-        found = towers.load(backbone or recipe["name"], **options)
     else:
-        raise VptError(f"{source} was saved with a backbone that has no name: pass it as backbone=….")
-    method = dict(facts["method"])
-    # Models that were saved before there were text sides say nothing of heads.
-    head, templates = facts.get("head", "linear"), facts.get("templates", DEFAULT_TEMPLATES)
+        found = saved.load(recipe, str(source), name=backbone, weights=weights)
     learned = any(name.startswith("text.logit_") for name in tensors)
     model = _assemble(
-        found, method.pop("name"), facts["classes"], method, head=head, templates=templates, learn_scale=learned
+        found,
+        facts.method.name,
+        checked_classes(facts.classes),
+        facts.method.model_extra or {},
+        head=facts.head,
+        templates=facts.templates,
+        learn_scale=learned,
     )
-    model.preprocessing = Preprocessing.from_dict(facts["preprocessing"])
+    model.preprocessing = Preprocessing.from_dict(facts.preprocessing.model_dump())
     actual = saving.fingerprint(model.frozen_state())
-    if actual != recipe["fingerprint"] and not any_backbone:
-        trained = f"{recipe['name'] or 'a backbone'} of fingerprint {recipe['fingerprint']}"
+    if actual != recipe.fingerprint and not any_backbone:
+        trained = f"{recipe.name or 'a backbone'} of fingerprint {recipe.fingerprint}"
         here = f"the {found.name or 'backbone'} loaded here has {actual}"
         raise VptError(
             f"{source} was trained with {trained}, and {here}: load the same weights or pass any_backbone=True."
         )
     model.load_tuned_state(tensors)
-    return model if isinstance(backbone, nn.Module) else _held(model, dtype or recipe.get("dtype", "fp32"))
+    return model if isinstance(backbone, nn.Module) else _held(model, dtype or recipe.dtype)
 
 
 def _assemble(
@@ -183,7 +189,7 @@ def _assemble(
         learn_scale=learn_scale,
         preprocessing=backbone.preprocessing,
         recipe={
-            "backbone": {"name": backbone.name, "options": backbone.options, "revision": backbone.revision},
+            "backbone": backbone.recipe(),
             "method": {"name": method, **values},
         },
     )

@@ -57,6 +57,16 @@ def read_data(config: Config) -> DataSet | PairSet:
     return datasets.load(config.data["name"], **options)
 
 
+def list_data(config: Config) -> DataSet | PairSet:
+    """As `read_data`, to see which images there are; those are not decoded."""
+    return datasets.load(config.data["name"], **({"seed": config.seed} | _options(undecoded(config.data))))
+
+
+def undecoded(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A data section that decodes no image, unless broken ones are to be left out."""
+    return {**section, "cache": "none"} | ({} if section.get("broken") == "skip" else {"check": False})
+
+
 def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
     """The model of a checked config, with a classifier for the classes of `data`, or with a text side for captions."""
     torch.manual_seed(config.seed)
@@ -81,6 +91,8 @@ def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
         model.text.chunk = config.text_chunk
         # A tokenizer is loaded when it is first needed; one that cannot be had is told before a run is begun.
         model.tokenize(["a"])
+    if config.start is not None:
+        _begin_with(model, config.start)
     if isinstance(data, PairSet):
         ImageText(**config.task).check(model)
         if type(model.method).loss is not Method.loss:
@@ -97,7 +109,7 @@ def check_new_classes(config: Config) -> None:
         VptError: it cannot, or the model cannot be made.
     """
     names = DataSet("names", ("one", "another"), Files([], []))
-    build_model(config, names).set_classes(names.classes)
+    build_model(config.model_copy(update={"start": None}), names).set_classes(names.classes)
 
 
 def load_run(run: str | Path) -> Prompted:
@@ -119,6 +131,27 @@ def templates_for(chosen: Sequence[str] | str, data: DataSet | PairSet) -> Seque
     if chosen not in ENSEMBLES:
         raise VptError(f"templates={chosen!r}: give a list of sentences, or data, {' or '.join(ENSEMBLES)}.")
     return ensemble(chosen)
+
+
+def _begin_with(model: Prompted, start: str) -> None:
+    """Give a new model what a finished run has learned.
+
+    Raises:
+        VptError: it was of another method, backbone or, where the head knows them, other classes.
+    """
+    former = load_run(start)
+    mine, theirs = (
+        {"method": of.method.name, "backbone": of.recipe["backbone"]["name"]}
+        | ({} if of.head is None else {"classes": of.classes})
+        for of in (model, former)
+    )
+    differs = [key for key in mine if mine[key] != theirs.get(key)]
+    if differs:
+        raise VptError(
+            f"training cannot begin with {start}: its {differs[0]} is another ({theirs.get(differs[0])}); leave start "
+            "out, or name a run of the same."
+        )
+    model.load_tuned_state(former.tuned_state())
 
 
 def _tell_long(model: Prompted, data: PairSet) -> None:

@@ -15,7 +15,7 @@ from vpt.options import validated
 
 # Keys that make a table of experiments, and with others those that no result depends on.
 TABLES = ("seeds", "compare", "select", "select_seeds", "datasets", "shots", "targets")
-NEUTRAL = ("out", *TABLES, "data.check", "data.cache", "train.workers", "train.compile", "train.recompute")
+NEUTRAL = ("out", *TABLES, "data.check", "data.cache", "data.new", "train.workers", "train.compile", "train.recompute")
 
 
 class Config(BaseModel):
@@ -41,6 +41,9 @@ class Config(BaseModel):
     learn_scale: bool = Field(default=False, description="head text: train the scale of the logits too")
     text_chunk: int | None = Field(default=None, description="texts at once, where memory does not hold all of them")
     seed: int = Field(default=0, description="of initialisation, order, augmentation, and of splits and shots")
+    start: str | None = Field(
+        default=None, description="a finished run, or a saved model, that training begins with: what it has learned"
+    )
     out: Path | None = Field(default=None, description="the run directory; runs/<name of the file> by default")
     seeds: list[int] = Field(default_factory=list, description="`vpt compare`: each row is run with each of these")
     compare: dict[str, dict[str, Any]] = Field(

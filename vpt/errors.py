@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from vpt.report.notes import printable
+
 
 class VptError(Exception):
     """A mistake in what was asked for: one sentence naming the thing, the place and the remedy."""
@@ -12,7 +14,9 @@ class VptError(Exception):
     def __init__(self, sentence: str) -> None:
         # What a worker process raises torch raises anew, with the worker's traceback as its text; the sentence ends it.
         kind = type(self)
-        super().__init__(sentence.rpartition(f"\n{kind.__module__}.{kind.__qualname__}: ")[2].rstrip("\n") or sentence)
+        told = sentence.rpartition(f"\n{kind.__module__}.{kind.__qualname__}: ")[2].rstrip("\n") or sentence
+        # Names in it may hold what a terminal acts on, and what libraries say may have several lines.
+        super().__init__(printable(" ".join(told.splitlines())))
 
 
 class DivergedError(VptError):

@@ -7,19 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from vpt import config as configs
-from vpt.build import build_model, check, load_run, read_data, templates_for
+from vpt.build import build_model, check, load_run, read_data, templates_for, undecoded
 from vpt.config import Config, differences, plain
-from vpt.data.base import DataSet
-from vpt.data.pairs import PairSet
-from vpt.data.transforms import as_transform
+from vpt.data import DEALING, load_again, load_whole
+from vpt.data.base import DataSet, Samples
+from vpt.data.joined import everything
+from vpt.data.members import Members, members
+from vpt.data.pairs import Pairs, PairSet
 from vpt.engine.batch import largest_batch
 from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
-from vpt.engine.rundir import CONFIG, RunDir
+from vpt.engine.folder import CONFIG, IMAGES, RESULT
+from vpt.engine.results import read_json, read_result
+from vpt.engine.rundir import RunDir
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.saving import TENSORS
 from vpt.tasks.image_text import ImageText
+
+ANEW = "run it again with --overwrite"
+# How images are read, and what is done with new ones.
+READING = ("check", "broken", "cache", "new")
 
 
 def train(
@@ -30,29 +38,37 @@ def train(
     Args:
         config: the experiment.
         resume: go on with the run that lies in the run directory.
-        overwrite: delete it.
-        test: measure the test split; without it `result["test"]` is empty, and `add_test` does it later.
+        overwrite: begin anew; it is deleted when the new one has come to its first save.
+        test: measure the test split; without it `result["test"]` is empty, and another call with resume does it later.
         progress: show it.
 
     Returns:
         The model at its best epoch, and what result.json holds.
 
     Raises:
-        VptError: a mistake in the config, or a run that is to be resumed with another config than it was begun with.
+        VptError: a mistake in the config, or a run that is to be resumed with another config, or other images, than it
+            was begun with.
     """
     config = check(config)
-    run = RunDir(config.out or "runs/run", resume=resume, overwrite=overwrite)
-    if resume:
-        check_unchanged(config, run.path)
-    data = read_data(config)
+    with RunDir(config.out or "runs/run", resume=resume, overwrite=overwrite, config=plain(config)) as run:
+        if resume:
+            check_unchanged(config, run.path)
+        result = run.result()
+        if result is None:
+            return _made(run, config, test=test, progress=progress)
+        return _taken_up(run, config, result, test=test, progress=progress)
+
+
+def _made(run: RunDir, config: Config, *, test: bool, progress: bool) -> tuple[Prompted, dict[str, Any]]:
+    """A run begun, or gone on with."""
+    data = data_of(config, run.path) if run.resume else read_data(config)
     if not len(data.train):
         raise VptError(f"{data.name} has no training images: train on other data, then measure the run on it.")
     model = build_model(config, data)
     if model.method.searches and isinstance(data, DataSet):
         _check_apart(data, model)
-    # Named wrongly, it would otherwise be told when the run has been begun.
-    as_transform(config.train.get("augment", "none"), model.preprocessing)
-    run.begin(plain(config))
+    if not (run.resume and (run.path / IMAGES).is_file()):
+        run.facts[IMAGES] = members(data).model_dump()
     task = {"task": ImageText(**config.task)} if isinstance(data, PairSet) else {}
     options = {**config.train, **task}
     fitted = fit(model, data.train, data.val, **options, seed=config.seed, run_dir=run, progress=progress)
@@ -73,7 +89,18 @@ def train(
     }
     if test and data.test:
         result = _with_test(result, model, data, config, run, progress)
-    run.write_result(result)
+    return model, run.write_result(result)
+
+
+def _taken_up(
+    run: RunDir, config: Config, result: dict[str, Any], *, test: bool, progress: bool
+) -> tuple[Prompted, dict[str, Any]]:
+    """A finished run, whose test split is measured now if it was left alone."""
+    data = data_of(config, run.path)
+    model = load_run(run.path)
+    if test and data.test and not result["test"]:
+        run.begin()
+        result = run.write_result(_with_test(result, model, data, config, run, progress))
     return model, result
 
 
@@ -98,18 +125,28 @@ def fit_batch(config: Config, *, limit: int | None = None, progress: bool = True
     return {"batch_size": size, "accumulate": accumulate}
 
 
-def add_test(config: Config, result: dict[str, Any], *, progress: bool = True) -> dict[str, Any]:
-    """The result of a finished run that left the test split alone, with it measured on best/, and kept.
+def data_of(config: Config, folder: Path, *, decode: bool = True) -> DataSet | PairSet:
+    """The data of the run in `folder`, in its own splits, whatever has been added to them since.
+
+    Args:
+        config: of the run.
+        folder: of the run; one that was not begun yet has the splits that the config makes.
+        decode: whether to see that images can be decoded; False to see which they are.
 
     Raises:
-        VptError: the data are no longer those of the run.
+        VptError: the data are no longer those of the run; or there are new images, and data.new=skip is not set.
     """
-    run, data = RunDir(config.out or "runs/run", resume=True), read_data(config)
-    if data.facts()["digests"] != result["data"]["digests"]:
-        raise VptError(f"{data.name} holds other images than {run.path} was run with: run it again with --overwrite.")
-    result = _with_test(result, load_run(run.path), data, config, run, progress)
-    run.write_result(result)
-    return result
+    section = config.data if decode else undecoded(config.data)
+    if (folder / IMAGES).is_file():
+        kept = Members(**read_json(folder / IMAGES, Members, ANEW))
+        return load_again(kept=kept, **section)
+    data = read_data(config.model_copy(update={"data": section}))
+    if (folder / RESULT).is_file():
+        # Of a version that kept no names.
+        known, found = read_result(folder / RESULT)["data"]["digests"], data.facts()["digests"]
+        if any(found.get(split) != digest for split, digest in known.items()):
+            raise VptError(f"{data.name} holds other images than {folder} was run with: {ANEW}.")
+    return data
 
 
 def check_unchanged(config: Config, folder: Path) -> None:
@@ -124,28 +161,48 @@ def check_unchanged(config: Config, folder: Path) -> None:
     if changes:
         raise VptError(
             f"{folder} was run with another config ({', '.join(changes)}): take that one, say --overwrite, or set "
-            "another out=…."
+            f"another out=…, with start={folder} to go on from what it has learned."
         )
 
 
-def measure(run: str | Path, split: str = "test", overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Metrics of a finished run on one of its splits, or on other data.
+def measure(run: str | Path, split: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Metrics of a run on one of its splits, or on other data.
 
     Args:
         run: a run directory.
-        split: "train", "val" or "test".
+        split: "train", "val" or "test"; or "all" for every image. By default "test" of the run's own data, and all of
+            other data.
         overrides: "data.key=value" assignments.
+
+    Returns:
+        The run, the split, how many images it has, and their metrics.
+
+    Raises:
+        VptError: the run's data are no longer those it was run with, or a mistake in what was asked for.
     """
     run = Path(run)
-    if not (run / "config.yaml").is_file():
+    if not (run / CONFIG).is_file():
         raise VptError(f"{run} is no run directory: name a folder that `vpt train` wrote.")
     for assignment in overrides:
         if not assignment.startswith("data"):
             raise VptError(f"{assignment!r} does not change the data, and the model is as it was trained.")
-    config = check(configs.read(run / "config.yaml", overrides))
-    data = read_data(config)
+    own, config = (check(configs.read(run / CONFIG, changes)) for changes in ((), overrides))
+    others = _source(own) != _source(config)
+    split = split or ("all" if others else "test")
+    if others and split == "all":
+        data = load_whole(**config.data)
+    elif others or any(own.data.get(key) != config.data.get(key) for key in DEALING):
+        data = read_data(config)
+    else:
+        data = data_of(config, run)
     values = measure_model(load_run(run), data, config, split)
-    return {"run": str(run), "split": split, "images": len(data.splits()[split]), **values}
+    return {"run": str(run), "split": split, "images": len(_split(data, split)), **values}
+
+
+def _source(config: Config) -> dict[str, Any]:
+    """Which images a checked config reads, but for how they are dealt and read."""
+    values = {key: value for key, value in config.data.items() if key not in (*DEALING, *READING)}
+    return values | ({"path": Path(values["path"]).resolve()} if "path" in values else {})
 
 
 def measure_model(
@@ -157,7 +214,7 @@ def measure_model(
         model: its classes are changed, where class names are the classifier.
         data: what it is measured on.
         config: a checked one, for the templates and the size of batches.
-        split: "train", "val" or "test".
+        split: "train", "val", "test" or "all".
         progress: show it.
 
     Raises:
@@ -173,13 +230,19 @@ def measure_model(
 
 
 def _evaluate(model: Prompted, data: DataSet | PairSet, split: str, config: Config, progress: bool) -> dict[str, Any]:
-    if split not in data.splits():
-        raise VptError(f"{data.name} has no {split} split: there is {', '.join(data.splits())}.")
     options = {
         key: config.train[key] for key in ("batch_size", "precision", "compile", "workers") if key in config.train
     }
     groups = data.groups if split == "test" and isinstance(data, DataSet) else None
-    return evaluate(model, data.splits()[split], **options, progress=progress, groups=groups)
+    return evaluate(model, _split(data, split), **options, progress=progress, groups=groups)
+
+
+def _split(data: DataSet | PairSet, split: str) -> Samples | Pairs:
+    if split == "all":
+        return everything(data)
+    if split not in data.splits():
+        raise VptError(f"{data.name} has no {split} split: there is {', '.join([*data.splits(), 'all'])}.")
+    return data.splits()[split]
 
 
 def _with_test(

@@ -280,6 +280,8 @@ class Prompted(nn.Module):
                 shapes = f"{tuple(tensor.shape)}, the model's {tuple(own[name].shape)}"
                 raise VptError(f"the saved {name} has shape {shapes}: it was saved from another model.")
         self.load_state_dict(state, strict=False)
+        # What was learned is not to begin anew as images.
+        self.method.needs_images = False
 
     def save_pretrained(
         self, folder: str | Path, *, metrics: Mapping[str, Any] | None = None, overwrite: bool = False

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from vpt import build, experiment
+from vpt import build, experiment, files
 from vpt.config import Config
 from vpt.data.pairs import PairSet
+from vpt.engine.folder import BACKBONE, MINUTE, Lock
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.processes import on_main
 
 WORDS_AT_ONCE = 1024
 
@@ -26,15 +30,31 @@ def pretrain(config: Config, *, resume: bool = False, overwrite: bool = False, p
         raise VptError(f"pretraining trains the whole backbone: set method=full, not {config.method['name']}.")
     model, result = experiment.train(config, resume=resume, overwrite=overwrite, progress=progress)
     assert config.out is not None
-    folder = config.out / "backbone"
-    if model.text is None:
-        from vpt.towers.timm import export
-
-        export(model.tower, folder, model.preprocessing)
-    else:
-        _write_image_text(model, build.check(config), folder)
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    folder = config.out / BACKBONE
+    on_main(lambda: _write(model, config, result, folder))
     return folder
+
+
+def _write(model: Prompted, config: Config, result: dict[str, Any], folder: Path) -> None:
+    """Write the backbone; its folder appears whole or not at all, and one that is there is of this run."""
+    with Lock(folder.parent, patience=MINUTE), files.told(folder):
+        if folder.is_dir():
+            return
+        new = files.temporary(folder)
+        if new.is_dir():
+            shutil.rmtree(new)
+        new.mkdir()
+        if model.text is None:
+            from vpt.towers.timm import export
+
+            export(model.tower, new, model.preprocessing)
+        else:
+            _write_image_text(model, build.check(config), new)
+        (new / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        for path in (*new.iterdir(), new):
+            files.flush(path)
+        new.rename(folder)
+        files.flush(folder.parent)
 
 
 def _write_image_text(model: Prompted, config: Config, folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -16,11 +15,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vpt import digest, files
 from vpt.errors import VptError
+from vpt.facts import FORMAT, Facts, checked_facts
 
 TENSORS = "vpt.safetensors"
 FACTS = "vpt.json"
 CARD = "README.md"
+
+# Of a file of facts, in bytes: names of 20,000 classes take one million.
+LARGEST = 100_000_000
 
 
 def write(
@@ -28,18 +32,29 @@ def write(
 ) -> None:
     """Write the three files into `folder`, which is made; each appears whole or not at all.
 
+    The facts hold the digest of the tensors. Both are written before either takes its place, so that a process which
+    dies in between leaves the one that belongs to the other.
+
     Raises:
-        VptError: something is in the folder already and `overwrite` is not set.
+        VptError: something is in the folder already and `overwrite` is not set, or it cannot be written to.
     """
     folder = Path(folder)
     check_free(folder, overwrite=overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(ready, folder / f".{TENSORS}", metadata={"format": "pt"})
-    (folder / f".{FACTS}").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / f".{CARD}").write_text(card, encoding="utf-8")
-    for name in (TENSORS, FACTS, CARD):
-        os.replace(folder / f".{name}", folder / name)
+    # The last of them is renamed first.
+    with (
+        files.replacing(folder / CARD) as new_card,
+        files.replacing(folder / FACTS) as new_facts,
+        files.replacing(folder / TENSORS) as new_tensors,
+    ):
+        save_file(ready, new_tensors, metadata={"format": "pt"})
+        said = {"format": FORMAT, **facts, "tensors": digest.of_file(new_tensors)}
+        said = json.loads(json.dumps(said))
+        said["digest"] = digest_of(said)
+        new_facts.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        new_card.write_text(card, encoding="utf-8")
+        files.flush(new_facts)
 
 
 def check_free(path: str | Path, *, overwrite: bool) -> None:
@@ -54,11 +69,11 @@ def check_free(path: str | Path, *, overwrite: bool) -> None:
         raise VptError(f"{path} {is_there} already: name another place, or say overwrite.")
 
 
-def read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(source: str | Path) -> tuple[dict[str, Tensor], Facts]:
     """Tensors and facts of a folder, or of a repository of the Hugging Face hub ("user/name").
 
     Raises:
-        VptError: there is no such folder or repository, or what it holds is damaged.
+        VptError: there is no such folder or repository, or what it holds is damaged, or makes no sense.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -66,10 +81,41 @@ def read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     missing = [name for name in (TENSORS, FACTS) if not (folder / name).is_file()]
     if missing:
         raise VptError(f"{folder} holds no tuned model: {' and '.join(missing)} missing.")
+    facts = _read_facts(folder / FACTS)
+    if facts.tensors and facts.tensors != (actual := digest.of_file(folder / TENSORS)):
+        # A process that died while it wrote may have left the facts of the new tensors beside those of the old ones.
+        new = files.temporary(folder / FACTS)
+        facts = _read_facts(new) if new.is_file() else facts
+        if facts.tensors != actual:
+            raise VptError(
+                f"{folder} holds a damaged model ({TENSORS} is not as it was saved): save or download it again."
+            )
     try:
-        return load_file(folder / TENSORS), json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (SafetensorError, json.JSONDecodeError) as error:
+        return load_file(folder / TENSORS), facts
+    except SafetensorError as error:
         raise VptError(f"{folder} holds a damaged model ({error}): save or download it again.") from error
+
+
+def _read_facts(path: Path) -> Facts:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"{path.name} is larger than {LARGEST:,} bytes")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise VptError(f"{path.parent} holds a damaged model ({error}): save or download it again.") from error
+    facts = checked_facts(values, str(path))
+    if facts.digest and facts.digest != digest_of(values):
+        raise VptError(
+            f"{path} is not as it was saved: save or download the model again; if it was you who changed it, take its "
+            'lines "digest" and "format" out.'
+        )
+    return facts
+
+
+def digest_of(facts: Mapping[str, Any]) -> str:
+    """A digest of facts, whatever the order and layout they are written in; their own "digest" is left out."""
+    rest = {key: value for key, value in facts.items() if key != "digest"}
+    return digest.of_bytes(json.dumps(rest, sort_keys=True).encode())
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -78,12 +124,12 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     Values are rounded to bfloat16 first, so that a backbone held in bfloat16, float16 or float32 has one
     fingerprint.
     """
-    digest = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         rounded = tensor.detach().to("cpu", torch.bfloat16).contiguous()
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(rounded.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:32]
+        sha256.update(f"{name} {tuple(tensor.shape)}".encode())
+        sha256.update(rounded.view(torch.int16).numpy().tobytes())
+    return sha256.hexdigest()[:32]
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import product
@@ -11,13 +10,33 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from vpt import build, experiment
+from pydantic import BaseModel, RootModel
+
+from vpt import build, experiment, files
 from vpt import config as configs
 from vpt.config import Config
+from vpt.engine.folder import MINUTE, RESULT, Lock
+from vpt.engine.results import read_json, read_result
 from vpt.errors import DivergedError, VptError, did_you_mean
+from vpt.processes import on_main
 from vpt.report.tables import comma_separated, latex, markdown, result_rows
 
 Point = dict[str, Any]
+
+# What lies in the folder of a table, beside the runs of its rows.
+OWN = ("trials", "selection.json", "table.md", "table.csv", "table.tex")
+
+
+class Selection(BaseModel):
+    """What a row was selected by: the seeds, every point with its figures, and the best one."""
+
+    seeds: list[int]
+    trials: list[dict[str, Any]]
+    chosen: Point
+
+
+class Selections(RootModel[dict[str, Selection]]):
+    """Those of all rows, by place."""
 
 
 class Row(NamedTuple):
@@ -123,6 +142,7 @@ def make_row(
     Raises:
         VptError: a mistake in the row.
     """
+    check_label(label, "compare")
     values = {key: value for key, value in configs.plain(config).items() if key not in configs.TABLES}
     values |= {key: getattr(config, key) for key in ("select", "select_seeds")}
     for changes in (before or {}, config.compare.get(label, {}), after or {}):
@@ -160,11 +180,30 @@ def write_tables(folder: Path, table: Sequence[dict[str, Any]]) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or as it was before, also where other processes write it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a file so that it is there whole or as it was before, also where others write it at the same time.
+
+    Raises:
+        VptError: it cannot be written.
+    """
+
+    def action() -> None:
+        with Lock(path.parent, patience=MINUTE):
+            files.write(path, text)
+
+    on_main(action)
+
+
+def check_label(label: str, where: str) -> None:
+    """Nothing, if `label` can be the name of a folder, or of one in another, below the folder of the table.
+
+    Raises:
+        VptError: it leads elsewhere, or is a name of the table's own.
+    """
+    parts = label.replace("\\", "/").split("/")
+    leads_out = any(part.strip() in ("", ".", "..") for part in parts) or parts[0].startswith("~") or ":" in parts[0]
+    if leads_out or parts[0] in OWN or parts[0].startswith("."):
+        why = "is kept for the table itself" if parts[0] in OWN else "leads out of the folder of the table"
+        raise VptError(f"{where} has the label {label!r}, which names a folder and {why}: take another.")
 
 
 def _select(row: Row, folder: Path, *, overwrite: bool, progress: bool) -> dict[str, Any]:
@@ -202,24 +241,28 @@ def _order(point: Mapping[str, Any], grid: Sequence[Point]) -> tuple[Any, ...]:
 
 
 def _keep(path: Path, place: str, selection: dict[str, Any]) -> None:
-    """Add what a row was selected by to what others keep there."""
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    write(path, json.dumps({**kept, place: selection}, indent=2) + "\n")
+    """Add what a row was selected by to what others keep there, perhaps at the same time."""
+
+    def action() -> None:
+        with Lock(path.parent, patience=MINUTE):
+            kept = read_json(path, Selections, "delete it, and run all rows again") if path.is_file() else {}
+            files.write(path, json.dumps({**kept, place: selection}, indent=2) + "\n")
+
+    on_main(action)
 
 
 def _finished(config: Config, *, test: bool, overwrite: bool, progress: bool) -> dict[str, Any]:
     """The result of a run: read where it is there, made or gone on with otherwise.
 
     Raises:
-        VptError: what is there was run with another config.
+        VptError: what is there was run with another config, or with other images, or is damaged.
     """
     assert config.out is not None
-    result_file = config.out / "result.json"
-    if overwrite or not result_file.is_file():
+    if overwrite or not (config.out / RESULT).is_file():
         return experiment.train(config, resume=not overwrite, overwrite=overwrite, test=test, progress=progress)[1]
+    result = read_result(config.out / RESULT)
+    if test and not result["test"] and "test" in result["data"]["sizes"]:
+        return experiment.train(config, resume=True, progress=progress)[1]
     experiment.check_unchanged(config, config.out)
-    result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
-    if not test:
-        return {**result, "test": {}}
-    withheld = not result["test"] and "test" in result["data"]["sizes"]
-    return experiment.add_test(config, result, progress=progress) if withheld else result
+    experiment.data_of(config, config.out, decode=False)
+    return result if test else {**result, "test": {}}

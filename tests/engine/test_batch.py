@@ -105,9 +105,6 @@ def test_a_loss_of_the_whole_batch_is_not_taken_in_parts() -> None:
     backbone = vpt.attach(image_text_model(context_length=32), "coop", classes=CLASSES)
     with pytest.raises(VptError, match=r"compares each pair with all others of its batch.+: choose train\.batch_size"):
         largest_batch(backbone, captions, limit=4, **QUIET)
-    prograd = vpt.attach(image_text_model(context_length=32), "prograd", classes=CLASSES)
-    with pytest.raises(VptError, match=r"prograd looks at the gradient of a batch as a whole"):
-        largest_batch(prograd, images(side=16), limit=4, **QUIET)
 
 
 def test_there_must_be_something_to_train() -> None:

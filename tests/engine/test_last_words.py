@@ -141,3 +141,17 @@ def test_promptsrc_refuses_what_would_leave_its_average_out(options: dict[str, o
     model = made("promptsrc", num_tokens=1, num_context=1, depth=1, init=None)
     with pytest.raises(VptError, match=f"train.{next(iter(options))}.* would leave out the average over all epochs"):
         vpt.fit(model, TRAIN, VAL, epochs=3, **options, **FIT)
+
+
+def test_prograd_corrects_the_gradient_of_a_whole_step_of_accumulated_batches() -> None:
+    learned = []
+    for batch_size, accumulate in ((12, 1), (6, 2), (4, 3)):
+        model = made("prograd", num_tokens=6).double()
+        options = {"batch_size": batch_size, "accumulate": accumulate, "lr": 5.0, "warmup_epochs": 0}
+        vpt.fit(model, photos(24, 1), epochs=3, progress=False, **options)
+        learned.append(model.method.values.detach())
+    plain = made("prograd", num_tokens=6, lambd=0.0).double()
+    vpt.fit(plain, photos(24, 1), epochs=3, progress=False, batch_size=12, lr=5.0, warmup_epochs=0)
+    assert not torch.allclose(plain.method.values, learned[0], atol=1e-3)
+    for values in learned[1:]:
+        torch.testing.assert_close(values, learned[0], rtol=1e-5, atol=1e-7)

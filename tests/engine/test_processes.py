@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import BatchSampler
+
+from vpt.engine.shares import Part
 
 SCRIPT = """
 import sys
@@ -15,11 +19,11 @@ import vpt
 from tests.engine.test_fit import pairs
 from tests.zoo import vit
 
-processes, folder = int(sys.argv[1]), sys.argv[2]
+processes, folder, images = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(1)
 torch.manual_seed(0)
 model = vpt.attach(vit(), "vpt-deep", num_tokens=3, num_classes=3).double()
-train, val = ([(image.double(), label) for image, label in pairs(*which)] for which in ((24,), (9, 1)))
+train, val = ([(image.double(), label) for image, label in pairs(*which)] for which in ((images,), (9, 1)))
 options = {"epochs": 2, "batch_size": 12 // processes, "lr": 0.05, "progress": False, "run_dir": folder}
 keys = ("train/loss", "train/top1", "val/loss", "val/top1")
 found = [[row[key] for key in keys] for row in vpt.fit(model, train, val, **options).history]
@@ -34,14 +38,14 @@ STEP = """
 import sys
 import torch
 import vpt
-from accelerate import Accelerator
 from tests.text_models import image_text_model
+from vpt.engine.evaluate import make_accelerator
 from vpt.engine.steps import StepLoss
 from vpt.tasks.image_text import ImageText
 
 processes, file, name = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.set_num_threads(1)
-accelerator = Accelerator()
+accelerator = make_accelerator("fp32")
 model = vpt.attach(image_text_model(logit_bias=-3.0), "full", head="text", learn_scale=True).double().train()
 images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 ids = model.tokenize([f"a photo of the number {i}" for i in range(8)])
@@ -69,7 +73,7 @@ from vpt.tasks.image_text import ImageText
 
 processes, folder, loss = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.set_num_threads(1)
-scenes = vpt.data.load("scenes", train=24, val=7, test=0, side=24)
+scenes = vpt.data.load("scenes", train=29, val=7, test=0, side=24)
 live = image_text_model(context_length=32, logit_bias=-3.0)
 model = vpt.attach(live, "ivlp", head="text", learn_scale=True, depth=2).double()
 options = {"epochs": 2, "batch_size": 12 // processes, "optimizer": "adamw", "lr": 0.01, "augment": "none"}
@@ -82,22 +86,38 @@ found.append([values[key.removeprefix("val/")] for key in keys[2:]])
 sys.stdout.write("".join("ROW " + " ".join(f"{number:.4f}" for number in row) + "\\n" for row in found))
 """
 
+PROGRAD = """
+import sys
+import torch
+import vpt
+from tests.engine.test_last_words import made, photos
+
+processes, images = int(sys.argv[1]), int(sys.argv[2])
+torch.set_num_threads(1)
+model = made("prograd", num_tokens=6).double()
+options = {"batch_size": 12 // processes, "lr": 5.0, "epochs": 3, "weight_decay": 1e-4, "warmup_epochs": 0}
+vpt.fit(model, photos(images, 1), progress=False, **options)
+values = model.method.values.detach().flatten()[:6].tolist()
+sys.stdout.write("ROW " + " ".join(f"{number:.6f}" for number in values) + "\\n")
+"""
+
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
 
 
 def rows(command: list[str], folder: Path) -> list[str]:
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
     return [line for line in done.stdout.splitlines() if line.startswith("ROW")]
 
 
 @pytest.mark.slow
-def test_two_processes_are_as_good_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("images", ["24", "29", "25"], ids=["even", "five in the last step", "one in the last step"])
+def test_two_processes_are_as_good_as_one(images: str, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
-    alone = rows([sys.executable, str(script), "1", "alone"], tmp_path)
-    together = rows([*LAUNCHER, str(script), "2", "together"], tmp_path)
+    alone = rows([sys.executable, str(script), "1", "alone", images], tmp_path)
+    together = rows([*LAUNCHER, str(script), "2", "together", images], tmp_path)
     assert len(alone) == 3
     assert sorted(together) == sorted(alone * 2)
     assert {path.name for path in (tmp_path / "together").iterdir()} >= {"best", "last", "metrics.jsonl"}
@@ -128,3 +148,25 @@ def test_two_processes_compare_images_and_texts_as_one_does(loss: str, tmp_path:
     together = rows([*LAUNCHER, str(script), "2", "together", loss], tmp_path)
     assert len(alone) == 3
     assert sorted(together) == sorted(alone * 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", ["24", "29"])
+def test_prograd_corrects_the_gradient_of_all_processes(images: str, tmp_path: Path) -> None:
+    script = tmp_path / "prograd.py"
+    script.write_text(PROGRAD)
+    alone = rows([sys.executable, str(script), "1", images], tmp_path)
+    assert rows([*LAUNCHER, str(script), "2", images], tmp_path) == alone * 2
+
+
+def test_images_of_a_step_are_dealt_so_that_each_comes_once() -> None:
+    for images, size, processes, drop in product((1, 2, 5, 12, 13), (1, 3, 4), (2, 3), (False, True)):
+        whole = BatchSampler(range(images), size, drop)
+        parts = [list(Part(whole, rank=rank, processes=processes)) for rank in range(processes)]
+        steps = Part(whole, rank=0, processes=processes).sizes()
+        assert all(len(part) == len(steps) for part in parts)
+        taken = [part[step][: sizes[rank]] for step, sizes in enumerate(steps) for rank, part in enumerate(parts)]
+        found = [index for batch in taken for index in batch]
+        kept = images - images % (size * processes) if drop and images >= size * processes else images
+        assert found == list(range(kept))
+        assert all(max(sizes) - min(sizes) <= 1 for sizes in steps)

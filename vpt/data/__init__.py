@@ -12,10 +12,15 @@ from typing import Any, Literal
 from vpt.data.base import Arrays, DataSet
 from vpt.data.cache import Cached
 from vpt.data.check import Kind, check_files
+from vpt.data.joined import everything
+from vpt.data.members import Changed, Members, restored
 from vpt.data.pairs import PairSet
 from vpt.data.split import dealt, few_shot, halves, stratified
 from vpt.errors import VptError, did_you_mean
 from vpt.options import checked, options_of
+
+# Options of `load` that say how splits are made of what a source has.
+DEALING = ("shots", "seed", "val_fraction", "test_fraction", "classes_subset")
 
 
 def load(
@@ -29,6 +34,7 @@ def load(
     check: bool = True,
     classes_subset: Literal["all", "base", "new"] = "all",
     cache: Literal["none", "memory", "disk"] = "none",
+    new: Changed = "stop",
     **options: Any,
 ) -> DataSet | PairSet:
     """The data set `name`, of labelled images or of images with captions, checked and its missing splits made.
@@ -50,6 +56,8 @@ def load(
             numbered from 0 again. Shots are drawn before, among all classes: base and new share them with "all"
             (CoOp's code for Zhou et al., "Conditional Prompt Learning", CVPR 2022, section 4.1).
         cache: keep decoded and resized images in "memory" (of training and validation), or on "disk".
+        new: when a run is gone on with or measured, stop at images that it did not have, or skip and count them; see
+            `load_again`. Not read here, where every image counts.
         options: of the data set's own source, e.g. path for "folder".
 
     Raises:
@@ -60,15 +68,15 @@ def load(
             raise VptError(f"data.{key}={fraction} is no share: give 0 or more, and less than 1.")
     if shots is not None and shots < 1:
         raise VptError(f"data.shots={shots} leaves nothing to train on: give 1 or more.")
-    source = _source(name)
-    data: DataSet | PairSet = source(name, **checked(source, options, "data"))
+    data = _read(name, options, broken, check)
     if isinstance(data, PairSet):
         if shots is not None:
             raise VptError(f"data.shots={shots} counts images of a class, and {data.name} has captions: leave it out.")
         if cache != "none" or classes_subset != "all":
             raise VptError(f"data.cache and data.classes_subset are for labelled images, and {data.name} has captions.")
-        return _with_splits(check_files(data, broken) if check else data, val_fraction, test_fraction, seed)
-    data = _with_splits(check_files(data, broken) if check else data, val_fraction, test_fraction, seed)
+        return _with_splits(data, val_fraction, test_fraction, seed)
+    pool = len(everything(data)) if shots is not None or classes_subset != "all" else 0
+    data = _with_splits(data, val_fraction, test_fraction, seed)
     if shots is not None and len(data.train):
         train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed)
         data = data.keep({"train": train} | ({"val": val} if val else {}))
@@ -76,14 +84,65 @@ def load(
         if len(data.classes) < 2:
             raise VptError(f"data.classes_subset={classes_subset}, but {data.name} has one class: leave it out.")
         data = data.with_classes(halves(len(data.classes))[classes_subset])
-    if cache != "none":
-        # Images in memory are no faster there a second time, and the test split is seen once.
-        splits = {name: samples for name, samples in data.splits().items() if not isinstance(samples, Arrays)}
-        kept: dict[str, Any] = {
-            name: Cached(samples, cache) for name, samples in splits.items() if cache == "disk" or name != "test"
-        }
-        data = replace(data, **kept)
-    return data
+    return _cached(replace(data, pool=pool), cache)
+
+
+def load_again(
+    name: str,
+    kept: Members,
+    *,
+    new: Changed = "stop",
+    broken: Literal["stop", "skip"] = "stop",
+    check: bool = True,
+    cache: Literal["none", "memory", "disk"] = "none",
+    **options: Any,
+) -> DataSet | PairSet:
+    """The data set of a run with the run's own splits, whatever has been added to it since.
+
+    Args:
+        name: as in `load`, and so are the other arguments; those that make or draw splits are not read.
+        kept: what `members` said of the run's data.
+        new: stop at images that the run did not have, or leave them out and say how many there are.
+        broken: stop at images that cannot be decoded, or skip and count them.
+        check: decode every image file before anything else.
+        cache: keep decoded and resized images.
+        options: of the data set's own source.
+
+    Raises:
+        VptError: images of the run are missing or have other labels or captions, or `new` is "stop" and some are new.
+    """
+    own = {key: value for key, value in options.items() if key not in DEALING}
+    data = restored(_read(name, own, broken, check), kept, new)
+    return data if isinstance(data, PairSet) else _cached(data, cache)
+
+
+def load_whole(name: str, **options: Any) -> DataSet | PairSet:
+    """The data set as its source has it, nothing dealt or drawn, to measure a model on `everything` of it.
+
+    Args:
+        name: as in `load`, and so are options; those that make or draw splits are not read.
+        options: of `load`, and of the data set's own source.
+    """
+    own = {key: value for key, value in options.items() if key not in DEALING}
+    return load(name, **own, val_fraction=0, test_fraction=0)
+
+
+def _read(name: str, options: Mapping[str, Any], broken: Literal["stop", "skip"], check: bool) -> DataSet | PairSet:
+    """What the source of `name` gives, checked."""
+    source = _source(name)
+    data: DataSet | PairSet = source(name, **checked(source, options, "data"))
+    return check_files(data, broken) if check else data  # type: ignore[type-var]
+
+
+def _cached(data: DataSet, cache: Literal["none", "memory", "disk"]) -> DataSet:
+    if cache == "none":
+        return data
+    # Images in memory are no faster there a second time, and the test split is seen once.
+    splits = {name: samples for name, samples in data.splits().items() if not isinstance(samples, Arrays)}
+    kept: dict[str, Any] = {
+        name: Cached(samples, cache) for name, samples in splits.items() if cache == "disk" or name != "test"
+    }
+    return replace(data, **kept)
 
 
 def _with_splits(data: Kind, val_fraction: float | None, test_fraction: float | None, seed: int) -> Kind:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -17,13 +18,15 @@ from vpt.images import open_image
 
 
 class Samples(ABC):
-    """Labelled images, decoded when asked for.
+    """Labelled images, decoded when asked for; also a dataset of (image, label), as torch's are.
 
     Attributes:
         labels: index of each image's class.
+        classes: names of the classes, in the order of the labels; empty where they are not known.
     """
 
     labels: list[int]
+    classes: tuple[str, ...] = ()
 
     @abstractmethod
     def image(self, index: int) -> Image.Image:
@@ -45,14 +48,30 @@ class Samples(ABC):
         """What is another when the image is; None where that cannot be known without reading it."""
         return None
 
+    def stored(self, index: int) -> bool:
+        """Whether the image is decoded from a file, which may be broken."""
+        return False
+
     def relabelled(self, labels: Mapping[int, int]) -> Samples:
-        """The same images, a label y as `labels[y]`."""
+        """The same images, a label y as `labels[y]`, whose names are no longer known."""
         samples = self.subset(range(len(self)))
         samples.labels = [labels[label] for label in self.labels]
+        samples.classes = ()
         return samples
+
+    def named(self, classes: Sequence[str]) -> Self:
+        """These samples, which know the names of their classes from now on."""
+        self.classes = tuple(classes)
+        return self
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        place = operator.index(index)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"index {place} is out of range: there are {len(self)} images.")
+        return self.image(place % len(self)), self.labels[place]
 
 
 class Files(Samples):
@@ -85,7 +104,11 @@ class Files(Samples):
 
     def subset(self, indices: Sequence[int]) -> Files:
         """Those at `indices`, in this order."""
-        return Files([self.paths[i] for i in indices], [self.labels[i] for i in indices])
+        return Files([self.paths[i] for i in indices], [self.labels[i] for i in indices]).named(self.classes)
+
+    def stored(self, index: int) -> bool:
+        """Always."""
+        return True
 
 
 class Arrays(Samples):
@@ -108,7 +131,7 @@ class Arrays(Samples):
     def subset(self, indices: Sequence[int]) -> Arrays:
         """Those at `indices`, in this order."""
         rows = [self.rows[i] for i in indices]
-        return Arrays(self.images, [self.labels[i] for i in indices], self.title, rows)
+        return Arrays(self.images, [self.labels[i] for i in indices], self.title, rows).named(self.classes)
 
 
 @dataclass(frozen=True)
@@ -124,6 +147,7 @@ class DataSet:
         templates: sentences for class names, each with one {}.
         groups: parts of `test` that are also reported each by itself, such as its domains: name and indices.
         skipped: names of files left out because they could not be decoded.
+        pool: how many images there were before some were drawn; 0 where none were.
     """
 
     name: str
@@ -134,6 +158,11 @@ class DataSet:
     templates: tuple[str, ...] = ("a photo of a {}.",)
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict, repr=False)
     skipped: tuple[str, ...] = field(default=(), repr=False)
+    pool: int = field(default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        for samples in self.splits().values():
+            samples.named(self.classes)
 
     def splits(self) -> dict[str, Samples]:
         """The splits that there are, by name."""

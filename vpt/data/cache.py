@@ -42,6 +42,7 @@ class Cached(Samples):
     def __init__(self, samples: Samples, place: Place) -> None:
         self.samples = samples
         self.labels = samples.labels
+        self.classes = samples.classes
         self.place = place
         self.kept: dict[str, Kept] = {}
 
@@ -59,7 +60,7 @@ class Cached(Samples):
 
     def subset(self, indices: Sequence[int]) -> Cached:
         """Those at `indices`, in this order, with a cache of their own."""
-        return Cached(self.samples.subset(indices), self.place)
+        return Cached(self.samples.subset(indices), self.place).named(self.classes)
 
     def relabelled(self, labels: Mapping[int, int]) -> Cached:
         """The same images with other labels, with a cache of their own."""
@@ -90,6 +91,7 @@ class Kept(Samples):
     def __init__(self, samples: Samples, images: list[np.ndarray] | OnDisk) -> None:
         self.samples = samples
         self.labels = samples.labels
+        self.classes = samples.classes
         self.images = images
 
     def image(self, index: int) -> Image.Image:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import cpu_count
 from typing import Literal, TypeVar
 
-from vpt.data.base import DataSet, Files, Samples
+from vpt.data.base import DataSet, Samples
 from vpt.data.pairs import Pairs, PairSet
 from vpt.errors import VptError
+from vpt.report.notes import first_of, tell
 from vpt.report.progress import Progress
 
 Kind = TypeVar("Kind", DataSet, PairSet)
@@ -29,8 +29,7 @@ def check_files(data: Kind, broken: Literal["stop", "skip"]) -> Kind:
     if not names:
         return data
     if broken == "stop":
-        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        raise VptError(f"{len(names)} images cannot be decoded: {shown}; mend them, or say data.broken=skip.")
+        raise VptError(f"{len(names)} images cannot be decoded: {first_of(names)}; mend them, or say data.broken=skip.")
     good = {split: sorted(set(range(len(splits[split]))) - set(indices)) for split, indices in bad.items()}
     for split, indices in good.items():
         if not indices:
@@ -40,14 +39,13 @@ def check_files(data: Kind, broken: Literal["stop", "skip"]) -> Kind:
         lost = set(data.train.labels) - set(kept.train.labels)
         if lost:
             raise VptError(f"no training image of class {data.classes[min(lost)]!r} can be decoded: mend some.")
-    print(f"vpt: {len(names)} broken images skipped, first {names[0]}.", file=sys.stderr)
+    tell(f"{len(names)} broken images skipped, first {names[0]}.")
     return replace(kept, skipped=(*data.skipped, *dict.fromkeys(names)))
 
 
 def _undecodable(samples: Samples | Pairs, split: str) -> Sequence[int]:
     """Indices of files that cannot be decoded, in order; images in memory need no check."""
-    stored = samples.stored if isinstance(samples, Pairs) else lambda index: isinstance(samples, Files)
-    files = [index for index in range(len(samples)) if stored(index)]
+    files = [index for index in range(len(samples)) if samples.stored(index)]
     if not files:
         return []
 

@@ -95,8 +95,8 @@ class SamplePairs(Pairs):
         return SamplePairs(self.samples.subset(indices), [self.captions[i] for i in indices])
 
     def stored(self, index: int) -> bool:
-        """Whether the labelled images are files."""
-        return isinstance(self.samples, Files)
+        """As the labelled set says."""
+        return self.samples.stored(index)
 
 
 class JoinedPairs(Pairs):
@@ -147,6 +147,7 @@ class PairSet:
         test: what is reported; None where there is none.
         skipped: names of images left out because they could not be decoded or had no caption.
         empty: how many empty captions were left out.
+        pool: as `DataSet` has it; of captions none are drawn.
     """
 
     name: str
@@ -155,6 +156,7 @@ class PairSet:
     test: Pairs | None = None
     skipped: tuple[str, ...] = field(default=(), repr=False)
     empty: int = 0
+    pool: int = field(default=0, repr=False)
 
     def splits(self) -> dict[str, Pairs]:
         """The splits that there are, by name."""

@@ -42,7 +42,7 @@ class TorchvisionSamples(Samples):
     def subset(self, indices: Sequence[int]) -> TorchvisionSamples:
         """Those at `indices`, in this order."""
         rows = [self.rows[i] for i in indices]
-        return TorchvisionSamples(self.source, [self.labels[i] for i in indices], self.title, rows)
+        return TorchvisionSamples(self.source, [self.labels[i] for i in indices], self.title, rows).named(self.classes)
 
 
 def load(name: str, *, download: bool = False) -> DataSet:

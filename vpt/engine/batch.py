@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import find_executable_batch_size
 
 from vpt.data.base import Samples
@@ -13,6 +12,7 @@ from vpt.data.pairs import Pairs
 from vpt.engine.fit import fit
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.processes import processes
 
 # In the second step the optimizer holds what it keeps from step to step.
 STEPS = 2
@@ -48,25 +48,20 @@ def largest_batch(
         `batch_size` and `accumulate` for `fit`.
 
     Raises:
-        VptError: a loss that compares the images of a batch or a method that takes it as a whole, nothing to train,
-            no limit on a CPU, several processes, or not even one image fits.
+        VptError: a loss that compares the images of a batch, nothing to train, no limit on a CPU, several processes, or
+            not even one image fits.
     """
     if isinstance(train, Pairs):
         raise VptError(
             "a contrastive loss compares each pair with all others of its batch, and smaller batches would make it "
             "another one: choose train.batch_size by hand."
         )
-    if model.method.whole_batch:
-        raise VptError(
-            f"{model.method.name} looks at the gradient of a batch as a whole, which accumulated parts are not: "
-            "choose train.batch_size by hand."
-        )
     if not model.parameter_groups():
         raise VptError(f"{model.method.name} trains nothing: there is no batch to find for it.")
-    processes = PartialState()
-    if processes.num_processes > 1:
+    together = processes()
+    if together.num_processes > 1:
         raise VptError("the largest batch is found by one process for each of many: run this without a launcher.")
-    if processes.device.type == "cpu" and limit is None:
+    if together.device.type == "cpu" and limit is None:
         raise VptError(
             "a CPU has no memory of its own to fill, and the system would end what asks for too much: give the "
             "largest batch to try as --max, or run this where a GPU is."

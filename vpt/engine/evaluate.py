@@ -17,8 +17,10 @@ from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
 from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.speed import switched
+from vpt.engine.workers import told_workers
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.processes import processes
 from vpt.report.progress import Progress
 from vpt.tasks.classification import Classification
 
@@ -60,10 +62,12 @@ def evaluate(
     accelerator = make_accelerator(precision)
     model.to(accelerator.device)
     batches = accelerator.prepare(as_loader(data, model, batch_size=batch_size, workers=workers))
-    task, shown = Classification(len(model.classes)), Progress(enabled=progress)
-    if isinstance(data, Pairs):
-        return measure_retrieval(model, data, batches, accelerator, shown)
-    return score(model, batches, task, accelerator, shown, groups)
+    task = Classification(len(model.classes))
+    shown = Progress(enabled=progress and accelerator.is_main_process)
+    with told_workers():
+        if isinstance(data, Pairs):
+            return measure_retrieval(model, data, batches, accelerator, shown)
+        return score(model, batches, task, accelerator, shown, groups)
 
 
 @torch.no_grad()
@@ -104,11 +108,13 @@ def score(
 
 
 def make_accelerator(precision: str, accumulate: int = 1) -> Accelerator:
-    """Devices and processes as `accelerate launch` set them up, or those of this process alone.
+    """Devices and processes as `torchrun` or `accelerate launch` set them up, or those of this process alone.
 
     Raises:
-        VptError: a precision that there is not, or that this machine does not have.
+        VptError: a precision that there is not, or that this machine does not have; or processes that cannot work
+            together.
     """
+    processes()
     if precision not in PRECISIONS:
         raise VptError(f"precision={precision!r} is not one of {', '.join(PRECISIONS)}.")
     if precision == "fp16" and not torch.cuda.is_available():

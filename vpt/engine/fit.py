@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from torch import Tensor, nn
-
-from vpt.data.pairs import Pairs
-from vpt.data.transforms import as_transform
-from vpt.engine.arguments import (
-    check_counts,
-    check_not_negative,
-    check_schedule,
-    check_search,
-    check_shares,
-    check_warmup,
-)
-from vpt.engine.average import Average, kept_epoch
-from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
-from vpt.engine.features import chosen_views, features_once, prepare_method, search_method
-from vpt.engine.optim import ScheduleKind, learning_rates, make_optimizer, make_schedule
-from vpt.engine.record import FitResult, Record
-from vpt.engine.retrieval import measure_retrieval
-from vpt.engine.rundir import RunDir
+from vpt.engine.evaluate import Source
+from vpt.engine.keeping import Keeping
+from vpt.engine.optim import ScheduleKind
+from vpt.engine.prepare import Preparation
+from vpt.engine.record import FitResult
+from vpt.engine.rundir import RunDir, room_needed
+from vpt.engine.settings import Settings
 from vpt.engine.speed import switched
-from vpt.engine.steps import StepLoss, Steps
+from vpt.engine.workers import told_workers
 from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
-from vpt.report.progress import Progress
-from vpt.tasks.classification import Classification
 from vpt.tasks.image_text import ImageText
 
 
@@ -118,155 +105,78 @@ def fit(
         seed: of order, augmentation and dropout.
         run_dir: where to keep config, metrics and states.
         resume: go on with the run in `run_dir`, as if it had not been interrupted.
-        overwrite: delete the run in `run_dir`.
+        overwrite: begin anew; the run in `run_dir` is deleted when this one has come to its first save.
         progress: show it.
 
     Raises:
-        VptError: an argument that will not do, something in `run_dir`, or a loss that is not finite.
+        VptError: an argument that will not do, something in `run_dir`, a run there that was begun otherwise, or a loss
+            that is not finite.
     """
-    check_counts(
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        eval_every=eval_every,
-        patience=patience,
-    )
-    check_not_negative(
-        momentum=momentum, weight_decay=weight_decay, eps=eps, min_lr=min_lr, clip_norm=clip_norm, workers=workers
-    )
-    check_shares(label_smoothing=label_smoothing, ema=ema)
-    check_schedule(schedule, warmup_epochs=warmup_epochs, min_lr=min_lr)
-    check_search(model, val)
-    keep = kept_epoch(model, keep=keep, ema=ema, patience=patience)
-    if steps is None:
-        check_warmup(warmup_epochs, epochs)
-    task = (task or ImageText()) if isinstance(train, Pairs) else None
-    if task:
-        task.check(model)
-    views = chosen_views(model, views, still=augment == "none")
+    settings = Settings.of(locals())
+    with told_workers(), opened(run_dir, resume=resume, overwrite=overwrite) as run:
+        prepared = Preparation(model, train, val, settings, task=task, progress=progress)
+        if not prepared.groups:
+            return _as_it_is(prepared, run)
+        model.method.whole_steps = True
+        try:
+            return _train(prepared, run)
+        finally:
+            model.method.whole_steps = False
 
-    run = RunDir(run_dir, resume=resume, overwrite=overwrite) if isinstance(run_dir, str | Path) else run_dir
-    begins = run is not None and run is not run_dir
-    accelerator = make_accelerator(precision, accumulate)
-    model.to(accelerator.device)
-    shown = Progress(enabled=progress and accelerator.is_main_process, epochs=epochs)
 
-    loading: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
-
-    def once(data: Any, transform: ImageTransform, views: int, seed: int | None) -> Tensor | None:
-        return features_once(model, data, transform, accelerator, shown, views=views, seed=seed, **loading)
-
-    transform = as_transform(augment, model.preprocessing)
-    learns = bool(model.parameter_groups())
-    features = once(train, transform, views, seed) if learns or model.method.needs_features else None
-    if model.method.needs_features:
-        prepare_method(model, train, features, accelerator)
-    loader = as_loader(train, model, transform=transform, seed=seed, features=features, drop_last=drop_last, **loading)
-    val_features = once(val, model.preprocessing.transform(), min(views, 1), None)
-    val_loader = None if val is None else as_loader(val, model, features=val_features, **loading)
-    batches, val_batches = accelerator.prepare(loader, val_loader)
-    job = task or Classification(len(model.classes), label_smoothing=label_smoothing)
-
-    def validate() -> dict[str, float]:
-        if val_batches is None:
-            return {}
-        if isinstance(val, Pairs):
-            values = measure_retrieval(model, val, val_batches, accelerator, shown)
-        else:
-            values = score(model, val_batches, Classification(len(model.classes)), accelerator, shown)
-        return {f"val/{name}": value for name, value in values.items() if isinstance(value, float)}
-
-    # A method may have parameters only now that it has seen the features of the training images.
-    groups = model.parameter_groups()
-    if not groups:
-        search_method(model, val, val_features, accelerator)
-        return _as_it_is(model, validate(), run, begins=begins)
-
-    per_epoch = math.ceil(len(batches) / accumulate)
-    if steps is not None:
-        epochs = shown.epochs = math.ceil(steps / per_epoch)
-        check_warmup(warmup_epochs, epochs)
-    total = steps or epochs * per_epoch
-    step_batch = (loader.batch_size or batch_size) * accumulate * accelerator.num_processes
-    rate, head_rate = learning_rates(lr=lr, base_lr=base_lr, head_lr=head_lr, batch=step_batch, optimizer=optimizer)
-    updates = make_optimizer(
-        groups, name=optimizer, lr=rate, head_lr=head_rate, momentum=momentum, weight_decay=weight_decay, eps=eps
-    )
-    rates = make_schedule(
-        updates,
-        kind=schedule,
-        steps=total,
-        warmup_steps=round((epochs / 10 if warmup_epochs is None else warmup_epochs) * per_epoch),
-        min_lr=min_lr,
-        steps_per_epoch=per_epoch,
-    )
-    updates = accelerator.prepare(updates)
-    loss: nn.Module = StepLoss(model, job)
-    if accelerator.num_processes > 1:
-        loss = accelerator.prepare(loss)
-    average = Average([parameter for group in groups.values() for parameter in group], ema)
-    training = Steps(
-        accelerator,
-        loss,
-        batches,
-        loader.sampler,
-        updates,
-        rates,
-        groups=groups,
-        average=average,
-        clip_norm=clip_norm,
-        per_epoch=per_epoch,
-        total=total,
-        seed=seed,
-    )
-
-    if run and begins:
+def _train(prepared: Preparation, run: RunDir | None) -> FitResult:
+    """Go through the epochs, and keep what each comes to."""
+    model, settings, shown, epochs = prepared.model, prepared.settings, prepared.shown, prepared.epochs
+    training, record = prepared.steps(), prepared.record()
+    keeping = Keeping(model, training, record, prepared.average, run, prepared.facts())
+    if run:
+        run.check_room(room_needed(model))
         run.begin()
-    record = Record(None if val is None or keep == "last" else f"val/{job.selects}")
-    state = run.training_state() if run else None
-    if state:
-        model.load_tuned_state(state["tuned"])
-        record.load_state_dict(state)
-        training.load_state_dict(state)
-    elif model.needs_images:
-        images = next(iter(as_loader(train, model, batch_size=batch_size, workers=0, seed=seed)))[0]
-        model.initialise(images.to(accelerator.device))
-
+    if not keeping.go_on():
+        prepared.initialise()
     shown.done = len(record.history)
     started = time.perf_counter() - record.seconds
     for epoch in range(len(record.history), epochs):
-        if patience is not None and record.since_best() >= patience:
+        if settings.patience is not None and record.since_best() >= settings.patience:
             break
         row = training.epoch(epoch, shown)
         model.method.end_epoch(epoch + 1, epochs)
-        with average.applied():
-            if (epoch + 1) % eval_every == 0 or epoch + 1 == epochs:
-                row |= validate()
+        with prepared.average.applied():
+            if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == epochs:
+                row |= prepared.validate()
             row["seconds"] = time.perf_counter() - started
-            if record.add(row, model) and run:
-                run.save_best(model, record.best["metrics"])
-        if run:
-            run.save_last(model, row, {"tuned": model.tuned_state(), **training.state_dict(), **record.state_dict()})
-            run.write_metrics(record.history)
+            better = record.add(row, model)
+        keeping.epoch(row, better=better)
         shown.epoch_line(row)
 
     model.load_tuned_state(record.best["tuned"])
     model.eval()
-    if search_method(model, val, val_features, accelerator):
-        record.best["metrics"] = validate()
+    if prepared.search():
+        record.best["metrics"] = prepared.validate()
         if run:
             run.save_best(model, record.best["metrics"])
     return record.result(epochs=epochs)
 
 
-def _as_it_is(model: Prompted, metrics: dict[str, float], run: RunDir | None, *, begins: bool) -> FitResult:
+def _as_it_is(prepared: Preparation, run: RunDir | None) -> FitResult:
     """The result of a method that trains nothing."""
+    model = prepared.model
+    prepared.search()
+    metrics = prepared.validate()
     row = {"epoch": 0, **metrics}
     if run:
-        if begins:
-            run.begin()
+        run.begin()
         run.save_best(model, metrics)
         run.write_metrics([row])
     model.eval()
     return FitResult([row], 0, metrics, 0.0, stopped_early=False)
+
+
+@contextmanager
+def opened(run: RunDir | str | Path | None, *, resume: bool, overwrite: bool) -> Iterator[RunDir | None]:
+    """The run directory at a path, left at the end; one that the caller has made stays open."""
+    if isinstance(run, str | Path):
+        with RunDir(run, resume=resume, overwrite=overwrite) as made:
+            yield made
+    else:
+        yield run

@@ -3,126 +3,227 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 import yaml
-from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 
+from vpt.engine import folder
+from vpt.engine.board import log_epoch
+from vpt.engine.folder import CONFIG, ENVIRONMENT, RESULT, STATE
+from vpt.engine.results import FORMAT, read_result
+from vpt.engine.state import State, read_state, write_state
 from vpt.errors import VptError
+from vpt.files import check_place, make_folder, write
 from vpt.model import Prompted
+from vpt.processes import on_main, processes
 from vpt.report.tables import comma_separated
 from vpt.saving import versions
-
-CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 
 
 class RunDir:
     """The files of one run below `path`.
 
-    config.yaml, environment.json; metrics.jsonl, metrics.csv and tensorboard/, a row for each epoch; last/
-    and best/, as `save_pretrained` writes them; last/training.pt, to resume from; result.json at the end.
+    last/training.pt is the truth of how far the run is: it is written first, and all else that an epoch leaves follows
+    from it: last/ and best/, as `save_pretrained` writes them, metrics.jsonl, metrics.csv and tensorboard/, a row for
+    each epoch. Beside them lie config.yaml and environment.json, and result.json when the run is finished.
 
-    Nothing is written before `begin`, and where several processes train together only the main one writes.
+    Nothing is written before `begin`, and where several processes train together only the main one writes. From then
+    on the folder is this run's alone, until the run directory is left (`with`) or `close` is called.
 
     Args:
         path: made if need be.
         resume: go on with the run that lies there; without one, begin.
-        overwrite: delete the run that lies there.
+        overwrite: begin anew; the run that lies there goes when this one has come to its first save, and comes back
+            if it does not.
+        config: of the run, resolved.
+
+    Attributes:
+        facts: further files that `begin` writes, by name: what JSON can hold, such as which images the run is of.
 
     Raises:
-        VptError: something lies there, and neither was asked for, or it is no run.
+        VptError: something lies there, and neither was asked for; or it is no run, or is being written to; or the
+            place cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.resume = resume
         self.overwrite = overwrite
-        # As Accelerator makes it; made without the flag first, it would know of one process alone on CPUs.
-        self.processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+        self.config = config
+        self.facts: dict[str, Any] = {}
+        self.begun = False
+        self.made = False
+        self.lock = folder.Lock(self.path)
+        self.processes = processes()
+        on_main(self._look)
+
+    def _look(self) -> None:
+        check_place(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise VptError(f"{self.path} is a file, and a run needs a folder: name another one.")
-        # A run that ended before its first epoch did leaves nothing to lose.
-        there = self.path.is_dir() and {entry.name for entry in self.path.iterdir()} - {CONFIG, ENVIRONMENT}
-        if there and not (resume or overwrite):
+        if folder.holds_nothing(self.path):
+            return
+        if not (self.resume or self.overwrite):
             raise VptError(f"{self.path} holds something already: name another folder, or say resume or overwrite.")
-        if there and not (self.path / ENVIRONMENT).is_file():
+        if not folder.is_run(self.path):
             raise VptError(f"{self.path} is no run directory, and is left alone: name another folder.")
+        self.lock.acquire()
+        try:
+            folder.settle(self.path)
+        finally:
+            self.lock.release()
 
-    def begin(self, config: Mapping[str, Any] | None = None) -> RunDir:
-        """Make the folder, empty if it is to be overwritten, and keep the environment and the resolved config."""
-        # Every process has looked at what lies there before the main one changes it.
-        self.processes.wait_for_everyone()
-        if self.processes.is_main_process:
-            if self.overwrite and self.path.is_dir():
-                shutil.rmtree(self.path)
-            self.path.mkdir(parents=True, exist_ok=True)
-            _write_json(self.path / ENVIRONMENT, environment())
-            if config is not None:
-                text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-                _replace(self.path / CONFIG, text.encode())
-        self.processes.wait_for_everyone()
+    def __enter__(self) -> Self:
         return self
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
-        """Keep what the run came to as result.json."""
-        if self.processes.is_main_process:
-            _write_json(self.path / "result.json", result)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close(failed=error is not None)
+
+    def begin(self) -> RunDir:
+        """Make the folder and take it; keep the environment and the config; have a former run leave it.
+
+        Raises:
+            VptError: another process has it, or it cannot be written.
+        """
+        if not self.begun:
+            on_main(self._begin)
+            self.begun = True
+        return self
+
+    def _begin(self) -> None:
+        self.made = not self.path.is_dir()
+        make_folder(self.path)
+        self.lock.acquire()
+        try:
+            if not (self.resume or self.overwrite or folder.holds_nothing(self.path)):
+                raise VptError(f"{self.path} holds something by now: name another folder, or say resume or overwrite.")
+            if self.overwrite:
+                folder.set_aside(self.path)
+            _write_json(self.path / ENVIRONMENT, environment())
+            if self.config is not None:
+                write(self.path / CONFIG, yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True))
+            for name, values in self.facts.items():
+                _write_json(self.path / name, values)
+        except BaseException:
+            self._leave(failed=True)
+            raise
+
+    def close(self, *, failed: bool = False) -> None:
+        """Leave the folder to others; one that failed before its first save leaves it as it was."""
+        if self.begun and self.processes.is_main_process:
+            self._leave(failed=failed)
+        self.begun = False
+
+    def _leave(self, *, failed: bool) -> None:
+        try:
+            if failed and not folder.has_saved(self.path):
+                folder.bring_back(self.path)
+                if self.made:
+                    folder.clear(self.path)
+        finally:
+            self.lock.release()
+        if failed and self.made:
+            # It stays where there is something in it.
+            with suppress(OSError):
+                self.path.rmdir()
+
+    def result(self) -> dict[str, Any] | None:
+        """What a finished run that is to be gone on with came to.
+
+        Raises:
+            VptError: the file is damaged.
+        """
+        path = self.path / RESULT
+        return read_result(path) if self.resume and path.is_file() else None
+
+    def write_result(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep what the run came to as result.json, and return it as it stands there."""
+        whole = {"format": FORMAT, **result}
+        on_main(lambda: _write_json(self.path / RESULT, whole))
+        return whole
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Keep the rows of all epochs so far, and add the last one to the TensorBoard log."""
-        if not self.processes.is_main_process:
-            return
-        lines = "".join(json.dumps(row) + "\n" for row in history)
-        _replace(self.path / "metrics.jsonl", lines.encode())
-        columns = dict.fromkeys(key for row in history for key in row)
-        _replace(
-            self.path / "metrics.csv", comma_separated([{**dict.fromkeys(columns), **r} for r in history]).encode()
-        )
-        from torch.utils.tensorboard import SummaryWriter
+        on_main(lambda: self._write_metrics(history))
 
-        with SummaryWriter(str(self.path / "tensorboard"), purge_step=history[-1]["epoch"]) as writer:
-            for key, value in history[-1].items():
-                writer.add_scalar(key, value, history[-1]["epoch"])
+    def _write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+        columns = dict.fromkeys(key for row in history for key in row)
+        write(self.path / "metrics.csv", comma_separated([{**dict.fromkeys(columns), **row} for row in history]))
+        log_epoch(self.path / "tensorboard", history[-1])
 
     def save_best(self, model: Prompted, metrics: Mapping[str, Any]) -> None:
         """Keep the model as best/."""
-        if self.processes.is_main_process:
-            model.save_pretrained(self.path / "best", metrics=metrics, overwrite=True)
-        self.processes.wait_for_everyone()
+        on_main(lambda: self._save(model, "best", metrics))
 
     def save_last(self, model: Prompted, metrics: Mapping[str, Any], training: Mapping[str, Any]) -> None:
-        """Keep the model as last/, and in it what is needed to go on."""
-        if not self.processes.is_main_process:
-            return
-        model.save_pretrained(self.path / "last", metrics=metrics, overwrite=True)
-        target = self.path / "last" / "training.pt"
-        torch.save(dict(training), target.with_suffix(".tmp"))
-        os.replace(target.with_suffix(".tmp"), target)
+        """Keep what is needed to go on, and then the model as last/.
 
-    def training_state(self) -> dict[str, Any] | None:
+        Args:
+            model: as it is after the epoch.
+            metrics: the epoch's row.
+            training: the fields of a `State`, but for its format.
+        """
+        on_main(lambda: write_state(self.path / STATE, training))
+        self.save_last_model(model, metrics)
+
+    def save_last_model(self, model: Prompted, metrics: Mapping[str, Any]) -> None:
+        """Keep the model as last/."""
+        on_main(lambda: self._save(model, "last", metrics))
+
+    def _save(self, model: Prompted, name: str, metrics: Mapping[str, Any]) -> None:
+        model.save_pretrained(self.path / name, metrics=metrics, overwrite=True)
+        folder.forget(self.path)
+
+    def training_state(self) -> State | None:
         """What `save_last` kept, if the run is to be resumed and has come to its first save.
 
         Raises:
             VptError: the file is damaged.
         """
-        path = self.path / "last" / "training.pt"
-        if not self.resume or not path.is_file():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise VptError(f"{path} is damaged, and the run cannot be resumed from it: begin again.") from error
-        return state
+        path = self.path / STATE
+        return read_state(path) if self.resume and path.is_file() else None
+
+    def check_room(self, needed: int) -> None:
+        """Nothing, if the disk has room for what the run writes.
+
+        Args:
+            needed: bytes.
+
+        Raises:
+            VptError: it does not.
+        """
+        free = shutil.disk_usage(next(place for place in (self.path, *self.path.parents) if place.exists())).free
+        if free < needed:
+            raise VptError(
+                f"{self.path} needs {needed / 1e6:.1f} MB, and the disk has {free / 1e6:.1f} MB left: make room, or "
+                "name another folder."
+            )
+
+
+def room_needed(model: Prompted) -> int:
+    """Bytes that a run of a model writes at most: what is learned, in best/, in last/, and six times in the state.
+
+    These are the parameters now and at their best, their average, up to two numbers for each in an optimizer; and while
+    a file is replaced there are two of it.
+    """
+    return 16 * sum(tensor.numel() * tensor.element_size() for tensor in model.tuned_state().values())
 
 
 def environment() -> dict[str, Any]:
@@ -139,11 +240,4 @@ def environment() -> dict[str, Any]:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    _replace(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or as it was before."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

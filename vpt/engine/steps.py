@@ -31,7 +31,8 @@ class StepLoss(nn.Module):
 
     def forward(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, logits and targets."""
-        return self.task.loss(self.model, batch)
+        images, targets, *sizes = batch
+        return self.task.loss(self.model, (images, targets), *sizes)
 
 
 class Steps:
@@ -70,6 +71,7 @@ class Steps:
     ) -> None:
         self.accelerator = accelerator
         self.loss = loss
+        self.method = accelerator.unwrap_model(loss).model.method
         self.batches = batches
         self.sampler = sampler
         self.updates = updates
@@ -136,11 +138,17 @@ class Steps:
             with self.accelerator.autocast():
                 loss, logits, targets = self.loss(batch)
             self.accelerator.backward(loss)
+            if self.accelerator.sync_gradients:
+                self.method.correct(self._mean)
             if self.clip_norm is not None and self.accelerator.sync_gradients:
                 self.accelerator.clip_grad_norm_(self.tuned, self.clip_norm)
             self.updates.step()
             self.updates.zero_grad()
         return loss, logits, targets
+
+    def _mean(self, x: Tensor) -> Tensor:
+        mean: Tensor = self.accelerator.reduce(x, "mean")
+        return mean
 
     def _check_finite(self, loss: float, epoch: int, step: int) -> None:
         if not math.isfinite(loss):

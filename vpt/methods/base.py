@@ -111,7 +111,9 @@ class Method(nn.Module):
         averages_epochs: what is learned is whole after the last epoch alone, which is therefore the one that is kept.
         searches: `search` must be called with features of validation images, where there are any, after training.
         needs_frozen: the loss looks at what the model says without the method.
-        whole_batch: the gradient is no mean over the images of a batch, which therefore cannot be taken in parts.
+        whole_steps: set while steps are taken that may have several batches and processes: the loss leaves to
+            `correct` what it takes the gradient of a whole step for.
+        share: what the mean over this process's images counts for in that of a step.
         frozen_templates: what class names are put in for `Outputs.frozen_text`; None for the data set's templates.
         frozen_mean: whether features of several such templates are averaged "normalised" or "raw".
     """
@@ -135,7 +137,8 @@ class Method(nn.Module):
     averages_epochs: bool = False
     searches: bool = False
     needs_frozen: bool = False
-    whole_batch: bool = False
+    whole_steps: bool = False
+    share: float = 1.0
     frozen_templates: tuple[str, ...] | None = None
     frozen_mean: Literal["normalised", "raw"] = "normalised"
 
@@ -230,6 +233,13 @@ class Method(nn.Module):
 
     def set_num_classes(self, num_classes: int) -> None:
         """Called once, when a model with so many classes is made."""
+
+    def correct(self, mean: Callable[[Tensor], Tensor]) -> None:
+        """Called before a step of the optimizer, when the gradient of the whole step is there; `whole_steps` is set.
+
+        Args:
+            mean: of a tensor over all processes.
+        """
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Called after epoch 1, 2, … of `epochs`, before it is evaluated."""

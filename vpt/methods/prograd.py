@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.methods.base import Encoder, Outputs, TextEncoder, full_precision
@@ -32,23 +33,27 @@ class ProGrad(LearnedContext):
     source = "Zhu et al., ICCV 2023"
     needs_frozen = True
     pads = True
-    whole_batch = True
 
     def __init__(self, tower: Encoder, text: TextEncoder | None = None, *, lambd: float = 1.0, **context: Any) -> None:
         super().__init__(tower, text, **context)
         if not 0 <= lambd <= 1:
             raise VptError(f"lambd={lambd} must lie between 0 (no correction) and 1 (nothing left of the conflict).")
         self.lambd = lambd
+        # G_g of the batches of a step so far.
+        self._guides: list[Tensor] = []
 
     def loss(self, outputs: Outputs, labels: Tensor, label_smoothing: float) -> Tensor:
-        """The cross entropy, whose backward pass gives the corrected gradient."""
+        """The cross entropy, whose backward pass gives the corrected gradient, but where `correct` does later."""
         entropy = super().loss(outputs, labels, label_smoothing)
-        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        learned = self._learned()
         if not (torch.is_grad_enabled() and entropy.requires_grad and learned):
             return entropy
-        guidance = _divergence(outputs)
-        down = torch.autograd.grad(entropy, learned, retain_graph=True)
-        guide = torch.autograd.grad(guidance, learned)
+        guide = torch.autograd.grad(_divergence(outputs), learned, retain_graph=True)
+        if self.whole_steps:
+            former = self._guides or [torch.zeros_like(part) for part in guide]
+            self._guides = [sum_ + self.share * part for sum_, part in zip(former, guide, strict=True)]
+            return entropy
+        down = torch.autograd.grad(entropy, learned)
         # A scale that is trained too is no matter of prompts: its gradient is the cross entropy's.
         logits = self.logits(outputs.image.detach(), outputs.text.detach(), outputs.scale)
         surrogate = super().loss(outputs._replace(logits=logits), labels, label_smoothing)
@@ -56,6 +61,16 @@ class ProGrad(LearnedContext):
             product = (parameter * self._corrected(*pair)).sum()
             surrogate = surrogate + product - product.detach()
         return entropy.detach() + surrogate - surrogate.detach()
+
+    def correct(self, mean: Callable[[Tensor], Tensor]) -> None:
+        """Take from the gradient of a whole step what lies against the templates."""
+        for parameter, guide in zip(self._learned(), self._guides, strict=False):
+            if parameter.grad is not None:
+                parameter.grad = self._corrected(parameter.grad, mean(guide))
+        self._guides = []
+
+    def _learned(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def _corrected(self, down: Tensor, guide: Tensor) -> Tensor:
         """G_prograd of one tensor."""

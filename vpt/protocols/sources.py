@@ -12,7 +12,7 @@ from vpt.config import Config
 from vpt.data.pairs import PairSet
 from vpt.errors import VptError
 from vpt.options import options_of
-from vpt.sweep import Row, make_row
+from vpt.sweep import Row, check_label, make_row
 
 # How files are read, which holds for data sets that are only tested on too.
 READING = ("check", "broken", "cache")
@@ -105,7 +105,7 @@ def look(config: Config, *, test: bool) -> tuple[str, ...]:
     Raises:
         VptError: something is missing, or the images have captions in place of classes.
     """
-    data = build.read_data(config.model_copy(update={"data": {**config.data, "check": False, "cache": "none"}}))
+    data = build.list_data(config)
     if isinstance(data, PairSet):
         raise VptError(f"{data.name} has captions, and the protocols are of classes: name data sets with classes.")
     if test and data.test is None:
@@ -130,7 +130,10 @@ def _labelled(
 ) -> list[Source]:
     found: dict[str, Source] = {}
     for entry in entries:
-        label = str(entry.get("as", entry["name"])).replace("/", "_")
+        label = str(entry.get("as", entry["name"]))
+        if "as" in entry:
+            check_label(label, where)
+        label = label.replace("/", "_")
         if label in found:
             raise VptError(f"{where} has two of the name {label}: tell them apart by {{name: …, as: LABEL}}.")
         inherited = known if entry["name"] == known.get("name") else shared

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from vpt.methods.base import full_precision
 from vpt.model import Prompted
+from vpt.tasks.shares import own, share, weighted
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -29,18 +32,26 @@ class Classification:
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
 
-    def loss(self, model: Prompted, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def loss(self, model: Prompted, batch: Any, sizes: Sequence[int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of a batch (images or their features, labels), its logits (B, C), and the labels.
 
         Cross entropy, unless the method has a loss of its own.
+
+        Args:
+            model: what is trained.
+            batch: images and labels.
+            sizes: images of the step in each process, where they differ: then the mean of the gradients of all
+                processes is that of all images.
         """
         images, labels = batch
+        model.method.share = share(sizes)
         if model.head is None:
             outputs = model.outputs(images)
-            return model.method.loss(outputs, labels, self.label_smoothing), outputs.logits.detach(), labels
-        logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
-        return loss, logits.detach(), labels
+            loss, logits = model.method.loss(outputs, labels, self.label_smoothing), outputs.logits
+        else:
+            logits = model(images)
+            loss = F.cross_entropy(full_precision(logits), labels, label_smoothing=self.label_smoothing)
+        return weighted(loss, model.method.share), own(logits.detach(), sizes), own(labels, sizes)
 
     def metrics(self) -> MetricCollection:
         """Metrics to be updated with probabilities (B, C) and labels (B,); all are shares from 0 to 1.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather, parse_flag_from_env
+from accelerate.utils import gather
 from torch import Tensor
 
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.processes import processes
+from vpt.tasks.shares import gathered, own
 
 
 class ImageText:
@@ -27,11 +29,12 @@ class ImageText:
         # open_clip takes seconds to import, and classification does without.
         from open_clip.loss import ClipLoss, SigLipLoss
 
-        # As Accelerator makes it; made without the flag first, it would know of one process alone on CPUs.
-        self.processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+        self.processes = processes()
         ranks = {"rank": self.processes.process_index, "world_size": self.processes.num_processes}
         self.name = loss
         self.criterion = SigLipLoss(**ranks) if loss == "sigmoid" else ClipLoss(gather_with_grad=True, **ranks)
+        # Of the features of all processes, where those differ in number.
+        self.whole = SigLipLoss() if loss == "sigmoid" else ClipLoss()
 
     def check(self, model: Prompted) -> None:
         """Nothing, if `model` can be trained so; called before a run is begun.
@@ -47,8 +50,13 @@ class ImageText:
         if self.name == "sigmoid" and model.text.logit_bias is None:
             raise VptError("task.loss=sigmoid needs a model with a logit bias, such as SigLIP: say infonce.")
 
-    def loss(self, model: Prompted, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def loss(self, model: Prompted, batch: Any, sizes: Sequence[int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of a batch (images or their features, token ids), whose mean over processes is that of them all.
+
+        Args:
+            model: what is trained.
+            batch: images and token ids.
+            sizes: pairs of the step in each process, where they differ.
 
         Returns:
             The loss; similarities of these B images with the N texts of all processes, (B, N); and the place of each
@@ -61,11 +69,18 @@ class ImageText:
         images, ids = batch
         assert model.text is not None
         image, text = (_full_precision(features) for features in model.compare(images, ids))
-        loss = self.criterion(image, text, model.text.scale(), model.text.logit_bias)
+        scale, bias = model.text.scale(), model.text.logit_bias
+        if sizes is not None and len(set(sizes)) > 1:
+            image, text = own(image, sizes), own(text, sizes)
+            texts = gathered(text, sizes)
+            loss = self.whole(gathered(image, sizes), texts, scale, bias)
+            places = torch.arange(len(image), device=image.device) + sum(sizes[: self.processes.process_index])
+            return loss, (image @ texts.T).detach(), places
+        loss = self.criterion(image, text, scale, bias)
         with torch.no_grad():
-            texts: Tensor = gather(text.detach())
-            own = torch.arange(len(image), device=image.device) + self.processes.process_index * len(image)
-            return loss, image @ texts.T, own
+            texts = gather(text.detach())
+            places = torch.arange(len(image), device=image.device) + self.processes.process_index * len(image)
+            return loss, image @ texts.T, places
 
 
 def _full_precision(x: Tensor) -> Tensor:

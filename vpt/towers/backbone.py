@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vpt.facts import WeightsFile
 from vpt.preprocessing import Preprocessing
 from vpt.towers.base import ImageTower
 from vpt.towers.text import TextTower
@@ -24,6 +25,7 @@ class Backbone:
         revision: the commit of the hub that the weights were loaded from, where they were.
         pair: the text encoder that shares its space of features, and how similarities become logits; a string
             says why there is none.
+        weights: the local file that they were read from, where one was named.
     """
 
     tower: ImageTower
@@ -32,6 +34,12 @@ class Backbone:
     options: dict[str, Any]
     revision: str | None = None
     pair: Pair | str = "it is an image model alone"
+    weights: WeightsFile | None = None
+
+    def recipe(self) -> dict[str, Any]:
+        """What a saved model says of it, as plain values: no paths of this machine among them."""
+        kept = {"name": self.name, "options": self.options, "revision": self.revision}
+        return kept if self.weights is None else kept | {"weights": self.weights.model_dump()}
 
 
 @dataclass(frozen=True)

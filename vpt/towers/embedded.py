@@ -10,6 +10,8 @@ from vpt.errors import VptError, did_you_mean
 from vpt.towers import timm
 from vpt.towers.backbone import Backbone
 
+INSTEAD_OF_WEIGHTS = "its own come with the package"
+
 CONFIG = "open_clip_config.json"
 ASSETS = Path(__file__).parents[1] / "assets"
 

@@ -76,6 +76,7 @@ FAMILIES = {
     ),
 }
 
+INSTEAD_OF_WEIGHTS = "name the folder that holds them together with their config.json, as hf/FOLDER"
 
 TEXT_ALONE = ("CLIPTextModel", "CLIPTextModelWithProjection", "SiglipTextModel")
 

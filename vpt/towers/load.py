@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +15,9 @@ from torch import nn
 
 from vpt.errors import VptError
 from vpt.options import checked
+from vpt.paths import resolve
 from vpt.towers.backbone import Backbone
+from vpt.towers.located import identified
 from vpt.towers.text import Tokenizer
 
 LIBRARIES = {
@@ -30,19 +35,30 @@ PACKAGES = {"timm": "timm", "open_clip": "open_clip", "transformers": "hf", "tor
 OLDEST = {"hf": ("transformers", 5)}
 
 
-def load(name: str, **options: Any) -> Backbone:
+def load(name: str, *, weights: str | Path | None = None, **options: Any) -> Backbone:
     """The backbone `name`, with what it was trained to see.
 
     Args:
         name: library and model, e.g. "timm/vit_base_patch16_224.augreg_in21k" or "vpt/vit-nano".
-        options: as the library's own `load` takes them: pretrained, weights, image_size, …
+        weights: a local file with them, below VPT_DATA or anywhere, in place of the hub.
+        options: as the library's own `load` takes them: pretrained, image_size, …
 
     Raises:
         VptError: no such library or model, or its weights cannot be had.
     """
     library, model = _find(name)
-    backbone: Backbone = library.load(model, **options)
-    return backbone
+    if weights is None:
+        backbone: Backbone = library.load(model, **options)
+        return backbone
+    if "weights" not in inspect.signature(library.load).parameters:
+        raise VptError(f"{name} takes no file of weights: {library.INSTEAD_OF_WEIGHTS}.")
+    if not options.get("pretrained", True):
+        raise VptError(f"weights={str(weights)!r} and pretrained=False contradict each other: leave one of them out.")
+    path = resolve(weights)
+    if not path.is_file():
+        raise VptError(f"weights={str(weights)!r} is a folder: name the file in it.")
+    backbone = library.load(model, weights=str(path), **options)
+    return replace(backbone, weights=identified(path))
 
 
 def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def load(
     Args:
         name: model and tag with a slash between; "hf-hub:…" and "local-dir:…" without a tag.
         pretrained: load weights, from the Hugging Face hub where `weights` does not name a file.
-        weights: a local file of weights, below VPT_DATA or anywhere.
+        weights: a local file of weights.
         image_size: side in pixels, where it is to be another than the model's own.
         config: open_clip's model config (embed_dim, vision_cfg, text_cfg) of a model to be trained from scratch;
             the name is then free.
@@ -110,14 +110,12 @@ def load(
     Raises:
         VptError: no such model or tag, an image tower that cannot be prompted, or weights that cannot be had.
     """
-    from vpt.paths import resolve
-
     if config is not None:
         return _from_config(name, config, pretrained)
     model_name, tag = (name, "") if ":" in name else (name.partition("/")[0], name.partition("/")[2])
     if ":" not in name:
         _check_name(model_name, tag, wanted=pretrained and not weights)
-    source = str(resolve(weights)) if weights else tag
+    source = weights or tag
     try:
         model = open_clip.create_model(
             model_name,
@@ -134,7 +132,7 @@ def load(
             f"the weights of open_clip/{name} could not be had ({reason}): check the network, name a local file "
             "with weights=…, or ask for pretrained=False."
         ) from error
-    given = {"weights": weights, "image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
+    given = {"image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
     kept = {key: value for key, value in given.items() if value is not None}
     pair = pair_of(model, NamedTokenizer(model_name))
     return Backbone(tower_of(model.visual), preprocessing_of(model), f"open_clip/{name}", kept, pair=pair)

@@ -18,7 +18,6 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.paths import resolve
 from vpt.preprocessing import Preprocessing
 from vpt.towers.attention import separate
 from vpt.towers.backbone import Backbone
@@ -141,7 +140,7 @@ def load(
     Args:
         name: as `timm.create_model` takes it, with "hf-hub:…" and "local-dir:…" too.
         pretrained: load weights, from the Hugging Face hub where `weights` does not name a file.
-        weights: a local file of weights for this architecture, below VPT_DATA or anywhere.
+        weights: a local file of weights for this architecture.
         image_size: side in pixels, where it is to be another than the model's own; position embeddings
             are resampled.
         preprocessing: of mean, std, crop_pct, crop_mode and interpolation, those that are to be other than what timm
@@ -155,7 +154,7 @@ def load(
     unknown = set(preprocessing or {}) - PREPROCESSING
     if unknown:
         raise VptError(f"backbone.preprocessing.{min(unknown)} is none of {', '.join(sorted(PREPROCESSING))}.")
-    overlay = {**(preprocessing or {}), **({"file": str(resolve(weights))} if weights else {})} or None
+    overlay = {**(preprocessing or {}), **({"file": weights} if weights else {})} or None
     size = {} if image_size is None else {"img_size": image_size}
     try:
         # With its classifier, which the tower leaves out: without one timm loads weights that do not fit.
@@ -167,12 +166,7 @@ def load(
     reason = why_not(model)
     if reason:
         raise VptError(f"timm/{name} cannot be prompted: {reason}; `vpt list backbones` shows those that can.")
-    given = {
-        "pretrained": pretrained,
-        "weights": weights,
-        "image_size": image_size,
-        "preprocessing": preprocessing,
-    } | options
+    given = {"pretrained": pretrained, "image_size": image_size, "preprocessing": preprocessing} | options
     kept = {key: value for key, value in given.items() if value is not None and (key, value) != ("pretrained", True)}
     from_hub = pretrained and not weights
     revision = _revision(model) if from_hub else None

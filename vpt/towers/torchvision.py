@@ -11,7 +11,6 @@ from torchvision import models
 from torchvision.models.vision_transformer import EncoderBlock, VisionTransformer
 
 from vpt.errors import VptError
-from vpt.paths import resolve
 from vpt.preprocessing import Preprocessing
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, check_size, multihead_projections, why_hooked, without
@@ -79,7 +78,7 @@ def load(
     Args:
         name: model, and weights after a slash where not the default ones.
         pretrained: load weights, from torchvision's server where `weights` does not name a file.
-        weights: a local file with a state dict, below VPT_DATA or anywhere.
+        weights: a local file with a state dict.
         image_size: side in pixels; positions are not resampled, so only with pretrained=False.
         options: further arguments of the model's constructor.
 
@@ -101,14 +100,14 @@ def load(
     try:
         model = models.get_model(model_name, weights=chosen if pretrained and not weights else None, **size, **options)
         if weights:
-            model.load_state_dict(torch.load(resolve(weights), map_location="cpu", weights_only=True))
+            model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise VptError(
             f"torchvision/{name} could not be had ({reason}): check its options and the network, name a local file "
             "with weights=…, or ask for pretrained=False."
         ) from error
-    given = {"weights": weights, "image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
+    given = {"image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
     kept = {key: value for key, value in given.items() if value is not None}
     return Backbone(TorchvisionTower(model), _preprocessing(chosen, model.image_size), f"torchvision/{name}", kept)
 

@@ -1,0 +1,194 @@
+"""What a run needs before its first step: data, features and optimizer, ready on the device. Nothing is written."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vpt.data.base import Samples
+from vpt.data.pairs import Pairs
+from vpt.data.transforms import as_transform
+from vpt.digest import of_bytes
+from vpt.engine.arguments import check_search, check_warmup
+from vpt.engine.average import Average, kept_epoch
+from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
+from vpt.engine.features import chosen_views, features_once, prepare_method, search_method
+from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
+from vpt.engine.record import Record
+from vpt.engine.retrieval import measure_retrieval
+from vpt.engine.settings import Settings
+from vpt.engine.shares import shared
+from vpt.engine.steps import StepLoss, Steps
+from vpt.model import Prompted
+from vpt.preprocessing import ImageTransform
+from vpt.report.progress import Progress
+from vpt.tasks.classification import Classification
+from vpt.tasks.image_text import ImageText
+
+
+class Preparation:
+    """The parts of a run.
+
+    Args:
+        model: what is trained; it is moved to the device.
+        train: images to train on.
+        val: images to choose the best epoch by.
+        settings: of the run.
+        task: the loss of images with captions.
+        progress: show it.
+
+    Raises:
+        VptError: an argument that will not do.
+    """
+
+    def __init__(
+        self,
+        model: Prompted,
+        train: Source,
+        val: Source | None,
+        settings: Settings,
+        *,
+        task: ImageText | None,
+        progress: bool,
+    ) -> None:
+        self.model, self.train, self.val, self.settings = model, train, val, settings
+        check_search(model, val)
+        self.keep = kept_epoch(model, keep=settings.keep, ema=settings.ema, patience=settings.patience)
+        captions = (task or ImageText()) if isinstance(train, Pairs) else None
+        if captions:
+            captions.check(model)
+        views = chosen_views(model, settings.views, still=settings.augment == "none")
+        self.accelerator = make_accelerator(settings.precision, settings.accumulate)
+        model.to(self.accelerator.device)
+        self.shown = Progress(enabled=progress and self.accelerator.is_main_process, epochs=settings.epochs)
+        self._load(views)
+        self.job = captions or Classification(len(model.classes), label_smoothing=settings.label_smoothing)
+        # A method may have parameters only now that it has seen the features of the training images.
+        self.groups = model.parameter_groups()
+        self.epochs = settings.epochs
+        if settings.steps is not None and self.groups:
+            self.epochs = self.shown.epochs = math.ceil(settings.steps / self._per_epoch)
+            check_warmup(settings.warmup_epochs, self.epochs)
+
+    def _load(self, views: int) -> None:
+        """Loaders of the images, or of their features where training leaves them as they are."""
+        model, settings = self.model, self.settings
+        loading: dict[str, Any] = {"batch_size": settings.batch_size, "workers": settings.workers}
+
+        def once(data: Any, transform: ImageTransform, views: int, seed: int | None) -> Tensor | None:
+            return features_once(
+                model, data, transform, self.accelerator, self.shown, views=views, seed=seed, **loading
+            )
+
+        transform = as_transform(settings.augment, model.preprocessing)
+        learns = bool(model.parameter_groups())
+        known = once(self.train, transform, views, settings.seed) if learns or model.method.needs_features else None
+        if model.method.needs_features:
+            prepare_method(model, self.train, known, self.accelerator)
+        own: dict[str, Any] = {"transform": transform, "seed": settings.seed, "drop_last": settings.drop_last}
+        self.loader = as_loader(self.train, model, features=known, **own, **loading)
+        self.val_features = once(self.val, model.preprocessing.transform(), min(views, 1), None)
+        val_loader = None
+        if self.val is not None:
+            val_loader = as_loader(self.val, model, features=self.val_features, **loading)
+        self.batches = shared(self.loader, self.accelerator)
+        self.val_batches = self.accelerator.prepare(val_loader)
+
+    @property
+    def _per_epoch(self) -> int:
+        return math.ceil(len(self.batches) / self.settings.accumulate)
+
+    @cached_property
+    def average(self) -> Average:
+        """The moving average of what is trained."""
+        return Average([parameter for group in self.groups.values() for parameter in group], self.settings.ema)
+
+    def steps(self) -> Steps:
+        """Optimizer, schedule and all else that an epoch needs."""
+        settings, per_epoch = self.settings, self._per_epoch
+        total = settings.steps or self.epochs * per_epoch
+        batch = self.loader.batch_size or settings.batch_size
+        rate, head_rate = learning_rates(
+            lr=settings.lr,
+            base_lr=settings.base_lr,
+            head_lr=settings.head_lr,
+            batch=batch * settings.accumulate * self.accelerator.num_processes,
+            optimizer=settings.optimizer,
+        )
+        updates = make_optimizer(
+            self.groups,
+            name=settings.optimizer,
+            lr=rate,
+            head_lr=head_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            eps=settings.eps,
+        )
+        warmup = self.epochs / 10 if settings.warmup_epochs is None else settings.warmup_epochs
+        rates = make_schedule(
+            updates,
+            kind=settings.schedule,
+            steps=total,
+            warmup_steps=round(warmup * per_epoch),
+            min_lr=settings.min_lr,
+            steps_per_epoch=per_epoch,
+        )
+        loss: nn.Module = StepLoss(self.model, self.job)
+        return Steps(
+            self.accelerator,
+            self.accelerator.prepare(loss) if self.accelerator.num_processes > 1 else loss,
+            self.batches,
+            self.loader.sampler,
+            self.accelerator.prepare(updates),
+            rates,
+            groups=self.groups,
+            average=self.average,
+            clip_norm=settings.clip_norm,
+            per_epoch=per_epoch,
+            total=total,
+            seed=settings.seed,
+        )
+
+    def record(self) -> Record:
+        """An empty record, which knows what the best epoch is chosen by."""
+        return Record(None if self.val is None or self.keep == "last" else f"val/{self.job.selects}")
+
+    def initialise(self) -> None:
+        """Have prompts that begin as images do so."""
+        if self.model.needs_images:
+            size, seed = self.settings.batch_size, self.settings.seed
+            images = next(iter(as_loader(self.train, self.model, batch_size=size, workers=0, seed=seed)))[0]
+            self.model.initialise(images.to(self.accelerator.device))
+
+    def validate(self) -> dict[str, float]:
+        """Figures on the validation images, if there are any."""
+        if self.val_batches is None:
+            return {}
+        if isinstance(self.val, Pairs):
+            values = measure_retrieval(self.model, self.val, self.val_batches, self.accelerator, self.shown)
+        else:
+            task = Classification(len(self.model.classes))
+            values = score(self.model, self.val_batches, task, self.accelerator, self.shown)
+        return {f"val/{name}": value for name, value in values.items() if isinstance(value, float)}
+
+    def search(self) -> bool:
+        """Whether the method chose by the validation images: where it does, and there are any."""
+        return search_method(self.model, self.val, self.val_features, self.accelerator)
+
+    def facts(self) -> dict[str, Any]:
+        """What the numbers of the run depend on, beside the model: processes, arguments, and which images there are."""
+        data = {"train": _facts(self.train), "val": None if self.val is None else _facts(self.val)}
+        return {"processes": self.accelerator.num_processes, "asked": self.settings.recorded(), "data": data}
+
+
+def _facts(data: Any) -> dict[str, Any]:
+    if not isinstance(data, Samples | Pairs):
+        return {"size": len(data)}
+    # The last two parts of a path, so that a data set may be moved.
+    names = ["/".join(Path(data.name(index)).parts[-2:]) for index in range(len(data))]
+    said = data.labels if isinstance(data, Samples) else data.captions
+    return {"size": len(data), "digest": of_bytes(repr(list(zip(names, said, strict=True))).encode())}

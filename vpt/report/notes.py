@@ -1,0 +1,34 @@
+"""What is said beside a result, and names in it, which may hold anything."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Sequence
+
+from vpt.report.ranks import speaks
+
+# Characters that a terminal acts on, that turn the direction of a line, or that are no text: controls, formats, single
+# bytes of a name in no UTF-8, separators of lines and of paragraphs.
+ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+# Formats that words and emoji are written with.
+JOINERS = "\u200c\u200d"
+
+
+def printable(text: object) -> str:
+    r"""`text` as it is, but for what would move a cursor, colour or reorder a line: that is written as "\x1b"."""
+    return "".join(
+        ascii(sign)[1:-1] if unicodedata.category(sign) in ACTING and sign not in JOINERS else sign
+        for sign in str(text)
+    )
+
+
+def first_of(names: Sequence[object], count: int = 5) -> str:
+    """The first names, and a sign that there are more."""
+    return ", ".join(map(printable, names[:count])) + (", …" if len(names) > count else "")
+
+
+def tell(sentence: str) -> None:
+    """Say one sentence on standard error, where results do not go; of several processes the first says it."""
+    if speaks():
+        print(f"vpt: {printable(sentence)}", file=sys.stderr)
