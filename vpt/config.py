@@ -15,7 +15,17 @@ from vpt.options import validated
 
 # Keys that make a table of experiments, and with others those that no result depends on.
 TABLES = ("seeds", "compare", "select", "select_seeds", "datasets", "shots", "targets")
-NEUTRAL = ("out", *TABLES, "data.check", "data.cache", "data.new", "train.workers", "train.compile", "train.recompute")
+NEUTRAL = (
+    "out",
+    *TABLES,
+    "data.check",
+    "data.cache",
+    "data.new",
+    "train.workers",
+    "train.compile",
+    "train.recompute",
+    "train.graph",
+)
 
 
 class Config(BaseModel):
@@ -30,7 +40,7 @@ class Config(BaseModel):
     method: dict[str, Any] = Field(description="name, and the method's own options")
     data: dict[str, Any] = Field(description="name, and options as `vpt.data` takes them")
     train: dict[str, Any] = Field(
-        default_factory=dict, description="keyword arguments of `vpt.fit`, such as compile and recompute"
+        default_factory=dict, description="keyword arguments of `vpt.fit`, such as compile, recompute and graph"
     )
     head: str | None = Field(default=None, description="linear, or text for class names as classifier")
     templates: list[str] | str = Field(

@@ -21,6 +21,7 @@ from vpt.report.card import card
 from vpt.text import DEFAULT_TEMPLATES, TextSide, checked_classes, checked_templates
 from vpt.towers.backbone import Pair
 from vpt.towers.base import ImageTower
+from vpt.towers.packing import Texts
 
 
 class Prompted(nn.Module):
@@ -86,12 +87,12 @@ class Prompted(nn.Module):
             return self.head(self.features(images).to(self.head.weight.dtype))
         return self.outputs(images, frozen=False).logits
 
-    def compare(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def compare(self, images: Tensor, ids: Tensor | Sequence[Texts]) -> tuple[Tensor, Tensor]:
         """L2-normalised features of images (B, F) and of texts (N, F).
 
         Args:
             images: preprocessed (B, 3, H, W), or their features (B, F).
-            ids: of texts, as `tokenize` gives them, (N, L - num_context).
+            ids: of texts, as `tokenize` gives them, (N, L - num_context); or what `TextSide.plan` made of them.
         """
         return F.normalize(self.features(images), dim=-1), F.normalize(self.encode_text(ids), dim=-1)
 
@@ -139,7 +140,7 @@ class Prompted(nn.Module):
                 frozen_text = side.class_features(_NOTHING, self.classes, templates, mean=method.frozen_mean)
         return Outputs(logits, image, text, scale, frozen_image, frozen_text)
 
-    def encode_text(self, ids: Tensor, image: Tensor | None = None, *, plain: bool = False) -> Tensor:
+    def encode_text(self, ids: Tensor | Sequence[Texts], image: Tensor | None = None, *, plain: bool = False) -> Tensor:
         """Token ids (N, L - num_context) to prompted text features (N, F); see `TextSide.encode`."""
         return self._text().encode(self.method, ids, image, plain=plain)
 

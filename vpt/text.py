@@ -18,6 +18,9 @@ from vpt.towers.packing import Texts, in_rows, packed
 
 T = TypeVar("T")
 
+# Rows of texts come in multiples of it where batches are to be of the same shape.
+GRID = 4
+
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 ENSEMBLES = ("openai-7", "openai-80")
 
@@ -110,8 +113,14 @@ class TextSide(nn.Module):
         found = self.loop(self.tower, method, texts, context, recompute=recompute)
         return found[0] if image is None else found
 
-    def plan(self, method: Method, ids: Tensor) -> list[Texts]:
-        """Where the tokens of texts (N, L - num_context) stand and what they see, on the device of the encoder."""
+    def plan(self, method: Method, ids: Tensor, *, alike: bool = False) -> list[Texts]:
+        """Where the tokens of texts (N, L - num_context) stand and what they see, on the device of the encoder.
+
+        Args:
+            method: whose context stands in them.
+            ids: of texts, best on the CPU.
+            alike: plans of as many other texts are to be of the same shape, where they can be.
+        """
         # What stands where is decided by ids, for which a GPU would have to be waited for.
         tower, ids = self.tower, ids.cpu()
         lengths = tower.lengths(ids)
@@ -119,7 +128,8 @@ class TextSide(nn.Module):
         step = self.chunk or max(1, len(ids))
         parts = [layout.rows(slice(start, start + step)) for start in range(0, len(ids), step)]
         device = self.logit_scale.device
-        return [(packed(part, tower.width) if tower.causal else in_rows(part)).to(device) for part in parts]
+        like: dict[str, int] = {"grid": GRID, "longest": tower.context_length} if alike else {}
+        return [(packed(part, tower.width, **like) if tower.causal else in_rows(part)).to(device) for part in parts]
 
     def _plainly(self, method: Method, ids: Tensor, image: Tensor | None) -> Tensor:
         """The definition: whole texts, each by itself."""

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from vpt.errors import VptError
+from vpt.report.notes import tell
+
 # Calls that run as they are before one is captured: libraries set themselves up, and loops are compiled.
 WARM = 3
+
+# So many forward passes take as long as to capture one.
+WORTH = 8
 
 # Each shape of a batch is a graph of its own, with memory of its own.
 GRAPHS = 4
@@ -128,6 +135,43 @@ def _kind(leaf: Any) -> Any:
     return (leaf.shape, leaf.dtype, leaf.device) if isinstance(leaf, Tensor) else leaf
 
 
-def make_recorder(device: torch.device) -> Recorder | None:
-    """Of the device; None where there is nothing to capture with."""
-    return CudaRecorder(device) if device.type == "cuda" else None
+GraphChoice = bool | Literal["auto"]
+
+
+def recorder_of(accelerator: Accelerator, graph: GraphChoice) -> Recorder | None:
+    """What captures the steps of a run; None where they run as they are, of which the reason is said on a GPU.
+
+    Raises:
+        VptError: `graph` is True, and they cannot be captured; or it is no choice.
+    """
+    if graph not in (True, False, "auto"):
+        raise VptError(f"graph={graph!r} is not one of auto, true and false.")
+    reason = None
+    if accelerator.device.type != "cuda":
+        reason = "there is no GPU that captures"
+    elif accelerator.num_processes > 1:
+        reason = "several processes exchange gradients within a step"
+    elif accelerator.scaler is not None:
+        reason = "the scaler of fp16 reads its gradients back"
+    if reason is None:
+        return CudaRecorder(accelerator.device) if graph else None
+    if graph is True:
+        raise VptError(f"graph=true: steps cannot be captured ({reason}): leave it out.")
+    if graph and accelerator.device.type == "cuda":
+        tell(f"steps are not captured: {reason}.")
+    return None
+
+
+def repeated(function: Callable[[Any], Any], device: torch.device, calls: int) -> Callable[[Any], Any]:
+    """A forward pass, without gradients, that is to be called so often: captured where a GPU can, and it pays.
+
+    What it gives is overwritten by the next call.
+    """
+    if device.type != "cuda" or calls <= WORTH:
+        return function
+    return Graphs(function, CudaRecorder(device), failed=tell_failed)
+
+
+def tell_failed(reason: str) -> None:
+    """Say why steps run as they are."""
+    tell(f"steps are not captured, and run one operation after another: {reason}")

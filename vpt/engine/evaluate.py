@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from vpt.data.base import Samples
 from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
+from vpt.engine.capture import repeated
 from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.speed import switched
 from vpt.engine.workers import told_workers
@@ -88,9 +89,15 @@ def score(
     total_loss = torch.zeros((), device=accelerator.device)
     count = 0
     hits = []
-    for batch in progress.bar(batches, "evaluating"):
+
+    def forward(images: Tensor) -> Tensor:
         with accelerator.autocast():
-            logits = model(batch[0])
+            logits: Tensor = model(images)
+            return logits
+
+    logits_of = repeated(forward, accelerator.device, len(batches))
+    for batch in progress.bar(batches, "evaluating"):
+        logits = logits_of(batch[0])
         logits, labels = accelerator.gather_for_metrics((logits.float(), batch[1]))
         total_loss += torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
         hits.append(logits.argmax(-1) == labels)

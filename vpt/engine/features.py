@@ -12,6 +12,7 @@ from torch import Tensor
 from vpt.data.base import Samples
 from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
+from vpt.engine.capture import repeated
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
@@ -69,14 +70,19 @@ def image_features(
     was_training = model.training
     model.eval()
     batches: Any = loader(data, transform, batch_size=batch_size, seed=seed, workers=workers)
+
+    def forward(images: Tensor) -> Tensor:
+        with accelerator.autocast():
+            features = model.features(images)
+            return features.to(torch.promote_types(features.dtype, torch.float32))
+
+    features_of = repeated(forward, accelerator.device, views * len(batches))
     found = []
     for view in range(views):
         batches.sampler.set_epoch(view)
         parts = []
         for images, _ in progress.bar(batches, f"image features, view {view + 1}/{views}"):
-            with accelerator.autocast():
-                features = model.features(images.to(accelerator.device))
-                parts.append(features.to(torch.promote_types(features.dtype, torch.float32)).cpu())
+            parts.append(features_of(images.to(accelerator.device)).cpu())
         found.append(torch.cat(parts))
     model.train(was_training)
     return torch.stack(found)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from vpt.engine.capture import GraphChoice
 from vpt.engine.evaluate import Source
 from vpt.engine.keeping import Keeping
 from vpt.engine.optim import ScheduleKind
@@ -47,6 +48,7 @@ def fit(
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     compile: bool = False,
     recompute: Literal["none", "mlp", "block"] = "none",
+    graph: GraphChoice = "auto",
     accumulate: int = 1,
     clip_norm: float | None = None,
     ema: float | None = None,
@@ -90,6 +92,8 @@ def fit(
         compile: run the blocks of both encoders through `torch.compile`, in training and evaluation.
         recompute: what the backward pass computes again in place of keeping it: the "mlp" of each block, which costs
             the least time, or each "block" whole, which keeps the least. "none" leaves the towers as they are set.
+        graph: capture forward and backward pass of a step as a CUDA graph after a few, and replay it: "auto" where a
+            GPU can, and true to be told where it cannot. The numbers are the same, to rounding.
         accumulate: forward passes for one step; an epoch's last step, of fewer passes, is so much smaller.
         clip_norm: largest norm of the gradient of all trained parameters together.
         ema: decay of an exponential moving average of what is trained, which is then evaluated and kept.

@@ -15,6 +15,7 @@ from vpt.data.transforms import as_transform
 from vpt.digest import of_bytes
 from vpt.engine.arguments import check_search, check_warmup
 from vpt.engine.average import Average, kept_epoch
+from vpt.engine.capture import recorder_of
 from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
 from vpt.engine.features import chosen_views, features_once, prepare_method, search_method
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
@@ -63,6 +64,7 @@ class Preparation:
             captions.check(model)
         views = chosen_views(model, settings.views, still=settings.augment == "none")
         self.accelerator = make_accelerator(settings.precision, settings.accumulate)
+        self.recorder = recorder_of(self.accelerator, settings.graph)
         model.to(self.accelerator.device)
         self.shown = Progress(enabled=progress and self.accelerator.is_main_process, epochs=settings.epochs)
         self._load(views)
@@ -151,6 +153,7 @@ class Preparation:
             per_epoch=per_epoch,
             total=total,
             seed=settings.seed,
+            recorder=self.recorder,
         )
 
     def record(self) -> Record:

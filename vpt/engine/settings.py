@@ -7,11 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from vpt.engine.arguments import check_counts, check_not_negative, check_schedule, check_shares, check_warmup
+from vpt.engine.capture import GraphChoice
 from vpt.engine.optim import ScheduleKind
 from vpt.preprocessing import ImageTransform
 
 # On which no number depends.
-NEUTRAL = ("workers", "compile", "recompute")
+NEUTRAL = ("workers", "compile", "recompute", "graph")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Settings:
     precision: str
     compile: bool
     recompute: str
+    graph: GraphChoice
     accumulate: int
     clip_norm: float | None
     ema: float | None

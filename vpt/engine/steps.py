@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vpt.data.loading import EpochSampler, mix
 from vpt.engine.average import Average
+from vpt.engine.capture import Graphs, Recorder, tell_failed
 from vpt.engine.optim import Schedule
 from vpt.engine.tally import Tally
 from vpt.errors import DivergedError
@@ -34,6 +35,11 @@ class StepLoss(nn.Module):
         images, targets, *sizes = batch
         return self.task.loss(self.model, (images, targets), *sizes)
 
+    def planned(self, batch: Any) -> Any:
+        """A batch as `forward` takes it, with all that must be known of it before a device is given work."""
+        images, targets, *sizes = batch
+        return images, self.task.planned(self.model, targets), *sizes
+
 
 class Steps:
     """The steps of a run, one epoch after another.
@@ -51,6 +57,7 @@ class Steps:
         per_epoch: steps of an epoch.
         total: steps after which the last epoch ends.
         seed: of order and dropout.
+        recorder: what captures forward and backward passes, to replay them; None runs them as they are.
     """
 
     def __init__(
@@ -68,10 +75,14 @@ class Steps:
         per_epoch: int,
         total: int,
         seed: int,
+        recorder: Recorder | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.loss = loss
-        self.method = accelerator.unwrap_model(loss).model.method
+        inner: StepLoss = accelerator.unwrap_model(loss)
+        self.planned = inner.planned
+        self.method = inner.model.method
+        self.graphs = None if recorder is None else Graphs(self._passes, recorder, failed=tell_failed)
         self.batches = batches
         self.sampler = sampler
         self.updates = updates
@@ -135,16 +146,22 @@ class Steps:
     def _forward_and_backward(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, logits and targets of a batch, whose gradient is taken in, and a step where one is due."""
         with self.accelerator.accumulate(self.loss):
-            with self.accelerator.autocast():
-                loss, logits, targets = self.loss(batch)
-            self.accelerator.backward(loss)
+            found: tuple[Tensor, Tensor, Tensor] = (self.graphs or self._passes)(self.planned(batch))
             if self.accelerator.sync_gradients:
                 self.method.correct(self._mean)
             if self.clip_norm is not None and self.accelerator.sync_gradients:
                 self.accelerator.clip_grad_norm_(self.tuned, self.clip_norm)
             self.updates.step()
-            self.updates.zero_grad()
-        return loss, logits, targets
+            # What is captured adds to gradients that stay where they are.
+            self.updates.zero_grad(set_to_none=self.graphs is None)
+        return found
+
+    def _passes(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, logits and targets of a batch, whose gradient is added to what there is."""
+        with self.accelerator.autocast():
+            loss, logits, targets = self.loss(batch)
+        self.accelerator.backward(loss)
+        return loss.detach(), logits, targets
 
     def _mean(self, x: Tensor) -> Tensor:
         mean: Tensor = self.accelerator.reduce(x, "mean")

@@ -50,8 +50,11 @@ class ProGrad(LearnedContext):
             return entropy
         guide = torch.autograd.grad(_divergence(outputs), learned, retain_graph=True)
         if self.whole_steps:
-            former = self._guides or [torch.zeros_like(part) for part in guide]
-            self._guides = [sum_ + self.share * part for sum_, part in zip(former, guide, strict=True)]
+            # In place, so that a captured step adds to the same tensors.
+            if not self._guides or self._guides[0].device != guide[0].device:
+                self._guides = [torch.zeros_like(part) for part in guide]
+            for total, part in zip(self._guides, guide, strict=True):
+                total.add_(part, alpha=self.share)
             return entropy
         down = torch.autograd.grad(entropy, learned)
         # A scale that is trained too is no matter of prompts: its gradient is the cross entropy's.
@@ -66,8 +69,8 @@ class ProGrad(LearnedContext):
         """Take from the gradient of a whole step what lies against the templates."""
         for parameter, guide in zip(self._learned(), self._guides, strict=False):
             if parameter.grad is not None:
-                parameter.grad = self._corrected(parameter.grad, mean(guide))
-        self._guides = []
+                parameter.grad.copy_(self._corrected(parameter.grad, mean(guide)))
+            guide.zero_()
 
     def _learned(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

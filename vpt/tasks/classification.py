@@ -32,6 +32,10 @@ class Classification:
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
 
+    def planned(self, model: Prompted, labels: Tensor) -> Tensor:
+        """The labels of a batch as they are."""
+        return labels
+
     def loss(self, model: Prompted, batch: Any, sizes: Sequence[int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of a batch (images or their features, labels), its logits (B, C), and the labels.
 

@@ -75,8 +75,9 @@ class Texts(NamedTuple):
 
     def to(self, device: torch.device) -> Texts:
         """The same on `device`."""
-        named: dict[str, Any] = self._asdict()
-        moved = {name: x.to(device, non_blocking=True) for name, x in named.items() if isinstance(x, Tensor)}
+        moved: Any = {
+            name: x.to(device, non_blocking=True) for name, x in self._asdict().items() if isinstance(x, Tensor)
+        }
         return self._replace(**moved)
 
 

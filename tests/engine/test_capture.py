@@ -1,0 +1,70 @@
+"""Captured steps: replayed from static buffers they are the steps that run as they are, for every method."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import vpt
+from tests.engine.test_fit import QUIET
+from tests.tape import TapeRecorder
+from tests.text_models import CLASSES, image_text_model
+from vpt.data.base import Samples
+from vpt.engine import prepare
+from vpt.methods import available
+
+RUN: dict[str, Any] = {**QUIET, "epochs": 4, "batch_size": 5, "lr": 0.02, "views": 0}
+VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    **{name: (name, {}, {}) for name in available()},
+    "class-specific context": ("coop", {"csc": True}, {}),
+    "accumulated and clipped": ("maple", {}, {"accumulate": 2, "clip_norm": 0.1}),
+    "accumulated, corrected": ("prograd", {}, {"accumulate": 2}),
+    "averaged over steps": ("vpt-deep", {"head": "text"}, {"ema": 0.9}),
+    "smoothed labels": ("coop", {}, {"label_smoothing": 0.1}),
+    "prompt dropout": ("vpt-deep", {"dropout": 0.4}, {}),
+    "prompts of patches": ("vpt-deep", {"init": "patches"}, {}),
+    "features computed once": ("coop", {}, {"views": 1}),
+}
+
+
+class Drawn(Samples):
+    """Random pictures."""
+
+    def __init__(self, count: int = 13) -> None:
+        self.labels = [index % len(CLASSES) for index in range(count)]
+        self.classes = tuple(CLASSES)
+
+    def image(self, index: int) -> Image.Image:
+        pixels = torch.randint(0, 256, (16, 16, 3), generator=torch.Generator().manual_seed(index), dtype=torch.uint8)
+        return Image.fromarray(pixels.numpy())
+
+    def name(self, index: int) -> str:
+        return f"picture {index}"
+
+    def subset(self, indices: Sequence[int]) -> Samples:
+        raise NotImplementedError
+
+
+def fitted(
+    name: str, options: dict[str, Any], run: dict[str, Any], recorder: TapeRecorder | None, patch: pytest.MonkeyPatch
+) -> vpt.Prompted:
+    patch.setattr(prepare, "recorder_of", lambda accelerator, graph: recorder)
+    torch.manual_seed(0)
+    model = vpt.attach(image_text_model(), name, classes=CLASSES, **options).double()
+    vpt.fit(model, Drawn(), **{**RUN, **run})
+    return model
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_captured_run_is_the_run_as_it_is(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, options, run = VARIANTS[variant]
+    recorder = TapeRecorder()
+    expected = fitted(name, options, run, None, monkeypatch)
+    found = fitted(name, options, run, recorder, monkeypatch)
+    for key, tensor in expected.tuned_state().items():
+        torch.testing.assert_close(found.tuned_state()[key], tensor, rtol=1e-10, atol=1e-10)
+    if expected.parameter_groups():
+        assert recorder.captured >= 1
+        assert recorder.replayed > recorder.captured
