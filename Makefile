@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup quickstart test test-slow benchmark lint clean
+.PHONY: setup quickstart test test-slow test-gpu benchmark lint clean
 
 setup: $(READY)
 
@@ -25,6 +25,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(READY)
+	VPT_TEST_GPU=1 $(BIN)/python -m pytest -m gpu
 
 benchmark: $(READY)
 	$(BIN)/python -m benchmarks

@@ -22,9 +22,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks import report
     from benchmarks.measure import Setting, measure
 
-    if options.device == "cuda" and not torch.cuda.is_available():
+    on_gpu = "gpu" in options.parts
+    if (options.device == "cuda" or on_gpu) and not torch.cuda.is_available():
         print("benchmarks: there is no GPU here: say --device cpu.", file=sys.stderr)
         return 2
+    if on_gpu:
+        from benchmarks import gpu
+
+        return gpu.main(
+            options.out,
+            methods=options.method,
+            prompts=options.prompts,
+            classes=options.classes,
+            compiled=not options.no_compile,
+            seconds=options.seconds,
+        )
     torch.set_num_threads(options.threads)
     setting = Setting(
         device=options.device,
@@ -61,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
         description=f"Speed and memory as ratios, each measured side by side in one process.\n\nparts:\n{parts}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help="all of them by default")
+    made.add_argument(
+        "parts", nargs="*", choices=[*PARTS, "gpu", []], metavar="part", help="all that need no GPU by default"
+    )
     made.add_argument("--quick", action="store_true", help="a tiny model, in seconds: whether it runs, not how fast")
     made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     made.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: autocast")
@@ -79,6 +93,10 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="or context tokens, a number of them; may be repeated",
     )
+    made.add_argument("--method", action="append", default=[], help="gpu: these alone; may be repeated")
+    made.add_argument("--classes", type=int, action="append", default=[], help="gpu: or so many classes alone")
+    made.add_argument("--no-compile", action="store_true", help="gpu: nothing is compiled")
+    made.add_argument("--seconds", type=float, default=330.0, help="gpu: no case is begun later (default 330)")
     made.add_argument("--batch", type=int, help="images a batch, in place of the part's own")
     made.add_argument("--backbone", action="append", default=[], help="in place of the part's own; may be repeated")
     made.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder (default runs/benchmarks)")

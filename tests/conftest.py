@@ -1,8 +1,10 @@
-"""Two threads for every test, no network, and the small models that tests share."""
+"""Two threads for every test, no network, no GPU, and the small models that tests share."""
 
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# On the CPU also where there is a GPU; `make test-gpu` says otherwise.
+os.environ.update({} if os.environ.get("VPT_TEST_GPU") else {"CUDA_VISIBLE_DEVICES": ""})
 
 import pytest
 import torch

@@ -15,6 +15,7 @@ from vpt.methods import find
 from vpt.model import Prompted
 from vpt.options import checked
 from vpt.preprocessing import Preprocessing
+from vpt.processes import processes
 from vpt.text import DEFAULT_TEMPLATES, checked_classes, checked_templates
 from vpt.towers import load as towers
 from vpt.towers import saved
@@ -109,6 +110,7 @@ def load(
     any_backbone: bool = False,
     dtype: Literal["fp32", "bf16"] | None = None,
     tokenizer: Callable[..., Any] | None = None,
+    device: torch.device | str | None = None,
 ) -> Prompted:
     """What `save_pretrained` wrote, in evaluation mode.
 
@@ -121,6 +123,8 @@ def load(
         dtype: what the frozen encoders are held in, as in `create`; by default as they were in training. A live
             model is left as it is.
         tokenizer: of a live model's text side, as in `attach`.
+        device: where the model is to be; by default the GPU that `fit` would take, or the CPU without one. A live
+            model is left where it is.
 
     Raises:
         VptError: nothing to load, or a backbone with other weights.
@@ -156,7 +160,9 @@ def load(
             f"{source} was trained with {trained}, and {here}: load the same weights or pass any_backbone=True."
         )
     model.load_tuned_state(tensors)
-    return model if isinstance(backbone, nn.Module) else _held(model, dtype or recipe.dtype)
+    if isinstance(backbone, nn.Module):
+        return model if device is None else model.to(device)
+    return _held(model, dtype or recipe.dtype).to(processes().device if device is None else device)
 
 
 def _assemble(

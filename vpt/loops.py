@@ -47,7 +47,7 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
     """
     x = _embedded(tower, images)
     own, last = x.shape[1], tower.depth - 1
-    with _own_precision(x):
+    with _own_precision(x, tower.dtype):
         for layer in range(tower.depth):
             context: Tensor | Attended | None = None
             if layer in method.enters:
@@ -127,7 +127,7 @@ def _encode_part(tower: TextTower, method: Method, texts: Texts, context: Tensor
     def picked(x: Tensor) -> Tensor:
         return flat(x).index_select(1, texts.picked).unflatten(1, (rows, -1)).flatten(0, 1)
 
-    with _own_precision(x):
+    with _own_precision(x, x.dtype):
         for layer in range(tower.depth):
             if layer in method.text_enters:
                 x = _put(flat(x), texts, method.text_prompts(layer)).unflatten(1, (rows, -1)).flatten(0, 1)
@@ -162,9 +162,9 @@ def _put(x: Tensor, texts: Texts, vectors: Tensor, positions: Tensor | None = No
     return x.index_copy(1, texts.learned, vectors.to(x.dtype).expand(len(x), -1, -1))
 
 
-def _own_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Without autocast where tokens come in half precision: it would bring each norm to float32 and back."""
-    half = x.dtype in (torch.bfloat16, torch.float16)
+def _own_precision(x: Tensor, weights: torch.dtype) -> AbstractContextManager[Any]:
+    """Without autocast where weights are held in half precision: it would bring each norm to float32 and back."""
+    half = weights in (torch.bfloat16, torch.float16)
     return torch.autocast(x.device.type, enabled=False) if half and _is_cast(x) else nullcontext()
 
 

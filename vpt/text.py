@@ -135,8 +135,12 @@ class TextSide(nn.Module):
         """The definition: whole texts, each by itself."""
         tower, ids = self.tower, ids.cpu()
         words, lengths = method.plain_sequences(tower, ids, image)
-        codes = torch.zeros(words.shape[:2], dtype=torch.long)
-        texts = in_rows(tower.layout(codes, lengths)).to(words.device)
+        shape = words.shape[:2]
+
+        def compute() -> Texts:
+            return in_rows(tower.layout(torch.zeros(shape, dtype=torch.long), lengths)).to(words.device)
+
+        texts = self._once("plain", (shape, lengths.tolist(), words.device), compute)
         given = partial(method.plain_text, start=tower.start)
         found = encode_texts_plain(tower, tower.complete(words), texts, given, method.text_change)
         return found if image is None else found.unflatten(0, (len(image), -1))
@@ -198,9 +202,11 @@ class TextSide(nn.Module):
         """Ids (C, L - num_context) of class names in a sentence: to tokenize them may take as long as a step."""
 
         def compute() -> Tensor:
-            return self.tower.tokenize([template.replace("{}", name) for name in classes], num_context)
+            ids = self.tower.tokenize([template.replace("{}", name) for name in classes], num_context)
+            # The plain form brings them to the device at each step.
+            return ids.pin_memory() if self.logit_scale.device.type == "cuda" else ids
 
-        return self._once(f"{template} {num_context}", tuple(classes), compute)
+        return self._once(f"{template} {num_context}", (tuple(classes), self.logit_scale.device), compute)
 
     def _planned(self, method: Method, template: str, classes: Sequence[str]) -> list[Texts]:
         """`plan` of class names in a sentence, which depends on them alone."""

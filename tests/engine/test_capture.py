@@ -32,19 +32,22 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 class Drawn(Samples):
     """Random pictures."""
 
-    def __init__(self, count: int = 13) -> None:
-        self.labels = [index % len(CLASSES) for index in range(count)]
+    def __init__(self, indices: Sequence[int] = range(13)) -> None:
+        self.indices = list(indices)
+        self.labels = [index % len(CLASSES) for index in indices]
         self.classes = tuple(CLASSES)
 
     def image(self, index: int) -> Image.Image:
-        pixels = torch.randint(0, 256, (16, 16, 3), generator=torch.Generator().manual_seed(index), dtype=torch.uint8)
+        pixels = torch.randint(
+            0, 256, (16, 16, 3), generator=torch.Generator().manual_seed(self.indices[index]), dtype=torch.uint8
+        )
         return Image.fromarray(pixels.numpy())
 
     def name(self, index: int) -> str:
         return f"picture {index}"
 
     def subset(self, indices: Sequence[int]) -> Samples:
-        raise NotImplementedError
+        return Drawn([self.indices[index] for index in indices])
 
 
 def fitted(

@@ -1,0 +1,137 @@
+"""What a GPU alone can show: captured, compiled and eager steps are the same; half precision; memory; devices."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import vpt
+from benchmarks.text import class_names
+from tests.engine.test_capture import RUN, VARIANTS, Drawn
+from tests.text_models import CLASSES, image_text_model
+from vpt.engine import prepare
+from vpt.engine.capture import CudaRecorder, Graphs
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here, or VPT_TEST_GPU is not set"),
+]
+
+
+def fitted(
+    variant: str, monkeypatch: pytest.MonkeyPatch | None = None, **more: Any
+) -> tuple[vpt.Prompted, list[Graphs]]:
+    name, options, run = VARIANTS[variant]
+    made: list[Graphs] = []
+    torch.manual_seed(0)
+    model = vpt.attach(image_text_model(), name, classes=CLASSES, **options).double()
+    preparation = prepare.Preparation
+    if monkeypatch is not None:
+
+        class Watched(preparation):
+            def steps(self) -> Any:
+                found = super().steps()
+                if found.graphs is not None:
+                    made.append(found.graphs)
+                return found
+
+        monkeypatch.setattr("vpt.engine.fit.Preparation", Watched)
+    vpt.fit(model, Drawn(), **{**RUN, **run, **more})
+    return model, made
+
+
+def assert_same(found: vpt.Prompted, expected: vpt.Prompted, tolerance: float) -> None:
+    for key, tensor in expected.tuned_state().items():
+        torch.testing.assert_close(found.tuned_state()[key], tensor, rtol=tolerance, atol=tolerance, msg=key)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_captured_run_is_the_eager_one(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = fitted(variant, graph=False)
+    found, graphs = fitted(variant, monkeypatch, graph=True)
+    assert_same(found, expected, 1e-8)
+    if expected.parameter_groups():
+        assert graphs[0].able
+        assert len(graphs[0].graphs) >= 1
+
+
+@pytest.mark.parametrize("variant", ["vpt-deep", "coop", "maple"])
+def test_so_is_a_compiled_and_captured_one(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = fitted(variant, graph=False)
+    found, graphs = fitted(variant, monkeypatch, graph=True, compile=True)
+    assert_same(found, expected, 1e-8)
+    assert len(graphs[0].graphs) >= 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["vpt-deep", "maple"])
+def test_half_precision_learns(name: str, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    model = vpt.attach(image_text_model(), name, classes=CLASSES)
+    result = vpt.fit(model, Drawn(), **{**RUN, "epochs": 6, "precision": precision})
+    losses = [row["train/loss"] for row in result.history]
+    assert losses[-1] < losses[0]
+    told = capsys.readouterr().err
+    assert ("the scaler of fp16" in told) == (precision == "fp16")
+
+
+def test_captions_are_captured_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vpt.tasks.image_text import ImageText
+
+    torch.manual_seed(0)
+    model = vpt.attach(image_text_model(), "ivlp", classes=(), head="text").cuda().train()
+    task, texts = ImageText(), ["a dog", "a red car on a road", "two trees", "a tree and a dog and a car"]
+    images = torch.randn(4, 3, 16, 16, device="cuda")
+    tuned = [p for group in model.parameter_groups().values() for p in group]
+    for parameter in tuned:
+        parameter.grad = torch.zeros_like(parameter)
+
+    def passes(batch: Any) -> torch.Tensor:
+        loss, _, _ = task.loss(model, batch)
+        loss.backward()
+        return loss.detach()
+
+    graphs = Graphs(passes, CudaRecorder(torch.device("cuda")), failed=pytest.fail, warm=1)
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 2, 1, 3], [1, 0, 3, 3]):
+        ids = model.tokenize([texts[index] for index in order])
+        expected = task.loss(model, (images, ids))[0].detach()
+        found = graphs((images, task.planned(model, ids)))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert len(graphs.graphs) == 1
+
+
+def test_evaluation_is_captured_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = vpt.attach(image_text_model(), "maple", classes=CLASSES).double()
+    found = vpt.evaluate(model, Drawn(range(63)), batch_size=4, progress=False)
+    monkeypatch.setattr("vpt.engine.capture.WORTH", 10**6)
+    expected = vpt.evaluate(model, Drawn(range(63)), batch_size=4, progress=False)
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    assert found["confusion"] == expected["confusion"]
+
+
+@pytest.mark.parametrize("name", ["coop", "cocoop", "maple"])
+def test_the_text_forms_at_a_thousand_classes(name: str) -> None:
+    torch.manual_seed(0)
+    model = vpt.create("open_clip/ViT-B-32", name, classes=class_names(1000), pretrained=False).cuda().train()
+    images = torch.randn(1, model.tower.num_features, device="cuda")
+    with torch.no_grad():
+        context = F.normalize(images, dim=-1) if model.method.conditional else None
+        fast, plain = (model.class_features(context, plain=form) for form in (False, True))
+    assert (F.cosine_similarity(fast, plain, dim=-1) > 0.9999).all()
+
+
+def test_the_largest_batch_is_found_in_the_memory_that_there_is() -> None:
+    from vpt.engine.batch import largest_batch
+
+    model = vpt.attach(image_text_model(), "vpt-deep", classes=CLASSES)
+    assert largest_batch(model, Drawn(range(40)), batch_size=16, accumulate=2, progress=False) == (32, 1)
+
+
+def test_a_loaded_model_is_where_the_gpu_is(tmp_path: Path) -> None:
+    model = vpt.create("vpt/vit-nano", "vpt-deep", classes=["a", "b"])
+    model.save_pretrained(tmp_path)
+    loaded = vpt.load(tmp_path)
+    assert next(loaded.parameters()).device.type == "cuda"
+    assert next(vpt.load(tmp_path, device="cpu").parameters()).device.type == "cpu"
