@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import json
 import sys
@@ -20,14 +19,12 @@ from torch import Tensor
 import vpt
 from benchmarks.text import class_names
 from vpt.engine.capture import CudaRecorder, Graphs
-from vpt.engine.folded import folded_losses
 
 IMAGE, PAIR = "timm/vit_base_patch16_224", "open_clip/ViT-B-16"
 IMAGES = 64
 MODES = ("eager", "captured", "compiled, captured")
-STEPS = 10
-# Of one method, that go through the text encoder together.
-RUNS = 4
+# Steps are timed one after another, as training takes them, and so many times.
+STEPS, REPEATS = 10, 5
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Row:
         what: method and its size.
         form: "fast", "plain", or "library" for the frozen model's own forward pass.
         mode: one of `MODES`.
-        milliseconds: median of a step, forward and backward with a fused optimizer.
+        milliseconds: of a step, forward and backward with a fused optimizer; median of several times ten.
         busy: share of the time in which the GPU is at work.
         kernels: that a step starts.
         gigabytes: most memory in use.
@@ -135,28 +132,10 @@ def measured(job: Job, limits: dict[str, float]) -> Iterator[Row]:
             row = run(f"{IMAGE}, forward", "library", mode, frozen(model), batch, job.batch)
             limits[mode] = row.milliseconds
             yield row
-    if job.what == "coop, 100 classes":
-        yield together(job, model, batch)
     for form, modes in (("plain", job.plain), ("fast", job.fast)):
         for mode in modes:
             twice = 2 * limits[mode] if job.backbone == IMAGE and mode in limits else None
             yield run(job.what, form, mode, step(model, plain=form == "plain"), batch, job.batch, model, twice)
-
-
-def together(job: Job, model: vpt.Prompted, batch: Any) -> Row:
-    """The step of several runs of one method, whose texts go through the encoder together."""
-    models = [copy.copy(model) for _ in range(RUNS)]
-    for each in models:
-        # Each its own method, on the same towers.
-        each._modules = {**model._modules, "method": copy.deepcopy(model.method)}
-
-    def forward_and_backward(batch: Any) -> Tensor:
-        losses = [loss for loss, _ in folded_losses(models, [batch] * RUNS)]
-        total = torch.stack(losses).sum()
-        total.backward()
-        return total.detach()
-
-    return run(f"{job.what}, {RUNS} runs", "fast", "captured", forward_and_backward, batch, RUNS * job.batch, models[0])
 
 
 def frozen(model: vpt.Prompted) -> Callable[[Any], Tensor]:
@@ -220,7 +199,7 @@ def run(
 
     for _ in range(4):
         once()
-    times = [timed(once) for _ in range(STEPS)]
+    times = [timed(once) for _ in range(REPEATS)]
     busy, kernels = profiled(once)
     milliseconds = median(times)
     row = Row(
@@ -272,17 +251,18 @@ def refuse(reason: str) -> None:
 
 
 def timed(call: Callable[[], None]) -> float:
-    """Milliseconds."""
+    """Milliseconds of a step among `STEPS`."""
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     first.record()
-    call()
+    for _ in range(STEPS):
+        call()
     last.record()
     last.synchronize()
-    return first.elapsed_time(last)
+    return first.elapsed_time(last) / STEPS
 
 
-def profiled(call: Callable[[], None], steps: int = 3) -> tuple[float, int]:
+def profiled(call: Callable[[], None], steps: int = STEPS) -> tuple[float, int]:
     """Share of the time in which the GPU is busy, and kernels of a step."""
     from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
@@ -349,13 +329,6 @@ def judged(rows: Sequence[Row]) -> list[str]:
             at_least(f"{what}: plain, eager over fast, captured", eager.milliseconds / fast.milliseconds, times)
         if what == "coop, 1000 classes" and fast and eager:
             at_most(f"{what}: memory over the plain form's", fast.gigabytes / eager.gigabytes, 1 / 6)
-    one, many = (
-        by.get((what, "fast", "captured")) for what in ("coop, 100 classes", f"coop, 100 classes, {RUNS} runs")
-    )
-    if one and many:
-        at_least(
-            f"{RUNS} runs of coop after one another over together", RUNS * one.milliseconds / many.milliseconds, 2.0
-        )
     for (what, mode), most in LIMITS.items():
         row = by.get((what, "fast", mode))
         if row and row.limit is not None:

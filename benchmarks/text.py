@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,6 @@ from torch import Tensor
 import vpt
 from benchmarks.image import step_run
 from benchmarks.measure import Case, Ratio, Run, Setting, saved_bytes
-from vpt.engine.folded import folded_losses
 from vpt.loops import encode_texts
 
 AXIS = "classes"
@@ -27,8 +25,6 @@ CONTEXT = (4, 16)
 BATCH = 32
 # Of images that each have texts of their own.
 BATCHES = (1, 8, 32)
-# That go together.
-RUNS = 4
 
 # Beyond this many images a batch, operations and the forward pass are left out: they are those of more images.
 COUNTED = 8
@@ -52,8 +48,6 @@ def cases(setting: Setting) -> Iterator[Case]:
             model = made(backbone, "coop", setting, num_tokens=context)
             for count in counts:
                 yield case(model, count, setting, {"model": backbone, "method": "coop"})
-        for count in counts[:2]:
-            yield case_of_runs(model, count, setting, {"model": backbone, "method": "coop"})
         for method in ("maple", "ivlp"):
             yield case(made(backbone, method, setting), counts[1], setting, {"model": backbone, "method": method})
         batches = (setting.batch,) if setting.batch else (1, 2) if setting.quick else BATCHES
@@ -159,40 +153,6 @@ def case_by_image(
     )
 
 
-def case_of_runs(model: vpt.Prompted, count: int, setting: Setting, facts: dict[str, Any]) -> Case:
-    """A step of each of several runs that differ by values, one after another and together."""
-    batch, setting = setting.batch or BATCH, replace(setting, compiled=False)
-    model.set_classes(class_names(count))
-    # What is in the memo is shared by the copies.
-    shared = {id(part): part for part in (model.tower, model.text)}
-    models = [copy.deepcopy(model, dict(shared)) for _ in range(RUNS)]
-    batches = [images(model, batch, count, setting) for _ in models]
-    steps = [step_run(one, one, *given, setting) for one, given in zip(models, batches, strict=True)]
-    tuned = [parameter for one in models for parameter in one.method.parameters()]
-    optimizer = torch.optim.SGD(tuned, lr=1e-3, momentum=0.9)
-
-    def loss() -> Tensor:
-        with setting.autocast():
-            return torch.stack([loss for loss, _ in folded_losses(models, batches)]).sum()
-
-    def together() -> None:
-        loss().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return Case(
-        facts=facts | {"classes": count, "context": model.method.num_context, "batch": batch, "runs": RUNS},
-        runs={
-            "steps one by one": Run(lambda: [step.call() for step in steps]),
-            "steps together": Run(together, forward=loss),
-        },
-        ratios=[Ratio("one by one / together", "steps one by one", "steps together")],
-        items=batch * RUNS,
-        constants=[*model.parameters(), *model.buffers(), *tuned],
-        budget=BUDGET,
-    )
-
-
 def images(model: vpt.Prompted, batch: int, count: int, setting: Setting) -> tuple[Tensor, Tensor]:
     """Features of images as they would be cached (B, F), and labels."""
     features = torch.randn(batch, model.tower.num_features, device=setting.device)
@@ -236,12 +196,14 @@ def with_compiled_loop(model: vpt.Prompted, step: Run) -> Run:
 def forward_run(model: vpt.Prompted, features: Tensor, setting: Setting) -> Run:
     """The texts of the classes, cut and with a shared beginning, without gradients."""
     assert model.method.template is not None
+    assert model.text is not None
     ids = model.tokenize([model.method.template.format(name) for name in model.classes])
+    texts = model.text.plan(model.method, ids)
     image = F.normalize(features, dim=-1) if model.method.conditional else None
 
     @torch.no_grad()
     def call() -> Tensor:
         with setting.autocast():
-            return model.encode_text(ids, image)
+            return model.encode_text(texts, image)
 
     return Run(call=call, eager=call)

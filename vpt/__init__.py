@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from vpt.assemble import attach, create, load
     from vpt.engine.evaluate import evaluate
     from vpt.engine.fit import fit
-    from vpt.engine.folded import fit_many
     from vpt.errors import VptError
     from vpt.model import Prompted
     from vpt.predict import Prediction
@@ -31,7 +30,6 @@ _PUBLIC = {
     "load": "vpt.assemble:load",
     "data": "vpt.data",
     "fit": "vpt.engine.fit:fit",
-    "fit_many": "vpt.engine.folded:fit_many",
     "evaluate": "vpt.engine.evaluate:evaluate",
     "Prompted": "vpt.model:Prompted",
     "Prediction": "vpt.predict:Prediction",
@@ -47,7 +45,6 @@ __all__ = [
     "data",
     "evaluate",
     "fit",
-    "fit_many",
     "load",
 ]
 

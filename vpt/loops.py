@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,20 +45,19 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
     """
     x = _embedded(tower, images)
     own, last = x.shape[1], tower.depth - 1
-    with _own_precision(x, tower.dtype):
-        for layer in range(tower.depth):
-            context: Tensor | Attended | None = None
-            if layer in method.enters:
-                context = folded.get(layer) if folded else None
-                context = _entering(tower, method, layer, len(x), x.dtype) if context is None else context
-                x = x if x.shape[1] == own else x[:, :own]
-                if isinstance(context, Tensor) and layer < last and layer + 1 not in method.enters:
-                    # The next block reads what becomes of these prompts: they are advanced with the image.
-                    x, context = torch.cat([x, context.expand(len(x), -1, -1)], dim=1), None
-            wanted = own if layer < last or tower.read is None else tower.read
-            read = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
-            x = tower.advance(layer, x, context, change=method.image_change, read=read)
-        return tower.readout(x)
+    for layer in range(tower.depth):
+        context: Tensor | Attended | None = None
+        if layer in method.enters:
+            context = folded.get(layer) if folded else None
+            context = _entering(tower, method, layer, len(x), x.dtype) if context is None else context
+            x = x if x.shape[1] == own else x[:, :own]
+            if isinstance(context, Tensor) and layer < last and layer + 1 not in method.enters:
+                # The next block reads what becomes of these prompts: they are advanced with the image.
+                x, context = torch.cat([x, context.expand(len(x), -1, -1)], dim=1), None
+        wanted = own if layer < last or tower.read is None else tower.read
+        read = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
+        x = tower.advance(layer, x, context, change=method.image_change, read=read)
+    return tower.readout(x)
 
 
 def _first(x: Tensor, count: int) -> Tensor:
@@ -83,6 +80,7 @@ def encode_texts(
     texts: Sequence[Texts],
     context: Tensor | None = None,
     *,
+    precision: torch.dtype | None = None,
     recompute: bool = False,
 ) -> Tensor:
     """Texts to prompted features (G, N, F): what they begin with is advanced once for all of them.
@@ -93,20 +91,23 @@ def encode_texts(
         texts: N of them, in one part or several that go through the blocks one after another.
         context: learned vectors that stand in the texts before block 0, (G, K, D); texts are encoded with each of the
             G sets of them. Without any, G is 1.
+        precision: that products come in, where not that of the words.
         recompute: keep nothing of a part for the backward pass, and compute it again there.
     """
 
     def features(part: Texts) -> Tensor:
         if recompute:
-            kept: Tensor = checkpoint(_encode_part, tower, method, part, context, use_reentrant=False)
+            kept: Tensor = checkpoint(_encode_part, tower, method, part, context, precision, use_reentrant=False)
             return kept
-        return _encode_part(tower, method, part, context)
+        return _encode_part(tower, method, part, context, precision)
 
     found = [features(part) for part in texts]
     return torch.cat(found, dim=1) if len(found) > 1 else found[0]
 
 
-def _encode_part(tower: TextTower, method: Method, texts: Texts, context: Tensor | None) -> Tensor:
+def _encode_part(
+    tower: TextTower, method: Method, texts: Texts, context: Tensor | None, precision: torch.dtype | None
+) -> Tensor:
     tokens = tower.tokens(texts)
     rows, groups = len(tokens), 1 if context is None else len(context)
     x = tokens.flatten(0, 1).expand(groups, -1, -1)
@@ -118,7 +119,8 @@ def _encode_part(tower: TextTower, method: Method, texts: Texts, context: Tensor
     mask = None
     if texts.seen is not None:
         # Added to the scores, once for all blocks; a boolean mask is made into this one at each attention.
-        mask = torch.zeros(texts.seen.shape, dtype=_precision(x), device=x.device).masked_fill(~texts.seen, -torch.inf)
+        mask = torch.zeros(texts.seen.shape, dtype=precision or x.dtype, device=x.device)
+        mask = mask.masked_fill(~texts.seen, -torch.inf)
         mask = mask.repeat(groups, 1, 1) if groups > 1 else mask
 
     def flat(x: Tensor) -> Tensor:
@@ -127,13 +129,12 @@ def _encode_part(tower: TextTower, method: Method, texts: Texts, context: Tensor
     def picked(x: Tensor) -> Tensor:
         return flat(x).index_select(1, texts.picked).unflatten(1, (rows, -1)).flatten(0, 1)
 
-    with _own_precision(x, x.dtype):
-        for layer in range(tower.depth):
-            if layer in method.text_enters:
-                x = _put(flat(x), texts, method.text_prompts(layer)).unflatten(1, (rows, -1)).flatten(0, 1)
-            read = picked if layer + 1 == tower.depth else None
-            x = tower.advance(layer, x, beginning, mask, change=method.text_change, read=read)
-        return tower.readout(flat(x).index_select(1, texts.order).flatten(0, 1)).unflatten(0, (groups, -1))
+    for layer in range(tower.depth):
+        if layer in method.text_enters:
+            x = _put(flat(x), texts, method.text_prompts(layer)).unflatten(1, (rows, -1)).flatten(0, 1)
+        read = picked if layer + 1 == tower.depth else None
+        x = tower.advance(layer, x, beginning, mask, change=method.text_change, read=read)
+    return tower.readout(flat(x).index_select(1, texts.order).flatten(0, 1)).unflatten(0, (groups, -1))
 
 
 def encode_texts_plain(
@@ -160,23 +161,6 @@ def _put(x: Tensor, texts: Texts, vectors: Tensor, positions: Tensor | None = No
     vectors = vectors if texts.context is None else vectors.index_select(1, texts.context)
     vectors = vectors if positions is None else vectors + positions
     return x.index_copy(1, texts.learned, vectors.to(x.dtype).expand(len(x), -1, -1))
-
-
-def _own_precision(x: Tensor, weights: torch.dtype) -> AbstractContextManager[Any]:
-    """Without autocast where weights are held in half precision: it would bring each norm to float32 and back."""
-    half = weights in (torch.bfloat16, torch.float16)
-    return torch.autocast(x.device.type, enabled=False) if half and _is_cast(x) else nullcontext()
-
-
-def _precision(x: Tensor) -> torch.dtype:
-    """What products of `x` come in."""
-    half = x.dtype in (torch.bfloat16, torch.float16)
-    return torch.get_autocast_dtype(x.device.type) if _is_cast(x) and not half else x.dtype
-
-
-def _is_cast(x: Tensor) -> bool:
-    kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _embedded(tower: ImageTower, images: Tensor) -> Tensor:

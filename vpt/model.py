@@ -15,6 +15,7 @@ from vpt import saving
 from vpt.errors import VptError
 from vpt.loops import Folded, ImageLoop, encode_images, encode_images_plain, fold
 from vpt.methods.base import Method, Outputs
+from vpt.precision import in_own
 from vpt.predict import ImageLike, Prediction, predict
 from vpt.preprocessing import Preprocessing
 from vpt.report.card import card
@@ -107,9 +108,14 @@ class Prompted(nn.Module):
         if images.ndim == 2:
             return images
         if plain:
-            x = encode_images_plain(self.tower, images, self.method.plain, self.method.image_change)
-            return self.tower.readout(self.method.strip(x))
-        return self.loop(self.tower, self.method, images, self._folded)
+            with in_own(self.tower.kernel):
+                x = encode_images_plain(self.tower, images, self.method.plain, self.method.image_change)
+                return self.tower.readout(self.method.strip(x))
+        return self._encoded(self.method, images, self._folded)
+
+    def _encoded(self, method: Method, images: Tensor, folded: Folded | None) -> Tensor:
+        with in_own(self.tower.kernel):
+            return self.loop(self.tower, method, images, folded)
 
     def outputs(
         self, images: Tensor, *, plain: bool = False, frozen: bool = True, text: Tensor | None = None
@@ -135,7 +141,7 @@ class Prompted(nn.Module):
             with torch.no_grad():
                 # Features that were computed before are those of a frozen image side.
                 same = images.ndim == 2 or self.image_is_frozen
-                frozen_image = image if same else F.normalize(self.loop(self.tower, _NOTHING, images, None), dim=-1)
+                frozen_image = image if same else F.normalize(self._encoded(_NOTHING, images, None), dim=-1)
                 templates = method.frozen_templates or self.templates
                 frozen_text = side.class_features(_NOTHING, self.classes, templates, mean=method.frozen_mean)
         return Outputs(logits, image, text, scale, frozen_image, frozen_text)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 from vpt.loops import TextLoop, encode_texts, encode_texts_plain
 from vpt.methods.base import Method
+from vpt.precision import cast_to, in_own
 from vpt.towers.backbone import Pair
 from vpt.towers.packing import Texts, in_rows, packed
 
@@ -110,8 +111,14 @@ class TextSide(nn.Module):
         if context is not None and context.ndim == 3 and len(context) > 1 and image is None:
             # Each text has context of its own: the vectors are counted through.
             context = context.flatten(0, 1)[None]
-        found = self.loop(self.tower, method, texts, context, recompute=recompute)
+        found = self._looped(method, texts, context, recompute=recompute)
         return found[0] if image is None else found
+
+    def _looped(self, method: Method, texts: Sequence[Texts], context: Tensor | None, *, recompute: bool) -> Tensor:
+        positions = self.tower.positions()
+        with in_own(positions):
+            precision = cast_to(positions.device)
+            return self.loop(self.tower, method, texts, context, precision=precision, recompute=recompute)
 
     def plan(self, method: Method, ids: Tensor, *, alike: bool = False) -> list[Texts]:
         """Where the tokens of texts (N, L - num_context) stand and what they see, on the device of the encoder.
@@ -142,22 +149,9 @@ class TextSide(nn.Module):
 
         texts = self._once("plain", (shape, lengths.tolist(), words.device), compute)
         given = partial(method.plain_text, start=tower.start)
-        found = encode_texts_plain(tower, tower.complete(words), texts, given, method.text_change)
+        with in_own(tower.positions()):
+            found = encode_texts_plain(tower, tower.complete(words), texts, given, method.text_change)
         return found if image is None else found.unflatten(0, (len(image), -1))
-
-    def class_features_of(self, methods: Sequence[Method], classes: Sequence[str]) -> Tensor:
-        """L2-normalised features of class names for each of R methods that go together, (R, C, F).
-
-        Args:
-            methods: of one kind and template, which differ by values alone, and put context before block 0 alone.
-            classes: C names.
-        """
-        first = methods[0]
-        texts = self._planned(first, first.template or DEFAULT_TEMPLATES[0], classes)
-        contexts = [method.context(None) for method in methods]
-        recompute = self.chunk is not None and torch.is_grad_enabled()
-        context = torch.cat([each for each in contexts if each is not None])
-        return F.normalize(self.loop(self.tower, first, texts, context, recompute=recompute), dim=-1)
 
     def class_features(
         self,

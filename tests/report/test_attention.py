@@ -12,7 +12,6 @@ from tests.zoo import Example, clip, hooked, images_for, vit
 from vpt import VptError
 from vpt.report.attention import attention, attention_picture, attention_weights
 from vpt.towers import load as towers
-from vpt.towers.attention import separate
 
 SAME = {"rtol": 1e-10, "atol": 1e-10}
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -57,7 +56,7 @@ def test_values_summed_by_the_weights_are_the_library_s_own_block(example: Examp
         block = tower.open(layer)
         weights, y = attention_weights(block, x), block.norm(x)
         torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]), **SAME)
-        values = separate(block.query_key_value(y))[2].transpose(1, 2)
+        values = block.projected(y)[2].transpose(1, 2)
         after = x + block.out((weights @ values).transpose(1, 2).flatten(2), y)
         torch.testing.assert_close(after + block.feed(after), tower.run(layer, x), **SAME)
 

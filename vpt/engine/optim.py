@@ -58,11 +58,14 @@ def make_optimizer(
     momentum: float,
     weight_decay: float,
     eps: float | None = None,
+    scaled: bool = False,
 ) -> torch.optim.Optimizer:
     """timm's optimizer `name` over what is trained; weight decay is for every parameter, as in VPT's code.
 
     "sgd" is SGD with momentum and without Nesterov's correction, which timm calls "momentum". On a GPU the
-    optimizers that have a fused kernel use it. `eps` is what Adam and its like add to the root of the second moment.
+    optimizers that have a fused kernel use it, unless the loss is `scaled`, as in fp16: fused SGD whose first step is
+    left out, since a gradient is not finite, goes on from momentum that was never set. `eps` is what Adam and its like
+    add to the root of the second moment.
 
     Raises:
         VptError: timm has no such optimizer, or it has no eps.
@@ -71,7 +74,7 @@ def make_optimizer(
     settings = [{"params": list(parameters), "lr": rates.get(group, lr)} for group, parameters in groups.items()]
     further = {} if eps is None else {"eps": eps}
     devices = {parameter.device.type for group in groups.values() for parameter in group}
-    fused = name in FUSED and devices <= set(FUSED_ON)
+    fused = name in FUSED and devices <= set(FUSED_ON) and not scaled
     try:
         optimizer = create_optimizer_v2(
             settings,

@@ -129,6 +129,7 @@ class Preparation:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             eps=settings.eps,
+            scaled=self.accelerator.scaler is not None,
         )
         warmup = self.epochs / 10 if settings.warmup_epochs is None else settings.warmup_epochs
         rates = make_schedule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -11,6 +12,7 @@ import torch
 
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.report.notes import tell
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,35 +55,62 @@ def switches(model: Prompted, *, compile: bool = False, recompute: str = "none")
         raise VptError(f"recompute={recompute!r} is not one of {', '.join(RECOMPUTE)}.")
     sides: list[Any] = [model] if model.text is None else [model, model.text]
     before = [(side.loop, side.tower.recompute) for side in sides]
+    compiler = Compiler() if compile else None
     try:
         for side in sides:
             if recompute != "none":
                 side.tower.recompute = recompute
-            if compile:
-                side.loop = _compiled(side.loop)
+            if compiler:
+                side.loop = compiler.compiled(side.loop)
         yield
     finally:
         for side, (loop, kept) in zip(sides, before, strict=True):
             side.loop, side.tower.recompute = loop, kept
-        if compile:
+        if compiler:
+            compiler.tell()
             # Otherwise this model's graphs would stay in memory, and count towards the next one's.
             torch.compiler.reset()
 
 
-def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
-    # These take seconds to import, and a run that compiles nothing does without.
-    from torch._dynamo import config
-    from torch._dynamo.exc import TorchDynamoException
+class Compiler:
+    """Compiles loops, and knows how long it took.
 
-    fast = torch.compile(loop, fullgraph=True, **COMPILER)
+    Attributes:
+        seconds: that calls took in which something was compiled.
+        graphs: how many there are.
+    """
 
-    @wraps(loop)
-    def run(*args: Any, **options: Any) -> Any:
-        try:
-            with config.patch(recompile_limit=GRAPHS):
-                return fast(*args, **options)
-        except TorchDynamoException as error:
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise VptError(f"torch cannot compile this backbone ({reason}): leave compile out.") from error
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.graphs = 0
 
-    return run
+    def tell(self) -> None:
+        """Say what was compiled."""
+        if self.graphs:
+            tell(f"compiled the block loops: {self.graphs} graphs in {self.seconds:.0f} s.")
+
+    def compiled(self, loop: Callable[..., Any]) -> Callable[..., Any]:
+        """`loop`, compiled without graph breaks when it is first called, and anew for shapes of another kind."""
+        # These take seconds to import, and a run that compiles nothing does without.
+        from torch._dynamo import config
+        from torch._dynamo.exc import TorchDynamoException
+        from torch._dynamo.utils import counters
+
+        fast = torch.compile(loop, fullgraph=True, **COMPILER)
+
+        @wraps(loop)
+        def run(*args: Any, **options: Any) -> Any:
+            started, before = time.perf_counter(), counters["stats"]["unique_graphs"]
+            try:
+                with config.patch(recompile_limit=GRAPHS):
+                    found = fast(*args, **options)
+            except TorchDynamoException as error:
+                reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                raise VptError(f"torch cannot compile this backbone ({reason}): leave compile out.") from error
+            new = counters["stats"]["unique_graphs"] - before
+            if new:
+                self.graphs += new
+                self.seconds += time.perf_counter() - started
+            return found
+
+        return run

@@ -76,7 +76,7 @@ class BothSides(Method):
         """[prefix, patches, P_layer]: appended before block 0, put in place before blocks 1 to J-1."""
         if layer not in self.enters:
             return x
-        prompts = self.prompts(layer, len(x)).expand(len(x), -1, -1)
+        prompts = self.prompts(layer, len(x)).to(x.dtype).expand(len(x), -1, -1)
         if layer == 0:
             return torch.cat([x, self._pre_norm(prompts)], dim=1)
         return torch.cat([self.strip(x), prompts], dim=1)

@@ -76,7 +76,7 @@ class VisualPrompts(Method):
             return x
         if layer > self.layers[0]:
             x = self.strip(x)
-        prompts = self.prompts(layer, len(x)).expand(len(x), -1, -1)
+        prompts = self.prompts(layer, len(x)).to(x.dtype).expand(len(x), -1, -1)
         if layer == 0 and self.enters_before_norm:
             prompts = self._pre_norm(prompts)
         return torch.cat([x[:, : self.prefix], prompts, x[:, self.prefix :]], dim=1)

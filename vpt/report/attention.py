@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vpt.errors import VptError
 from vpt.images import open_image, to_rgb
-from vpt.towers.attention import separate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +71,7 @@ class BlockAttention:
 
 def attention_weights(block: Any, x: Tensor) -> Tensor:
     """Softmax of the scaled products of queries and keys of tokens (B, N, D) in an `Opened` block, (B, heads, N, N)."""
-    queries, keys, _ = (each.transpose(1, 2) for each in separate(block.query_key_value(block.norm(x))))
+    queries, keys, _ = (each.transpose(1, 2) for each in block.projected(block.norm(x)))
     scores = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
     return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 

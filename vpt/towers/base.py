@@ -44,6 +44,10 @@ class Opened:
     dropout: float = 0.0
     linear: bool = True
 
+    def projected(self, y: Tensor) -> Sequence[Tensor]:
+        """Queries, keys and values of normed tokens (B, N, D), (B, N, heads, d) each."""
+        return separate(self.query_key_value(y))
+
 
 class Tower(nn.Module, ABC):
     """A transformer encoder as prompt methods see it: its blocks, and what stands before and after them.
@@ -183,10 +187,15 @@ class ImageTower(Tower):
         """The norm between the last block and the pooling, an identity where there is none."""
 
     @property
+    def kernel(self) -> Tensor:
+        """The weights that images meet first."""
+        parameters = list(self.parameters())
+        return next((p for p in parameters if p.ndim == 4), parameters[0])
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision of the weights that images meet first; other weights may have another."""
-        parameters = list(self.parameters())
-        return next((p for p in parameters if p.ndim == 4), parameters[0]).dtype
+        return self.kernel.dtype
 
     def pre_norm(self, tokens: Tensor) -> Tensor:
         """What CLIP's norm before block 0 makes of tokens (B, N, D); most models have none."""
@@ -204,7 +213,7 @@ def _advance_opened(
     known = [context for context in contexts if isinstance(context, Attended)]
     if len(known) == len(contexts):
         y = block.norm(x)
-        q, k, v = separate(block.query_key_value(y))
+        q, k, v = block.projected(y)
     else:
         # Known keys and values are of inference, where a method's prompts are all of them.
         assert not known
@@ -222,7 +231,7 @@ def _packed(block: Opened, x: Tensor, contexts: Sequence[Context]) -> tuple[Tens
     if len(tokens) == len(contexts) and all(len(each) == len(x) for each in tokens):
         # Each row has contexts of its own: they stand in it, and nothing need be copied.
         y = block.norm(torch.cat([*tokens, x], dim=1))
-        q, k, v = separate(block.query_key_value(y))
+        q, k, v = block.projected(y)
         return y[:, -x.shape[1] :], (q[:, -x.shape[1] :], k, v)
     beginning = next((context for context in contexts if isinstance(context, Beginning)), None)
     packing = Packing(x.shape[:2], tuple(each.shape[:2] for each in tokens), beginning)
