@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import timm
 from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError
 from timm.data import resolve_model_data_config
 from timm.layers import Attention
+from timm.models import deit
 from timm.models._hub import save_for_hf
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -19,11 +22,14 @@ from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
+from vpt.towers import sizes
 from vpt.towers.attention import separate
 from vpt.towers.backbone import Backbone
-from vpt.towers.base import ImageTower, Opened, Tower, check_size, why_hooked, without
+from vpt.towers.base import ImageTower, Opened, Tower, why_hooked, without
+from vpt.towers.weights import fitted, kind_of, read_weights, reason_of, without_prefix
 
-PREPROCESSING = frozenset({"mean", "std", "crop_pct", "crop_mode", "interpolation"})
+# Beginnings of the names of what the tower leaves out.
+CLASSIFIERS = ("head.", "head_dist.")
 
 
 class TimmTower(ImageTower):
@@ -37,6 +43,7 @@ class TimmTower(ImageTower):
         reason = why_not(model)
         if reason:
             raise VptError(f"{type(model).__name__} cannot be prompted as it stands: {reason}.")
+        sizes.check_channels(model, f"this {type(model).__name__}")
         self.model = without(model)
         self.model.reset_classifier(0)
         self.width = model.embed_dim
@@ -51,7 +58,8 @@ class TimmTower(ImageTower):
 
     def embed(self, images: Tensor) -> Tensor:
         """Patches, class token, positions, patch dropout and CLIP's norm before block 0."""
-        check_size(images, self.image_size)
+        if not self.model.patch_embed.dynamic_img_pad:
+            images = sizes.fitted(images, self)
         x = self.model._pos_embed(self.model.patch_embed(images))
         return self.model.norm_pre(self.model.patch_drop(x))
 
@@ -121,6 +129,8 @@ def why_not(model: nn.Module) -> str | None:
         return "it is not of timm's VisionTransformer family"
     if type(model).forward_features is not VisionTransformer.forward_features:
         return "it changes VisionTransformer's forward pass"
+    if model.patch_embed.dynamic_img_pad and not model.dynamic_img_size:
+        return "it pads images (dynamic_img_pad) and has no positions for it; make it with dynamic_img_size=True"
     if not model.global_pool and model.attn_pool is None:
         return "it was made without pooling; make it with global_pool='token', 'avg' or 'map'"
     return None
@@ -132,7 +142,6 @@ def load(
     pretrained: bool = True,
     weights: str | None = None,
     image_size: int | None = None,
-    preprocessing: dict[str, Any] | None = None,
     **options: Any,
 ) -> Backbone:
     """A tower by timm's name for the model, e.g. "vit_base_patch16_224.augreg_in21k".
@@ -143,35 +152,32 @@ def load(
         weights: a local file of weights for this architecture.
         image_size: side in pixels, where it is to be another than the model's own; position embeddings
             are resampled.
-        preprocessing: of mean, std, crop_pct, crop_mode and interpolation, those that are to be other than what timm
-            says of the model.
         options: further arguments of `timm.create_model`.
 
     Raises:
         VptError: no such model, not a Vision Transformer, or its weights cannot be had.
     """
     _known(name)
-    unknown = set(preprocessing or {}) - PREPROCESSING
-    if unknown:
-        raise VptError(f"backbone.preprocessing.{min(unknown)} is none of {', '.join(sorted(PREPROCESSING))}.")
-    overlay = {**(preprocessing or {}), **({"file": weights} if weights else {})} or None
     size = {} if image_size is None else {"img_size": image_size}
     try:
         # With its classifier, which the tower leaves out: without one timm loads weights that do not fit.
-        model = timm.create_model(name, pretrained=pretrained, pretrained_cfg_overlay=overlay, **size, **options)
-    except TypeError as error:
-        raise VptError(f"timm/{name} does not take these backbone options: {error}.") from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise VptError(_why_no_weights(name, weights, error)) from error
+        model = timm.create_model(name, pretrained=pretrained and not weights, **size, **options)
+    # What timm does not know of options it asserts, looks up or computes with.
+    except (ArithmeticError, AssertionError, AttributeError, KeyError, TypeError) as error:
+        raise VptError(f"timm/{name} does not take these backbone options: {reason_of(error)}.") from error
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise VptError(_why_no_weights(name, error)) from error
     reason = why_not(model)
     if reason:
         raise VptError(f"timm/{name} cannot be prompted: {reason}; `vpt list backbones` shows those that can.")
-    given = {"pretrained": pretrained, "image_size": image_size, "preprocessing": preprocessing} | options
+    if weights:
+        _read_weights(model, Path(weights), name)
+    given = {"pretrained": pretrained, "image_size": image_size} | options
     kept = {key: value for key, value in given.items() if value is not None and (key, value) != ("pretrained", True)}
     from_hub = pretrained and not weights
     revision = _revision(model) if from_hub else None
     read = preprocessing_of(model)
-    if not pretrained and "crop_pct" not in (preprocessing or {}):
+    if not pretrained:
         # A crop belongs to the weights that it was found best for.
         read = replace(read, crop=1.0)
     return Backbone(TimmTower(model), read, f"timm/{name}", kept, revision)
@@ -183,8 +189,11 @@ def wrap(model: nn.Module) -> Backbone | None:
         return None
     config = model.pretrained_cfg or {}
     name = ".".join(part for part in (config.get("architecture"), config.get("tag")) if part)
-    options = {key: value for key, value in model._model_args.items() if key != "num_classes"} if name else {}
-    return Backbone(TimmTower(model), preprocessing_of(model), f"timm/{name}" if name else None, options)
+    options = {key: value for key, value in model._model_args.items() if key != "num_classes"}
+    # What cannot be written down cannot be made again by name.
+    if not name or any(isinstance(value, type) or callable(value) for value in options.values()):
+        return Backbone(TimmTower(model), preprocessing_of(model), None, {})
+    return Backbone(TimmTower(model), preprocessing_of(model), f"timm/{name}", options)
 
 
 def export(tower: Tower, folder: Path, preprocessing: Preprocessing) -> None:
@@ -218,14 +227,47 @@ def _revision(model: VisionTransformer) -> str | None:
     return Path(path).parent.name if isinstance(path, str) else None
 
 
-def _why_no_weights(name: str, weights: str | None, error: Exception) -> str:
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if weights:
-        return f"{weights} does not hold weights for timm/{name}: {first_line}"
+def _why_no_weights(name: str, error: Exception) -> str:
     return (
-        f"the weights of timm/{name} could not be had ({first_line}): check the name's tag and the network, "
+        f"the weights of timm/{name} could not be had ({reason_of(error)}): check the name's tag and the network, "
         "name a local file with weights=…, or ask for pretrained=False."
     )
+
+
+def _read_weights(model: VisionTransformer, path: Path, name: str) -> None:
+    """Fill a model from a file: timm's own names, those that timm converts, or Google's .npz of the first ViTs.
+
+    Raises:
+        VptError: the file does not hold weights of this model.
+    """
+    where = f"{path} does not hold weights for timm/{name}"
+    if kind_of(path) == "npz":
+        try:
+            model.load_pretrained(str(path))
+        except (AssertionError, KeyError, RuntimeError, ValueError) as error:
+            raise VptError(f"{where}: {reason_of(error)}.") from error
+        return
+    own = model.state_dict()
+    state = without_prefix(read_weights(path), own, str(path))
+    try:
+        state = _converted(state, model)
+    # Of tensors that it does not know the conversion raises whatever comes of them.
+    except (AssertionError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise VptError(f"{where}: {reason_of(error)}.") from error
+    model.load_state_dict(fitted(state, own, where, spare=CLASSIFIERS), strict=False)
+
+
+def _converted(state: dict[str, Tensor], model: VisionTransformer) -> dict[str, Tensor]:
+    """Tensors by timm's names, and positions resampled to the model's, as timm does for weights of its own."""
+    architecture = (model.pretrained_cfg or {}).get("architecture", "")
+    module = sys.modules[timm.model_entrypoint(architecture).__module__]
+    options: dict[str, Any] = {}
+    if module is deit:
+        options = {"adapt_layer_scale": True}
+    elif "flexi" in architecture:
+        options = {"interpolation": "bilinear", "antialias": False}
+    converted: dict[str, Tensor] = module.checkpoint_filter_fn(state, model, **options)
+    return converted
 
 
 def preprocessing_of(model: VisionTransformer) -> Preprocessing:
