@@ -20,7 +20,7 @@ from vpt.towers.hf_text import pair_of
 from vpt.towers.hf_tokenizer import adapted, by_name
 from vpt.towers.memory import check_memory
 from vpt.towers.text import Tokenizer
-from vpt.towers.weights import reason_of
+from vpt.towers.weights import UNREADABLE, reason_of
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def load(
         model = AutoModel.from_pretrained(name, **given) if pretrained else AutoModel.from_config(**given)
         found = _towers(model, by_name(name, trust_remote_code))
     # A config with senseless numbers fails wherever they are first used.
-    except (ArithmeticError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, *UNREADABLE) as error:
         raise VptError(f"hf/{name} could not be had ({reason_of(error)}): check the name and the network.") from error
     if found is None:
         raise VptError(f"hf/{name} is a {type(model).__name__}; ViT, DINOv2, CLIP and SigLIP can be prompted.")

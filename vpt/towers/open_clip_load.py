@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 from vpt.towers.memory import check_memory
 from vpt.towers.text import Tokenizer
-from vpt.towers.weights import fitted, kind_of, read_weights, reason_of, without_prefix
+from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
 
 # What a tag says of images.
 SEEN = ("mean", "std", "interpolation", "resize_mode")
@@ -61,6 +61,7 @@ def create(
         if weights and "quick_gelu" not in said and not tag:
             _tell_activation(name, model_name)
     seen = {key: said[key] for key in SEEN if key in said} | (options.pop("force_preprocess_cfg", None) or {})
+    state = read_weights(Path(weights)) if weights else {}
     download = pretrained and not weights
     if not download:
         options.setdefault("pretrained_text", False)
@@ -77,13 +78,13 @@ def create(
             )
     except SENSELESS as error:
         raise VptError(f"open_clip/{name} does not take these backbone options: {reason_of(error)}.") from error
-    except (OSError, RuntimeError, ValueError) as error:
+    except UNREADABLE as error:
         raise VptError(
             f"the weights of open_clip/{name} could not be had ({reason_of(error)}): check the network, name a local "
             "file with weights=…, or ask for pretrained=False."
         ) from error
     if weights:
-        _read_weights(model, Path(weights), name)
+        _fill(model, state, weights, name)
     return model
 
 
@@ -208,7 +209,7 @@ def _tell_activation(name: str, model: str) -> None:
         )
 
 
-def _read_weights(model: Any, path: Path, name: str) -> None:
+def _fill(model: Any, state: dict[str, Tensor], path: str, name: str) -> None:
     """Fill a model from a file, as open_clip's `load_checkpoint` does for files that it reads itself.
 
     Raises:
@@ -216,10 +217,10 @@ def _read_weights(model: Any, path: Path, name: str) -> None:
     """
     where = f"{path} does not hold weights for open_clip/{name}"
     try:
-        if kind_of(path) == "npz":
-            convert.load_big_vision_weights(model, str(path))
+        if not state:
+            convert.load_big_vision_weights(model, path)
             return
-        state = without_prefix(read_weights(path), model.state_dict(), str(path))
+        state = without_prefix(state, model.state_dict(), path)
         state = convert.convert_state_dict(model, state)
         own = model.state_dict()
         if "positional_embedding" in state and "positional_embedding" not in own:

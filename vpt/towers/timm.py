@@ -11,11 +11,11 @@ from typing import Any
 
 import timm
 from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError
 from timm.data import resolve_model_data_config
 from timm.layers import Attention
 from timm.models import deit
-from timm.models._hub import save_for_hf
+from timm.models._factory import parse_model_name
+from timm.models._hub import load_model_config_from_hf, load_model_config_from_path, save_for_hf
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -26,7 +26,8 @@ from vpt.towers import sizes
 from vpt.towers.attention import separate
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, Tower, why_hooked, without
-from vpt.towers.weights import fitted, kind_of, read_weights, reason_of, without_prefix
+from vpt.towers.memory import check_memory
+from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
 
 # Beginnings of the names of what the tower leaves out.
 CLASSIFIERS = ("head.", "head_dist.")
@@ -158,6 +159,9 @@ def load(
         VptError: no such model, not a Vision Transformer, or its weights cannot be had.
     """
     _known(name)
+    if ":" in name:
+        _check_config(name)
+    state = read_weights(Path(weights)) if weights else {}
     size = {} if image_size is None else {"img_size": image_size}
     try:
         # With its classifier, which the tower leaves out: without one timm loads weights that do not fit.
@@ -165,13 +169,13 @@ def load(
     # What timm does not know of options it asserts, looks up or computes with.
     except (ArithmeticError, AssertionError, AttributeError, KeyError, TypeError) as error:
         raise VptError(f"timm/{name} does not take these backbone options: {reason_of(error)}.") from error
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise VptError(_why_no_weights(name, error)) from error
+    except UNREADABLE as error:
+        raise VptError(_why_no_model(name, error, pretrained and not weights)) from error
     reason = why_not(model)
     if reason:
         raise VptError(f"timm/{name} cannot be prompted: {reason}; `vpt list backbones` shows those that can.")
     if weights:
-        _read_weights(model, Path(weights), name)
+        _fill(model, state, weights, name)
     given = {"pretrained": pretrained, "image_size": image_size} | options
     kept = {key: value for key, value in given.items() if value is not None and (key, value) != ("pretrained", True)}
     from_hub = pretrained and not weights
@@ -220,6 +224,25 @@ def _known(name: str) -> None:
         raise VptError(f"timm has no model {name!r}: did you mean {' or '.join(near) or 'vit_base_patch16_224'}?")
 
 
+def _check_config(name: str) -> None:
+    """Nothing, if the config of a model in a folder or on the hub can be read, and asks for memory that there is.
+
+    Raises:
+        VptError: it does not.
+    """
+    try:
+        source, model = parse_model_name(name)
+        read = load_model_config_from_path if source == "local-dir" else load_model_config_from_hf
+        config, _, arguments = read(model)
+        sizes_of = {"img_size": list(config.get("input_size") or [3])[1:], **(arguments or {})}
+    # Of a config that is none anything may come.
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise VptError(
+            f"timm/{name} could not be had ({reason_of(error)}): check the folder, or the name and the network."
+        ) from error
+    check_memory(sizes_of, f"the config of timm/{name}")
+
+
 def _revision(model: VisionTransformer) -> str | None:
     """The commit of the hub's repository that lies in the local cache, where the weights came from there."""
     repository = model.pretrained_cfg.get("hf_hub_id")
@@ -227,28 +250,30 @@ def _revision(model: VisionTransformer) -> str | None:
     return Path(path).parent.name if isinstance(path, str) else None
 
 
-def _why_no_weights(name: str, error: Exception) -> str:
+def _why_no_model(name: str, error: Exception, download: bool) -> str:
+    if not download:
+        return f"timm/{name} does not take these backbone options: {reason_of(error)}."
     return (
         f"the weights of timm/{name} could not be had ({reason_of(error)}): check the name's tag and the network, "
         "name a local file with weights=…, or ask for pretrained=False."
     )
 
 
-def _read_weights(model: VisionTransformer, path: Path, name: str) -> None:
+def _fill(model: VisionTransformer, state: dict[str, Tensor], path: str, name: str) -> None:
     """Fill a model from a file: timm's own names, those that timm converts, or Google's .npz of the first ViTs.
 
     Raises:
         VptError: the file does not hold weights of this model.
     """
     where = f"{path} does not hold weights for timm/{name}"
-    if kind_of(path) == "npz":
+    if not state:
         try:
-            model.load_pretrained(str(path))
+            model.load_pretrained(path)
         except (AssertionError, KeyError, RuntimeError, ValueError) as error:
             raise VptError(f"{where}: {reason_of(error)}.") from error
         return
     own = model.state_dict()
-    state = without_prefix(read_weights(path), own, str(path))
+    state = without_prefix(state, own, path)
     try:
         state = _converted(state, model)
     # Of tensors that it does not know the conversion raises whatever comes of them.

@@ -16,7 +16,7 @@ from vpt.preprocessing import Preprocessing
 from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, multihead_projections, why_hooked, without
-from vpt.towers.weights import fitted, read_weights, reason_of, without_prefix
+from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
 
 
 class TorchvisionTower(ImageTower):
@@ -99,11 +99,12 @@ def load(
         raise VptError(
             f"torchvision/{model_name} has no weights {weights_name!r}: say {', '.join(choices.__members__)}."
         )
+    state = read_weights(Path(weights)) if weights else {}
     chosen = choices[weights_name] if weights_name else choices.DEFAULT
     size = {} if image_size is None else {"image_size": image_size}
     try:
         model = models.get_model(model_name, weights=chosen if pretrained and not weights else None, **size, **options)
-    except (ArithmeticError, AssertionError, KeyError, OSError, RuntimeError, ValueError, TypeError) as error:
+    except (ArithmeticError, AssertionError, KeyError, TypeError, *UNREADABLE) as error:
         raise VptError(
             f"torchvision/{name} could not be had ({reason_of(error)}): check its options and the network, name a "
             "local file with weights=…, or ask for pretrained=False."
@@ -111,7 +112,7 @@ def load(
     if weights:
         where = f"{weights} does not hold weights for torchvision/{name}"
         own = model.state_dict()
-        state = without_prefix(read_weights(Path(weights)), own, weights)
+        state = without_prefix(state, own, weights)
         model.load_state_dict(fitted(state, own, where, spare=("heads.",)), strict=False)
     given = {"image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
     kept = {key: value for key, value in given.items() if value is not None}

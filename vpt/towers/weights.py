@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pickle
 import struct
 import sys
 import zipfile
@@ -34,6 +35,12 @@ INSIDE = (
     "student",
 )
 
+# What libraries raise of files of weights that are damaged, cut off or something else, or hold more than tensors.
+UNREADABLE = (EOFError, OSError, RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile)
+
+# Of what a library says of an error, so many signs are told.
+LONGEST = 300
+
 
 def kind_of(path: Path) -> str:
     """ "safetensors", "torch", "torchscript" or "npz", by the content of a file and not by its name.
@@ -64,6 +71,8 @@ def kind_of(path: Path) -> str:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name: safetensors or torch's, a state dict or a checkpoint that holds one.
 
+    An .npz of Google's is left to the libraries that know its layout, and gives no tensors here.
+
     Raises:
         VptError: it is damaged, holds no tensors, or more than data, none of which is run.
     """
@@ -73,8 +82,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise VptError(f"{path} is damaged ({error}): copy or download it again.") from error
-    if kind != "torch":
-        raise VptError(f"{path} is an archive of {kind}, which is not read here: save its state dict with torch.save.")
+    if kind == "npz":
+        return {}
+    if kind == "torchscript":
+        raise VptError(f"{path} is a TorchScript archive, which holds code: save its state dict with torch.save.")
     return _state_dict(_unpickled(path), path)
 
 
@@ -137,8 +148,11 @@ def without_prefix(state: Mapping[str, Tensor], own: Collection[str], where: str
 
 def reason_of(error: BaseException) -> str:
     """What an error of a library says, as the middle of a sentence."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "its weights hold more than tensors, and none of that is run"
     said = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
-    return f"{said!s} is not known" if isinstance(error, KeyError) else said
+    said = said if len(said) <= LONGEST else f"{said[:LONGEST]} …"
+    return f"{said} is not known" if isinstance(error, KeyError) else said
 
 
 def _unpickled(path: Path) -> Any:
