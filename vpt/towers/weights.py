@@ -158,9 +158,10 @@ def reason_of(error: BaseException) -> str:
 def _unpickled(path: Path) -> Any:
     """What torch saved: tensors, numbers and containers; anything else in the file is refused before it is made."""
     # Checkpoints of DINO, MAE and timm hold their command line, a class without any behaviour.
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Of a path torch would look at the suffix.
+            return torch.load(file, map_location="cpu", weights_only=True)
         # A damaged or malicious pickle may raise anything at all.
         except Exception as error:
             raise VptError(f"{path} {_why_not_unpickled(path)}") from error
