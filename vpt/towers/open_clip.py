@@ -144,7 +144,7 @@ def _from_config(name: str, config: dict[str, Any], pretrained: bool) -> Backbon
         raise VptError(f"backbone.config is no model config of open_clip: {reason_of(error)}.") from error
     found = wrap(model)
     assert found is not None
-    return replace(found, name=f"open_clip/{name}", options={"config": config, "pretrained": False})
+    return replace(found, name=f"open_clip/{name}", options={"config": config, "pretrained": False}, doubt=None)
 
 
 def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone | None:
