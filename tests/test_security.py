@@ -2,11 +2,13 @@
 
 import json
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import open_clip
+import psutil
 import pytest
 import timm
 import torch
@@ -228,3 +230,29 @@ def test_a_model_of_timm_s_own_is_not_held_up(tmp_path: Path) -> None:
     save_file(state, tmp_path / "model.safetensors")
     vpt.create(f"timm/local-dir:{tmp_path}", "linear", num_classes=2).save_pretrained(tmp_path / "saved")
     assert vpt.load(tmp_path / "saved").classes == ("0", "1")
+
+
+def test_an_archive_that_unpacks_to_more_than_the_memory(
+    marker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "w.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", bytes(10**7))
+    assert (tmp_path / "w.npz").stat().st_size < 10**5
+    free = psutil.virtual_memory()._replace(available=10**6)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    refused(
+        lambda: vpt.create("timm/vit_tiny_patch16_224", num_classes=2, weights=tmp_path / "w.npz"),
+        marker,
+        "memory free",
+    )
+
+
+def test_an_archive_of_torchscript_with_another_pickle_in_it(marker: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("w/data.pkl", pickle.dumps(Malicious(marker)))
+        archive.writestr("w/constants.pkl", pickle.dumps(Malicious(marker)))
+    refused(
+        lambda: vpt.create("open_clip/ViT-B-32/openai", num_classes=2, weights=tmp_path / "w.pt"),
+        marker,
+        "is no TorchScript archive that can be read",
+    )

@@ -53,7 +53,6 @@ WRAPPED: dict[str, Callable[[State], object]] = {
 
 
 @pytest.mark.parametrize("kind", WRAPPED)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_checkpoints_of_training_code(kind: str, tmp_path: Path) -> None:
     state = ours()
     torch.save(WRAPPED[kind](state), tmp_path / "w.pth")
@@ -164,3 +163,15 @@ def test_a_file_and_no_weights_contradict_each_other(tmp_path: Path) -> None:
         loaded(tmp_path)
     with pytest.raises(VptError, match="hf/x/y takes no file of weights: name the folder that holds them"):
         load("hf/x/y", weights=tmp_path / "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_openai_s_archives_of_torchscript_are_read_and_not_run(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2).half()).eval()
+    model[0].weight.data = torch.arange(6.0).reshape(3, 2).T
+    torch.jit.save(torch.jit.script(model), tmp_path / "w.pt")
+    assert kind_of(tmp_path / "w.pt") == "torchscript"
+    found = read_weights(tmp_path / "w.pt")
+    state = model.state_dict()
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in state.items())

@@ -35,12 +35,20 @@ def check_memory(config: Mapping[str, Any], where: str) -> None:
     Raises:
         VptError: it does not fit, or has more blocks than any transformer.
     """
-    size = _bytes(config, where)
+    check_room(_bytes(config, where), f"{where} asks for")
+
+
+def check_room(size: float, where: str) -> None:
+    """Nothing, if `size` bytes fit into this machine's free memory.
+
+    Raises:
+        VptError: they do not.
+    """
     room = psutil.virtual_memory().available
     if size > room:
         raise VptError(
-            f"{where} asks for a model of {size / 1e9:,.1f} GB, and this machine has {room / 1e9:,.1f} GB of memory "
-            "free: correct its sizes."
+            f"{where} a model of {size / 1e9:,.1f} GB, and this machine has {room / 1e9:,.1f} GB of memory free: "
+            "correct its sizes, or take a larger machine."
         )
 
 

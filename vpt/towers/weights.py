@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vpt.errors import VptError
+from vpt.towers.memory import check_room
+from vpt.towers.torchscript import read_archive
 
 # Where training code keeps the tensors of a model, the one to be used first; averaged weights before the others.
 INSIDE = (
@@ -57,6 +59,8 @@ def kind_of(path: Path) -> str:
     if start.startswith(b"PK") and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        check_room(unpacked, f"{path} holds")
         if "constants.pkl" in names:
             return "torchscript"
         return "torch" if "data.pkl" in names else "npz"
@@ -69,7 +73,7 @@ def kind_of(path: Path) -> str:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name: safetensors or torch's, a state dict or a checkpoint that holds one.
+    """The tensors of a file by name: safetensors or torch's, a state dict, a checkpoint that holds one, or TorchScript.
 
     An .npz of Google's is left to the libraries that know its layout, and gives no tensors here.
 
@@ -85,7 +89,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if kind == "npz":
         return {}
     if kind == "torchscript":
-        raise VptError(f"{path} is a TorchScript archive, which holds code: save its state dict with torch.save.")
+        return read_archive(path)
     return _state_dict(_unpickled(path), path)
 
 
