@@ -60,11 +60,12 @@ class Preprocessing:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
 
-    def changed(self, given: Mapping[str, Any]) -> Preprocessing:
+    def changed(self, given: Mapping[str, Any], where: str = "") -> Preprocessing:
         """These facts with others in the place of some.
 
         Args:
             given: by the names above, or by timm's crop_pct.
+            where: they come from, to begin the sentence of an error with.
 
         Raises:
             VptError: an unknown name, or a value that makes no sense.
@@ -81,5 +82,5 @@ class Preprocessing:
             first = error.errors()[0]
             key = str(first["loc"][0])
             value = (own | plain)[key]
-            raise VptError(f"preprocessing.{key}={value!r} will not do: {first['msg'].lower()}.") from error
+            raise VptError(f"{where}preprocessing.{key}={value!r} will not do: {first['msg'].lower()}.") from error
         return Preprocessing.from_dict(checked.model_dump())

@@ -211,20 +211,21 @@ def _towers(model: nn.Module, tokenizer: Tokenizer | None) -> Backbone | None:
 
 def _processed(found: Backbone, name: str, trust_remote_code: bool = False) -> Backbone:
     """With the preprocessing of the image processor that stands beside the weights; without one there is a doubt."""
-    processor = processor_of(name, trust_remote_code) if name else None
-    if processor is None:
+    try:
+        processor = processor_of(name, trust_remote_code) if name else None
+        read = converted(processor, f"hf/{name}") if processor is not None else None
+        if read is not None:
+            _check_size(found.tower, read.size, f"hf/{name}")
+    except VptError as error:
+        return replace(found, doubt=str(error), unusable=True)
+    if read is None:
         lacks = f"hf/{name} came without preprocessor_config.json" if name else "this model was not loaded by a name"
         facts = found.preprocessing
         usual = f"size {facts.size[0]}, mean {facts.mean} and deviation {facts.std}"
         return replace(
             found, doubt=f"{lacks}: {usual} are taken, as such models usually have; say otherwise by preprocessing=…."
         )
-    try:
-        preprocessing = converted(processor, f"hf/{name}")
-        _check_size(found.tower, preprocessing.size, f"hf/{name}")
-    except VptError as error:
-        return replace(found, doubt=str(error), unusable=True)
-    return replace(found, preprocessing=preprocessing)
+    return replace(found, preprocessing=read)
 
 
 def _check_size(tower: ImageTower, size: tuple[int, int], where: str) -> None:

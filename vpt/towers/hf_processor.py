@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoImageProcessor
@@ -39,9 +40,10 @@ def processor_of(name: str, trust_remote_code: bool = False) -> Any:
     """
     try:
         return AutoImageProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-    except OSError:
-        return None
-    except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
+        # What is not there, or cannot be had without a network, is an OSError; so is a damaged file.
+        if isinstance(error, OSError) and not (Path(name) / "preprocessor_config.json").is_file():
+            return None
         raise VptError(
             f"the image processor of hf/{name} cannot be read ({reason_of(error)}): correct preprocessor_config.json, "
             "or say preprocessing=…."
@@ -56,8 +58,18 @@ def converted(processor: Any, where: str) -> Preprocessing:
         where: the model's name, for errors.
 
     Raises:
-        VptError: it does something else than to resize, to cut and to normalise.
+        VptError: it does something else than to resize, to cut and to normalise, or its values make no sense.
     """
+    try:
+        found = _converted(processor, where)
+        return Preprocessing(found["size"]).changed(found, f"the image processor of {where}: ")
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise VptError(
+            f"the image processor of {where} makes no sense ({reason_of(error)}): say preprocessing=…."
+        ) from error
+
+
+def _converted(processor: Any, where: str) -> dict[str, Any]:
     size, crop = _sides(processor.size), _sides(getattr(processor, "crop_size", None))
     cut = bool(getattr(processor, "do_center_crop", False)) and bool(crop)
     given = crop if cut else size
@@ -80,14 +92,14 @@ def converted(processor: Any, where: str) -> Preprocessing:
     scale = 255 * (processor.rescale_factor if processor.do_rescale else 1)
     if not math.isclose(scale, 1, rel_tol=1e-6):
         mean, std = tuple(value / scale for value in mean), tuple(value / scale for value in std)
-    return Preprocessing(
-        size=(height, width),
-        crop=_share(height, resized),
-        crop_mode=mode,
-        interpolation=RESAMPLING.get(int(processor.resample), "bicubic"),
-        mean=mean,
-        std=std,
-    )
+    return {
+        "size": (height, width),
+        "crop": _share(height, resized),
+        "crop_mode": mode,
+        "interpolation": RESAMPLING[int(processor.resample)],
+        "mean": mean,
+        "std": std,
+    }
 
 
 def _share(side: int, resized: int) -> float:
