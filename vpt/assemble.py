@@ -23,6 +23,7 @@ from vpt.towers.backbone import Backbone
 from vpt.towers.traits import first_difference, traits
 
 PRECISIONS = ("fp32", "bf16")
+MOST_CLASSES = 1_000_000
 
 
 def create(
@@ -68,6 +69,8 @@ def create(
         VptError: a name or option that does not exist, or weights that cannot be had.
     """
     _check_precision(dtype)
+    _check_types(name=(name, str), method=(method, str), weights=(weights, str | Path | None))
+    _check_types(backbone_options=(backbone_options, Mapping | None), tokenizer=(tokenizer, Callable | None))
     given = {"weights": weights, "image_size": image_size, "preprocessing": preprocessing, **(backbone_options or {})}
     given = {key: value for key, value in given.items() if value is not None}
     backbone = towers.with_tokenizer(towers.load(name, pretrained=pretrained, **given), tokenizer)
@@ -106,6 +109,7 @@ def attach(
             CLIP's own, and one of transformers that of the name it was loaded by.
         options: of the method.
     """
+    _check_types(model=(model, nn.Module), method=(method, str), tokenizer=(tokenizer, Callable | None))
     names = _class_names(classes, num_classes)
     backbone = towers.wrap(model, tokenizer).prepared(preprocessing)
     return _assemble(backbone, method, names, options, head=head, templates=templates, learn_scale=learn_scale)
@@ -140,6 +144,8 @@ def load(
     """
     if dtype is not None:
         _check_precision(dtype)
+    _check_types(source=(source, str | Path), weights=(weights, str | Path | None))
+    _check_types(backbone=(backbone, nn.Module | str | None), tokenizer=(tokenizer, Callable | None))
     tensors, facts = saving.read(source)
     recipe = facts.backbone
     if isinstance(backbone, nn.Module):
@@ -213,6 +219,18 @@ def _assemble(
     )
 
 
+def _check_types(**arguments: tuple[Any, Any]) -> None:
+    """Nothing, if every argument, given as its value and what it may be, is that.
+
+    Raises:
+        TypeError: one is not.
+    """
+    for name, (value, kinds) in arguments.items():
+        if not isinstance(value, kinds):
+            shown = getattr(kinds, "__name__", str(kinds)).replace("pathlib.", "").replace("collections.abc.", "")
+            raise TypeError(f"{name}={value!r} is a {type(value).__name__}, and should be {shown}.")
+
+
 def _check_precision(dtype: str) -> None:
     if dtype not in PRECISIONS:
         raise VptError(f"dtype={dtype!r} is not one of {', '.join(PRECISIONS)}.")
@@ -240,8 +258,8 @@ def _held(model: Prompted, dtype: str) -> Prompted:
 def _class_names(classes: Sequence[str] | None, num_classes: int | None) -> tuple[str, ...]:
     if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
         raise VptError(f"num_classes={num_classes!r} is no whole number: say how many classes there are.")
-    if num_classes is not None and num_classes < 1:
-        raise VptError(f"num_classes={num_classes}: a classifier needs at least one class.")
+    if num_classes is not None and not 1 <= num_classes <= MOST_CLASSES:
+        raise VptError(f"num_classes={num_classes}: a classifier has from 1 to {MOST_CLASSES:,} classes.")
     names = checked_classes(classes if classes is not None else [str(i) for i in range(num_classes or 0)])
     if num_classes is not None and len(names) != num_classes:
         raise VptError(f"num_classes={num_classes}, but {len(names)} classes are named: leave one of the two out.")

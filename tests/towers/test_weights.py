@@ -47,6 +47,7 @@ WRAPPED: dict[str, Callable[[State], object]] = {
     "mae": lambda s: {"model": s | {"decoder_embed.weight": torch.ones(2)}, "args": argparse.Namespace(lr=0.1)},
     "averaged": lambda s: {"state_dict": behind("", {k: v + 1 for k, v in s.items()}), "state_dict_ema": s},
     "lightning": lambda s: {"state_dict": behind("model.encoder.", s), "hyper_parameters": {"lr": 0.1}},
+    "numbers of numpy": lambda s: {"model": s, "best": np.float64(0.3), "step": np.int64(3), "small": np.float32(1)},
     "compiled": lambda s: {"model_state_dict": behind("_orig_mod.", s)},
     "half precision": lambda s: {name: tensor.double() for name, tensor in s.items()},
 }

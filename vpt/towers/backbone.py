@@ -57,6 +57,8 @@ class Backbone:
             if self.doubt is not None:
                 print(f"vpt: {self.doubt}", file=sys.stderr)
             return self
+        if not isinstance(given, Preprocessing | Mapping):
+            raise TypeError(f"preprocessing={given!r} is a {type(given).__name__}: give a mapping, as {{'mean': […]}}.")
         values = given.to_dict() if isinstance(given, Preprocessing) else dict(given)
         found = self.preprocessing.changed(values)
         if self.tower.image_size not in (None, found.size):

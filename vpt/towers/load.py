@@ -33,6 +33,8 @@ LIBRARIES = {
 # The library of a live model, by the package that its class, or a class it builds on, comes from.
 PACKAGES = {"timm": "timm", "open_clip": "open_clip", "transformers": "hf", "torchvision": "torchvision"}
 
+LARGEST_SIDE = 4096
+
 # Options of libraries by which files may bring code that is run.
 UNSAFE = frozenset({"weights_only", "trust_remote_code"})
 
@@ -72,8 +74,8 @@ def _load(name: str, weights: str | Path | None, options: Mapping[str, Any]) -> 
     library, model = _find(name)
     options = checked(library.load, options, "backbone", given=["weights"])
     side = options.get("image_size")
-    if side is not None and side < 1:
-        raise VptError(f"image_size={side} is no number of pixels: give 1 or more.")
+    if side is not None and not 1 <= side <= LARGEST_SIDE:
+        raise VptError(f"image_size={side} makes no sense: give a side of 1 to {LARGEST_SIDE} pixels.")
     if weights is None:
         backbone: Backbone = library.load(model, **options)
     else:

@@ -12,7 +12,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -36,6 +38,15 @@ INSIDE = (
     "net",
     "student",
 )
+
+# Beside tensors checkpoints hold their command line, a class without any behaviour, and numbers of NumPy.
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *{type(np.dtype(code)) for code in "?bhilqBHILQefd"},
+    scalar,
+    (scalar, "numpy.core.multiarray.scalar"),
+]
 
 # What libraries raise of files of weights that are damaged, cut off or something else, or hold more than tensors.
 UNREADABLE = (EOFError, OSError, RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile)
@@ -119,11 +130,21 @@ def fitted(
     if other:
         shapes = f"{tuple(state[other[0]].shape)}, the model's {tuple(own[other[0]].shape)}"
         raise VptError(f"{where}: {len(other)} tensors have another shape, first {other[0]} {shapes}.")
+    senseless = [name for name in needed if not _has_numbers(state[name], own[name])]
+    if senseless:
+        raise VptError(f"{where}: {len(senseless)} tensors hold no finite real numbers, first {senseless[0]}.")
     unused = [name for name in state if name not in own and not name.startswith(tuple(spare))]
     if unused:
         shown = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
         print(f"vpt: {where}: {len(unused)} further tensors are left out ({shown}).", file=sys.stderr)
     return {name: state[name] for name in needed}
+
+
+def _has_numbers(tensor: Tensor, own: Tensor) -> bool:
+    """Whether the values can be those of a model's tensor."""
+    if not own.is_floating_point():
+        return True
+    return tensor.is_floating_point() and bool(tensor.isfinite().all())
 
 
 def without_prefix(state: Mapping[str, Tensor], own: Collection[str], where: str) -> dict[str, Tensor]:
@@ -161,8 +182,7 @@ def reason_of(error: BaseException) -> str:
 
 def _unpickled(path: Path) -> Any:
     """What torch saved: tensors, numbers and containers; anything else in the file is refused before it is made."""
-    # Checkpoints of DINO, MAE and timm hold their command line, a class without any behaviour.
-    with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
+    with torch.serialization.safe_globals(HARMLESS), path.open("rb") as file:
         try:
             # Of a path torch would look at the suffix.
             return torch.load(file, map_location="cpu", weights_only=True)
