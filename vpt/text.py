@@ -62,8 +62,11 @@ def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
         raise VptError(f"classes is a {type(classes).__name__}, whose order says nothing: give a list of names.")
     names = tuple(str(name) if isinstance(name, Integral) and not isinstance(name, bool) else name for name in classes)
     for name in names:
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str):
             raise VptError(f"the class name {name!r} is no text: give words, such as 'dog'.")
+    empty = [index for index, name in enumerate(names) if not name.strip()]
+    if empty:
+        raise VptError(f"{len(empty)} of {len(names)} texts are empty, first number {empty[0] + 1}: give words.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise VptError(f"two classes are both named {twice[0]!r}: class names must differ.")
