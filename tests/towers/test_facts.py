@@ -283,6 +283,12 @@ def test_the_border_that_no_patch_sees(capsys: pytest.CaptureFixture[str]) -> No
         ("timm/vit_tiny_patch16_224", {"backbone_options": {"embed_dim": 50}}),
         ("timm/vit_tiny_patch16_224", {"backbone_options": {"num_heads": 0}}),
         ("timm/vit_tiny_patch16_224", {"backbone_options": {"dynamic_img_pad": True}}),
+        ("timm/vit_tiny_patch16_224", {"backbone_options": {"num_heads": -3}}),
+        ("timm/vit_tiny_patch16_224", {"backbone_options": {"img_size": [32]}}),
+        ("timm/vit_tiny_patch16_224", {"backbone_options": {"patch_size": 300}}),
+        ("timm/vit_tiny_patch16_224", {"backbone_options": {"depth": 0}}),
+        ("timm/vit_tiny_patch16_224", {"backbone_options": {"pretrained_cfg": {"mean": [1]}}}),
+        ("open_clip/ViT-B-32", {"backbone_options": {"force_preprocess_cfg": 3}}),
         ("torchvision/vit_b_16", {"image_size": 100}),
         ("torchvision/vit_b_16", {"backbone_options": {"num_layers": "two"}}),
         ("open_clip/ViT-B-32", {"image_size": 50}),
@@ -297,6 +303,11 @@ def test_the_border_that_no_patch_sees(capsys: pytest.CaptureFixture[str]) -> No
 def test_options_that_make_no_sense(name: str, options: dict[str, object]) -> None:
     with pytest.raises(VptError, match=r"\.$"):
         vpt.create(name, "linear", num_classes=2, pretrained=False, **options)
+
+
+def test_images_that_are_no_real_numbers() -> None:
+    with pytest.raises(VptError, match=r"takes preprocessed images, real numbers, and got torch\.uint8: see model"):
+        vpt.attach(vit(), "linear", num_classes=2)(torch.zeros(1, 3, 32, 32).byte())
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32), (32, 32, 3)])

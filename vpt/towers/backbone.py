@@ -13,7 +13,7 @@ from vpt.errors import VptError
 from vpt.facts import WeightsFile
 from vpt.preprocessing import Preprocessing
 from vpt.towers.base import ImageTower
-from vpt.towers.sizes import tell_border
+from vpt.towers.sizes import check_tower
 from vpt.towers.text import TextTower
 
 
@@ -50,10 +50,12 @@ class Backbone:
         Raises:
             VptError: what is given makes no sense, or nothing is where it has to be.
         """
-        tell_border(self.tower)
+        check_tower(self.tower)
         if given is None:
             if self.doubt is not None and self.unusable:
                 raise VptError(self.doubt)
+            # What files from elsewhere say of images may make no sense either.
+            self.preprocessing.changed({}, f"{self.name or 'this backbone'}: ")
             if self.doubt is not None:
                 print(f"vpt: {self.doubt}", file=sys.stderr)
             return self

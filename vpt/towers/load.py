@@ -73,6 +73,7 @@ def as_it_is(name: str, *, weights: str | Path | None = None, **options: Any) ->
 def _load(name: str, weights: str | Path | None, options: Mapping[str, Any]) -> Backbone:
     library, model = _find(name)
     options = checked(library.load, options, "backbone", given=["weights"])
+    _check_not_negative(options)
     side = options.get("image_size")
     if side is not None and not 1 <= side <= LARGEST_SIDE:
         raise VptError(f"image_size={side} makes no sense: give a side of 1 to {LARGEST_SIDE} pixels.")
@@ -83,6 +84,15 @@ def _load(name: str, weights: str | Path | None, options: Mapping[str, Any]) -> 
     if side is not None:
         sizes.check_patches(backbone.tower.patch_size, backbone.preprocessing.size, f"image_size={side}")
     return backbone
+
+
+def _check_not_negative(options: Mapping[str, Any]) -> None:
+    """Nothing, if no number among the options is below 0: sizes, counts and shares are not; the bias of logits is."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            _check_not_negative(value)
+        elif isinstance(value, int | float) and value < 0 and key != "init_logit_bias":
+            raise VptError(f"the backbone option {key}={value} is below 0: give 0 or more.")
 
 
 def _from_file(library: ModuleType, model: str, name: str, weights: str | Path, options: Mapping[str, Any]) -> Backbone:

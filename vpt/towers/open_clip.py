@@ -24,7 +24,7 @@ from vpt.towers.open_clip_load import SENSELESS, NamedTokenizer, create, divided
 from vpt.towers.open_clip_text import OpenClipTextTower, why_no_text
 from vpt.towers.text import Tokenizer
 from vpt.towers.timm import TimmTower, why_not
-from vpt.towers.weights import reason_of
+from vpt.towers.weights import UNREADABLE, reason_of
 
 
 class OpenClipTower(ImageTower):
@@ -140,7 +140,7 @@ def _from_config(name: str, config: dict[str, Any], pretrained: bool) -> Backbon
         raise VptError(f"open_clip/{name} is made from backbone.config and has no weights: say pretrained=false.")
     try:
         model = open_clip.model.CLIP(**config)
-    except SENSELESS as error:
+    except (*SENSELESS, *UNREADABLE) as error:
         raise VptError(f"backbone.config is no model config of open_clip: {reason_of(error)}.") from error
     found = wrap(model)
     assert found is not None

@@ -60,7 +60,10 @@ def create(
         force_quick_gelu = bool(said.get("quick_gelu"))
         if weights and "quick_gelu" not in said and not tag:
             _tell_activation(name, model_name)
-    seen = {key: said[key] for key in SEEN if key in said} | (options.pop("force_preprocess_cfg", None) or {})
+    given = options.pop("force_preprocess_cfg", None) or {}
+    if not isinstance(given, Mapping):
+        raise VptError(f"force_preprocess_cfg={given!r} is no mapping: say preprocessing=… instead.")
+    seen = {key: said[key] for key in SEEN if key in said} | dict(given)
     state = read_weights(Path(weights)) if weights else {}
     download = pretrained and not weights
     if not download:

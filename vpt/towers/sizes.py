@@ -45,8 +45,17 @@ def check_patches(patch: int, size: tuple[int, int], where: str) -> None:
         )
 
 
-def tell_border(tower: ImageTower) -> None:
-    """Say so where a tower's own size has a border that no patch sees."""
+def check_tower(tower: ImageTower) -> None:
+    """Nothing, if a tower can be used; where its own size has a border that no patch sees that is told.
+
+    Raises:
+        VptError: it has no blocks, no features or no patch.
+    """
+    if tower.depth < 1 or tower.num_features < 1:
+        raise VptError(f"this backbone has {tower.depth} blocks and {tower.num_features} features: take one of both.")
+    if tower.image_size is not None and min(tower.image_size) < tower.patch_size:
+        shown = "×".join(map(str, tower.image_size))
+        raise VptError(f"patches of {tower.patch_size} pixels are larger than images of {shown}: take smaller ones.")
     if tower.image_size is not None and _border(tower.patch_size, tower.image_size) > BORDER:
         height, width = tower.image_size
         covered = "×".join(str(side - side % tower.patch_size) for side in tower.image_size)
@@ -66,6 +75,10 @@ def fitted(images: Tensor, tower: ImageTower) -> Tensor:
     Raises:
         VptError: images of another size than the tower's, or where it takes any, one that its patches do not divide.
     """
+    if not images.is_floating_point():
+        raise VptError(
+            f"the backbone takes preprocessed images, real numbers, and got {images.dtype}: see model.predict."
+        )
     if images.ndim != 4 or images.shape[1] != 3:
         raise VptError(f"the backbone takes images (B, 3, H, W) and got {tuple(images.shape)}: make them RGB.")
     size, want, patch = (images.shape[-2], images.shape[-1]), tower.image_size, tower.patch_size

@@ -167,7 +167,7 @@ def load(
         # With its classifier, which the tower leaves out: without one timm loads weights that do not fit.
         model = timm.create_model(name, pretrained=pretrained and not weights, **size, **options)
     # What timm does not know of options it asserts, looks up or computes with.
-    except (ArithmeticError, AssertionError, AttributeError, KeyError, TypeError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
         raise VptError(f"timm/{name} does not take these backbone options: {reason_of(error)}.") from error
     except UNREADABLE as error:
         raise VptError(_why_no_model(name, error, pretrained and not weights)) from error
