@@ -20,8 +20,10 @@ from vpt.text import DEFAULT_TEMPLATES, checked_classes, checked_templates
 from vpt.towers import load as towers
 from vpt.towers import saved
 from vpt.towers.backbone import Backbone
+from vpt.towers.traits import first_difference, traits
 
 PRECISIONS = ("fp32", "bf16")
+MOST_CLASSES = 1_000_000
 
 
 def create(
@@ -34,9 +36,11 @@ def create(
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     learn_scale: bool = False,
     pretrained: bool = True,
-    weights: str | None = None,
+    weights: str | Path | None = None,
     image_size: int | None = None,
     dtype: Literal["fp32", "bf16"] = "fp32",
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    tokenizer: Callable[..., Any] | None = None,
     backbone_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Prompted:
@@ -55,6 +59,9 @@ def create(
         image_size: side of the images in pixels, where not the backbone's own.
         dtype: "bf16" holds the frozen encoders, and what is kept of them for the backward pass, in half the memory;
             what is learned stays in float32.
+        preprocessing: what the backbone was trained to see, where that does not come with its weights or is another:
+            of size, mean, std, crop, crop_mode and interpolation some, or a `Preprocessing`.
+        tokenizer: of an image-text model's text side, as in `attach`; by default its own.
         backbone_options: further options of the library's own constructor.
         options: of the method, e.g. num_tokens=10.
 
@@ -62,9 +69,11 @@ def create(
         VptError: a name or option that does not exist, or weights that cannot be had.
     """
     _check_precision(dtype)
-    given = {"weights": weights, "image_size": image_size} | dict(backbone_options or {})
+    _check_types(name=(name, str), method=(method, str), weights=(weights, str | Path | None))
+    _check_types(backbone_options=(backbone_options, Mapping | None), tokenizer=(tokenizer, Callable | None))
+    given = {"weights": weights, "image_size": image_size, "preprocessing": preprocessing, **(backbone_options or {})}
     given = {key: value for key, value in given.items() if value is not None}
-    backbone = towers.load(name, pretrained=pretrained, **given)
+    backbone = towers.with_tokenizer(towers.load(name, pretrained=pretrained, **given), tokenizer)
     names = _class_names(classes, num_classes)
     model = _assemble(backbone, method, names, options, head=head, templates=templates, learn_scale=learn_scale)
     return _held(model, dtype)
@@ -79,6 +88,7 @@ def attach(
     head: str | None = None,
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     learn_scale: bool = False,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     tokenizer: Callable[..., Any] | None = None,
     **options: Any,
 ) -> Prompted:
@@ -92,13 +102,16 @@ def attach(
         head: "linear" or "text".
         templates: sentences for class names.
         learn_scale: train the scale of the logits too.
+        preprocessing: what the model was trained to see, as in `create`; by default what timm and open_clip keep with
+            it, and of transformers' the image processor of the name that it was loaded by.
         tokenizer: of an image-text model's text side, one of transformers, or called as open_clip's are:
-            texts and context_length= to ids. By default a live model of open_clip is given CLIP's own, and one of
-            transformers that of the name it was loaded by.
+            texts and context_length= to ids. By default a live model of open_clip with CLIP's vocabulary is given
+            CLIP's own, and one of transformers that of the name it was loaded by.
         options: of the method.
     """
+    _check_types(model=(model, nn.Module), method=(method, str), tokenizer=(tokenizer, Callable | None))
     names = _class_names(classes, num_classes)
-    backbone = towers.wrap(model, tokenizer)
+    backbone = towers.wrap(model, tokenizer).prepared(preprocessing)
     return _assemble(backbone, method, names, options, head=head, templates=templates, learn_scale=learn_scale)
 
 
@@ -106,7 +119,7 @@ def load(
     source: str | Path,
     *,
     backbone: nn.Module | str | None = None,
-    weights: str | None = None,
+    weights: str | Path | None = None,
     any_backbone: bool = False,
     dtype: Literal["fp32", "bf16"] | None = None,
     tokenizer: Callable[..., Any] | None = None,
@@ -119,7 +132,7 @@ def load(
         backbone: a live model, or a name, in place of the one that was saved with.
         weights: the local file with the backbone's weights, where they were read from one in training; by default it is
             looked for where it last lay on this machine, and below VPT_DATA.
-        any_backbone: load even if the backbone's weights are not those that were trained with.
+        any_backbone: load even if the backbone's weights, or its activations, are not those that were trained with.
         dtype: what the frozen encoders are held in, as in `create`; by default as they were in training. A live
             model is left as it is.
         tokenizer: of a live model's text side, as in `attach`.
@@ -131,6 +144,8 @@ def load(
     """
     if dtype is not None:
         _check_precision(dtype)
+    _check_types(source=(source, str | Path), weights=(weights, str | Path | None))
+    _check_types(backbone=(backbone, nn.Module | str | None), tokenizer=(tokenizer, Callable | None))
     tensors, facts = saving.read(source)
     recipe = facts.backbone
     if isinstance(backbone, nn.Module):
@@ -152,6 +167,9 @@ def load(
         learn_scale=learned,
     )
     model.preprocessing = Preprocessing.from_dict(facts.preprocessing.model_dump())
+    difference = first_difference(recipe.traits, model.recipe["backbone"]["traits"])
+    if difference and not any_backbone:
+        raise VptError(f"{source} {difference}: load the same model or pass any_backbone=True.")
     actual = saving.fingerprint(model.frozen_state())
     if actual != recipe.fingerprint and not any_backbone:
         trained = f"{recipe.name or 'a backbone'} of fingerprint {recipe.fingerprint}"
@@ -195,10 +213,22 @@ def _assemble(
         learn_scale=learn_scale,
         preprocessing=backbone.preprocessing,
         recipe={
-            "backbone": backbone.recipe(),
+            "backbone": backbone.recipe() | {"traits": traits(backbone.tower, *([pair.text] if pair else []))},
             "method": {"name": method, **values},
         },
     )
+
+
+def _check_types(**arguments: tuple[Any, Any]) -> None:
+    """Nothing, if every argument, given as its value and what it may be, is that.
+
+    Raises:
+        TypeError: one is not.
+    """
+    for name, (value, kinds) in arguments.items():
+        if not isinstance(value, kinds):
+            shown = getattr(kinds, "__name__", str(kinds)).replace("pathlib.", "").replace("collections.abc.", "")
+            raise TypeError(f"{name}={value!r} is a {type(value).__name__}, and should be {shown}.")
 
 
 def _check_precision(dtype: str) -> None:
@@ -226,7 +256,11 @@ def _held(model: Prompted, dtype: str) -> Prompted:
 
 
 def _class_names(classes: Sequence[str] | None, num_classes: int | None) -> tuple[str, ...]:
-    names = [str(name) for name in classes] if classes is not None else [str(i) for i in range(num_classes or 0)]
+    if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
+        raise VptError(f"num_classes={num_classes!r} is no whole number: say how many classes there are.")
+    if num_classes is not None and not 1 <= num_classes <= MOST_CLASSES:
+        raise VptError(f"num_classes={num_classes}: a classifier has from 1 to {MOST_CLASSES:,} classes.")
+    names = checked_classes(classes if classes is not None else [str(i) for i in range(num_classes or 0)])
     if num_classes is not None and len(names) != num_classes:
         raise VptError(f"num_classes={num_classes}, but {len(names)} classes are named: leave one of the two out.")
-    return checked_classes(names)
+    return names

@@ -8,7 +8,6 @@ from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from vpt import saving
@@ -16,7 +15,7 @@ from vpt.errors import VptError
 from vpt.loops import Folded, ImageLoop, encode_images, encode_images_plain, fold
 from vpt.methods.base import Method, Outputs
 from vpt.precision import in_own
-from vpt.predict import ImageLike, Prediction, predict
+from vpt.predict import ImageLike, Prediction, is_one, predict
 from vpt.preprocessing import Preprocessing
 from vpt.report.card import card
 from vpt.text import DEFAULT_TEMPLATES, TextSide, checked_classes, checked_templates
@@ -326,14 +325,16 @@ class Prompted(nn.Module):
     def predict(
         self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 32
     ) -> Prediction | list[Prediction]:
-        """Class probabilities of image files or PIL images: a `Prediction`, or a list of them for a list.
+        """Class probabilities of images: a `Prediction`, or a list of them for a list, or for a batch (B, …).
+
+        Args:
+            images: files, PIL's pictures, arrays or tensors, as `vpt.predict.as_picture` takes them.
+            batch_size: images that go through the model at once.
 
         Raises:
-            VptError: a file is missing or is no image, or the model has no classes.
+            VptError: an image cannot be read, or the model has no classes.
         """
-        if isinstance(images, str | Path | Image.Image):
-            return predict(self, [images], 1)[0]
-        return predict(self, images, batch_size)
+        return predict(self, [images], 1)[0] if is_one(images) else predict(self, images, batch_size)
 
 
 _NOTHING = Method()

@@ -1,14 +1,16 @@
-"""What a model says of image files."""
+"""What a model says of images: files, pictures, arrays or tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from vpt.errors import VptError
 from vpt.images import open_image, to_rgb
@@ -16,7 +18,9 @@ from vpt.images import open_image, to_rgb
 if TYPE_CHECKING:
     from vpt.model import Prompted
 
-ImageLike = str | Path | Image.Image
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+
+CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -29,25 +33,96 @@ class Prediction:
 
 
 @torch.inference_mode()
-def predict(model: Prompted, images: Sequence[ImageLike], batch_size: int) -> list[Prediction]:
-    """Class probabilities of image files or PIL images, `batch_size` at a time.
+def predict(model: Prompted, images: Any, batch_size: int) -> list[Prediction]:
+    """Class probabilities of images, `batch_size` at a time.
+
+    Args:
+        model: with classes.
+        images: a sequence or batch (B, …), each as `as_picture` takes it.
+        batch_size: images that go through the model at once.
 
     Raises:
-        VptError: a file is missing or is no image, or the model has no classes.
+        VptError: an image cannot be read, or the model has no classes.
     """
     if not model.classes:
         raise VptError("the model has no classes to choose from: name them with --labels, or set_classes([…]).")
+    if batch_size < 1:
+        raise VptError(f"batch_size={batch_size}: give 1 or more.")
     transform, device = model.preprocessing.transform(), next(model.parameters()).device
     was_training = model.training
     model.compile_prompts()
     found: list[Prediction] = []
-    for start in range(0, len(images), batch_size):
-        some = images[start : start + batch_size]
-        pictures = [to_rgb(image) if isinstance(image, Image.Image) else open_image(image) for image in some]
-        logits = model(torch.stack([transform(picture) for picture in pictures]).to(device))
-        for row in logits.float().softmax(-1).tolist():
-            scores = dict(sorted(zip(model.classes, row, strict=True), key=lambda pair: -pair[1]))
-            label = next(iter(scores))
-            found.append(Prediction(label, scores[label], scores))
-    model.train(was_training)
+    try:
+        for start in range(0, len(images), batch_size):
+            pictures = [as_picture(image) for image in images[start : start + batch_size]]
+            logits = model(torch.stack([transform(picture) for picture in pictures]).to(device))
+            for row in logits.float().softmax(-1).tolist():
+                scores = dict(sorted(zip(model.classes, row, strict=True), key=lambda pair: -pair[1]))
+                label = next(iter(scores))
+                found.append(Prediction(label, scores[label], scores))
+    finally:
+        model.train(was_training)
     return found
+
+
+def is_one(images: Any) -> TypeGuard[ImageLike]:
+    """Whether this is one image, and not a sequence or batch of them.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(images, str | Path | Image.Image):
+        return True
+    if isinstance(images, np.ndarray | Tensor):
+        return images.ndim < 4
+    if not isinstance(images, Sequence) or isinstance(images, bytes):
+        raise TypeError(f"images is a {type(images).__name__}: give a file, a picture, an array, or a list of them.")
+    return False
+
+
+def as_picture(image: ImageLike) -> Image.Image:
+    """An image in RGB.
+
+    Args:
+        image: a file; PIL's; an array, grey (H, W) or (H, W, C) with 1, 3 or 4 channels; or a tensor, (H, W) or
+            (C, H, W).
+            Values are whole numbers from 0 to 255, of 16 bits to 65535, or real numbers from 0 to 1.
+
+    Raises:
+        VptError: it cannot be read, or has another shape or other values.
+    """
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    if isinstance(image, str | Path):
+        return open_image(image)
+    if isinstance(image, Tensor):
+        values = image.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+        array = values.movedim(0, -1).numpy() if values.ndim == 3 else values.numpy()
+        expected = "(C, H, W)"
+    elif isinstance(image, np.ndarray):
+        array, expected = image, "(H, W, C)"
+    else:
+        raise VptError(f"a {type(image).__name__} is no image: give a file, PIL's picture, an array or a tensor.")
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[-1] not in CHANNELS or not array.size:
+        raise VptError(f"an image of shape {tuple(image.shape)} is not {expected} with C of 1, 3 or 4: arrange it so.")
+    pixels = _to_bytes(array)
+    return to_rgb(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
+
+
+def _to_bytes(array: np.ndarray) -> np.ndarray:
+    """Values of any depth as 8 bits."""
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    low, high = array.min(), array.max()
+    if np.issubdtype(array.dtype, np.floating):
+        limit = 1.0
+    else:
+        limit = 1 if array.dtype == np.bool_ else 65535 if array.dtype == np.uint16 else 255
+    if not 0 <= low <= high <= limit:
+        raise VptError(
+            f"an image of {array.dtype} has values from {low} to {high}, not 0 to {limit}: give it as it was before "
+            "normalisation; what is preprocessed already goes through model(images)."
+        )
+    return np.ascontiguousarray((array.astype(np.float64) / limit * 255).round().astype(np.uint8))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from PIL import Image
+from pydantic import ValidationError
 from torch import Tensor
+
+from vpt.errors import VptError
+from vpt.facts import PreprocessingFacts
 
 ImageTransform = Callable[[Image.Image], Tensor]
 
@@ -55,3 +59,28 @@ class Preprocessing:
         """The inverse of `to_dict`."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
+
+    def changed(self, given: Mapping[str, Any], where: str = "") -> Preprocessing:
+        """These facts with others in the place of some.
+
+        Args:
+            given: by the names above, or by timm's crop_pct.
+            where: they come from, to begin the sentence of an error with.
+
+        Raises:
+            VptError: an unknown name, or a value that makes no sense.
+        """
+        named = {"crop" if key == "crop_pct" else key: value for key, value in given.items()}
+        own = self.to_dict()
+        for key in named.keys() - own.keys():
+            known = ", ".join(sorted({*own, "crop_pct"} - {"crop"}))
+            raise VptError(f"backbone.preprocessing.{key} is none of {known}.")
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in named.items()}
+        try:
+            checked = PreprocessingFacts.model_validate(own | plain, strict=False)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = str(first["loc"][0])
+            value = (own | plain)[key]
+            raise VptError(f"{where}preprocessing.{key}={value!r} will not do: {first['msg'].lower()}.") from error
+        return Preprocessing.from_dict(checked.model_dump())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -40,8 +41,10 @@ def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
     Raises:
         VptError: one that is not.
     """
+    if isinstance(templates, str):
+        raise VptError(f"templates={templates!r} is one sentence: give a list, as templates=[{templates!r}].")
     for template in templates:
-        if template.count("{}") != 1:
+        if not isinstance(template, str) or template.count("{}") != 1:
             raise VptError(f"the template {template!r} must hold one {{}} for the class name.")
     if not templates:
         raise VptError("there are no templates: give at least one sentence with {} for the class name.")
@@ -49,12 +52,22 @@ def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """`classes` as a tuple.
+    """`classes` as a tuple of texts; whole numbers become such.
 
     Raises:
-        VptError: two have the same name.
+        VptError: it is no list, a name is no text or empty, or two are the same.
     """
-    names = tuple(classes)
+    if isinstance(classes, str):
+        raise VptError(f"classes={classes!r} is one text: give a list of names, as classes=[{classes!r}, …].")
+    if isinstance(classes, set | frozenset | Mapping) or not isinstance(classes, Iterable):
+        raise VptError(f"classes is a {type(classes).__name__}, whose order says nothing: give a list of names.")
+    names = tuple(str(name) if isinstance(name, Integral) and not isinstance(name, bool) else name for name in classes)
+    for name in names:
+        if not isinstance(name, str):
+            raise VptError(f"the class name {name!r} is no text: give words, such as 'dog'.")
+    empty = [index for index, name in enumerate(names) if not name.strip()]
+    if empty:
+        raise VptError(f"{len(empty)} of {len(names)} texts are empty, first number {empty[0] + 1}: give words.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise VptError(f"two classes are both named {twice[0]!r}: class names must differ.")

@@ -5,6 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 
+import vpt
+from tests.zoo import vit
 from vpt.tasks.classification import Classification
 
 
@@ -43,3 +45,12 @@ def test_top_five_of_fewer_classes_is_the_top_of_all() -> None:
     metrics = Classification(3).metrics()
     metrics.update(torch.eye(3), torch.tensor([1, 2, 0]))
     assert metrics.compute()["top5"] == 1
+
+
+@pytest.mark.parametrize(("dtype", "of_loss"), [(torch.float64, torch.float64), (torch.bfloat16, torch.float32)])
+def test_the_loss_is_in_the_precision_of_the_model_and_never_in_half(dtype: torch.dtype, of_loss: torch.dtype) -> None:
+    model = vpt.attach(vit().to(dtype), "linear", num_classes=2).to(dtype)
+    images, labels = torch.randn(2, 3, 32, 32, dtype=dtype), torch.tensor([0, 1])
+    loss, logits, _ = Classification(2).loss(model, (images, labels))
+    assert loss.dtype == of_loss
+    assert torch.equal(loss.detach(), torch.nn.functional.cross_entropy(logits.to(of_loss), labels))

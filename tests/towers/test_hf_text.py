@@ -287,7 +287,7 @@ def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
 
 
 def unloadable(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def from_pretrained(name: str) -> None:
+    def from_pretrained(name: str, **options: object) -> None:
         raise error
 
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", from_pretrained)

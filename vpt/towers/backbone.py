@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from vpt.errors import VptError
 from vpt.facts import WeightsFile
 from vpt.preprocessing import Preprocessing
 from vpt.towers.base import ImageTower
+from vpt.towers.sizes import check_tower
 from vpt.towers.text import TextTower
 
 
@@ -26,6 +30,8 @@ class Backbone:
         pair: the text encoder that shares its space of features, and how similarities become logits; a string
             says why there is none.
         weights: the local file that they were read from, where one was named.
+        doubt: a sentence where the preprocessing is not what came with the weights but what such models usually have.
+        unusable: the preprocessing is known to be something else, and has to be given.
     """
 
     tower: ImageTower
@@ -35,6 +41,35 @@ class Backbone:
     revision: str | None = None
     pair: Pair | str = "it is an image model alone"
     weights: WeightsFile | None = None
+    doubt: str | None = None
+    unusable: bool = False
+
+    def prepared(self, given: Preprocessing | Mapping[str, Any] | None) -> Backbone:
+        """With other preprocessing, where some is given; otherwise a doubt about its own is told.
+
+        Raises:
+            VptError: what is given makes no sense, or nothing is where it has to be.
+        """
+        check_tower(self.tower)
+        if given is None:
+            if self.doubt is not None and self.unusable:
+                raise VptError(self.doubt)
+            # What files from elsewhere say of images may make no sense either.
+            self.preprocessing.changed({}, f"{self.name or 'this backbone'}: ")
+            if self.doubt is not None:
+                print(f"vpt: {self.doubt}", file=sys.stderr)
+            return self
+        if not isinstance(given, Preprocessing | Mapping):
+            raise TypeError(f"preprocessing={given!r} is a {type(given).__name__}: give a mapping, as {{'mean': […]}}.")
+        values = given.to_dict() if isinstance(given, Preprocessing) else dict(given)
+        found = self.preprocessing.changed(values)
+        if self.tower.image_size not in (None, found.size):
+            want = "×".join(map(str, self.tower.image_size or ()))
+            raise VptError(
+                f"preprocessing.size={list(found.size)}, and this backbone takes {want} pixels: leave it out."
+            )
+        options = {**self.options, "preprocessing": values}
+        return replace(self, preprocessing=found, options=options, doubt=None)
 
     def recipe(self) -> dict[str, Any]:
         """What a saved model says of it, as plain values: no paths of this machine among them."""

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vpt.errors import VptError
 from vpt.towers.attention import Attended, Beginning, Packing, attend, separate, shared
 
 Context = Tensor | Attended | Beginning
@@ -270,13 +269,3 @@ def without(model: Any, *parts: str) -> Any:
     view = copy.copy(model)
     view._modules = {name: None if name in parts else part for name, part in model._modules.items()}
     return view
-
-
-def check_size(images: Tensor, size: tuple[int, int] | None) -> None:
-    """Refuse images of another size than `size`, (height, width) in pixels, None for any."""
-    if size and tuple(images.shape[-2:]) != size:
-        got, want = ("×".join(map(str, pixels)) for pixels in (images.shape[-2:], size))
-        raise VptError(
-            f"the backbone takes images of {want} pixels and got {got}: resize them, "
-            f"or create it with image_size={images.shape[-1]}."
-        )

@@ -49,4 +49,4 @@ def _image_text(name: str, pretrained: bool, image_size: int | None, options: di
     found = wrap(model)
     assert found is not None
     kept = {} if pretrained else {"pretrained": False}
-    return replace(found, name=f"vpt/{name}", options=kept, preprocessing=preprocessing)
+    return replace(found, name=f"vpt/{name}", options=kept, preprocessing=preprocessing, doubt=None)

@@ -8,16 +8,19 @@ from typing import Any
 
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers import AutoConfig, AutoModel
 
 from vpt.errors import VptError
-from vpt.preprocessing import Preprocessing
+from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
-from vpt.towers.base import ImageTower, Opened, check_size, without
+from vpt.towers.base import ImageTower, Opened, without
 from vpt.towers.hf_block import open_layer, run_layer, why_not_layer
+from vpt.towers.hf_processor import converted, processor_of, published
 from vpt.towers.hf_text import pair_of
 from vpt.towers.hf_tokenizer import adapted, by_name
+from vpt.towers.memory import check_memory
 from vpt.towers.text import Tokenizer
+from vpt.towers.weights import UNREADABLE, reason_of
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class HfTower(ImageTower):
 
     def __init__(self, model: Any, projection: nn.Module | None = None) -> None:
         super().__init__()
+        sizes.check_channels(model, f"this {type(model).__name__}")
         self.model = without(model, "pooler")
         self.projection = projection if projection is not None else nn.Identity()
         self.family = FAMILIES[type(model).__name__]
@@ -100,12 +104,13 @@ class HfTower(ImageTower):
         self.num_features = projection.out_features if isinstance(projection, nn.Linear) else self.width
         self.prefix = self.family.prefix
         self.read = self.family.read
-        self.patch_size = _side(config.patch_size)
-        self.image_size = (_side(config.image_size),) * 2
+        self.patch_size = max(_sides(config.patch_size))
+        # DINOv2 resamples its positions to any size.
+        self.image_size = None if "Dinov2" in type(model).__name__ else _sides(config.image_size)
 
     def embed(self, images: Tensor) -> Tensor:
         """Patches, class token, positions, and CLIP's norm before block 0."""
-        check_size(images, self.image_size)
+        images = sizes.fitted(images, self)
         return self.family.embed(self.model, images)
 
     def block(self, layer: int) -> nn.Module:
@@ -137,38 +142,39 @@ class HfTower(ImageTower):
         return open_layer(self.block(layer))
 
 
-def load(name: str, *, pretrained: bool = True, image_size: int | None = None) -> Backbone:
+def load(
+    name: str, *, pretrained: bool = True, image_size: int | None = None, trust_remote_code: bool = False
+) -> Backbone:
     """The towers of a model by its name on the Hugging Face hub, or in a local folder.
 
     Args:
         name: e.g. "google/vit-base-patch16-224-in21k", "facebook/dinov2-base", "openai/clip-vit-base-patch32".
         pretrained: load weights; otherwise only the model's config is needed.
-        image_size: transformers resizes positions only inside its own forward pass, so only the model's own.
+        image_size: transformers resizes positions only inside its own forward pass, so only the model's own; DINOv2
+            takes any that its patches divide.
+        trust_remote_code: run Python code that a repository brings; nothing that is loaded here asks for it otherwise.
 
     Raises:
         VptError: no such model, a model of another family, or one that cannot be had.
     """
     try:
-        config = AutoConfig.from_pretrained(name)
-        model = AutoModel.from_pretrained(name, config=config) if pretrained else AutoModel.from_config(config)
-    except (OSError, ValueError) as error:
-        raise VptError(
-            f"hf/{name} could not be had ({str(error).strip().splitlines()[0]}): check the name and the network."
-        ) from error
-    found = wrap(model, by_name(name))
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        check_memory(config.to_dict(), f"the config of hf/{name}")
+        given = {"config": config, "trust_remote_code": trust_remote_code}
+        model = AutoModel.from_pretrained(name, **given) if pretrained else AutoModel.from_config(**given)
+        found = _towers(model, by_name(name, trust_remote_code))
+    # A config with senseless numbers fails wherever they are first used.
+    except (ArithmeticError, AttributeError, KeyError, TypeError, *UNREADABLE) as error:
+        raise VptError(f"hf/{name} could not be had ({reason_of(error)}): check the name and the network.") from error
     if found is None:
         raise VptError(f"hf/{name} is a {type(model).__name__}; ViT, DINOv2, CLIP and SigLIP can be prompted.")
+    found = _processed(found, name, trust_remote_code)
     if image_size is not None and (image_size, image_size) != found.preprocessing.size:
-        side = found.preprocessing.size[0]
-        raise VptError(f"hf/{name} takes images of {side} pixels, not {image_size}: leave image_size out.")
+        found = _of_size(found, image_size, name)
     options: dict[str, Any] = {} if pretrained else {"pretrained": False}
-    return replace(
-        found,
-        preprocessing=_processed(name, found.preprocessing),
-        name=f"hf/{name}",
-        options=options,
-        revision=getattr(config, "_commit_hash", None),
-    )
+    if image_size is not None:
+        options["image_size"] = image_size
+    return replace(found, name=f"hf/{name}", options=options, revision=getattr(config, "_commit_hash", None))
 
 
 def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone | None:
@@ -177,31 +183,67 @@ def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone | Non
     Args:
         model: with an image tower of one of `FAMILIES`.
         tokenizer: of its text tower, one of transformers or called as open_clip's are; by default that of the name
-            which the model was loaded by, if any.
+            which the model was loaded by, if any, as the image processor is.
 
     Raises:
         VptError: a text model alone.
     """
+    name = str(getattr(model, "name_or_path", None) or "")
+    if tokenizer is None and name:
+        tokenizer = by_name(name)
+    found = _towers(model, tokenizer)
+    return None if found is None else _processed(found, name)
+
+
+def _towers(model: nn.Module, tokenizer: Tokenizer | None) -> Backbone | None:
+    """The towers alone, with what such models are published with."""
     if type(model).__name__ in TEXT_ALONE:
         whole = "SiglipModel" if "Siglip" in type(model).__name__ else "CLIPModel"
         raise VptError(f"a {type(model).__name__} is a text encoder without images: give the whole {whole}.")
     inner, projection = _image_model(model)
     if type(inner).__name__ not in FAMILIES or not isinstance(inner, transformers.PreTrainedModel):
         return None
-    side = _side(inner.config.image_size)
-    mean, std = _CLIP if "CLIP" in type(inner).__name__ else _IMAGENET if "Dino" in type(inner).__name__ else _HALF
-    preprocessing = Preprocessing(size=(side, side), mean=mean, std=std)
+    preprocessing = published(type(inner).__name__, _sides(inner.config.image_size))
     found = Backbone(HfTower(inner, projection), preprocessing, None, {})
-    name = getattr(model, "name_or_path", None)
-    if tokenizer is None and name:
-        tokenizer = by_name(str(name))
     pair = pair_of(model, adapted(tokenizer) if tokenizer is not None else None)
     return found if pair is None else replace(found, pair=pair)
 
 
-_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+def _processed(found: Backbone, name: str, trust_remote_code: bool = False) -> Backbone:
+    """With the preprocessing of the image processor that stands beside the weights; without one there is a doubt."""
+    try:
+        processor = processor_of(name, trust_remote_code) if name else None
+        read = converted(processor, f"hf/{name}") if processor is not None else None
+        if read is not None:
+            _check_size(found.tower, read.size, f"hf/{name}")
+    except VptError as error:
+        return replace(found, doubt=str(error), unusable=True)
+    if read is None:
+        lacks = f"hf/{name} came without preprocessor_config.json" if name else "this model was not loaded by a name"
+        facts = found.preprocessing
+        usual = f"size {facts.size[0]}, mean {facts.mean} and deviation {facts.std}"
+        return replace(
+            found, doubt=f"{lacks}: {usual} are taken, as such models usually have; say otherwise by preprocessing=…."
+        )
+    return replace(found, preprocessing=read)
+
+
+def _check_size(tower: ImageTower, size: tuple[int, int], where: str) -> None:
+    if tower.image_size not in (None, size):
+        pixels = ["×".join(map(str, each)) for each in (size, tower.image_size or ())]
+        raise VptError(
+            f"the image processor of {where} gives {pixels[0]} pixels, and the model takes {pixels[1]}: say "
+            "preprocessing=…."
+        )
+
+
+def _of_size(found: Backbone, image_size: int, name: str) -> Backbone:
+    """With images of another size, and as much of them left out as before."""
+    side = found.preprocessing.size[0]
+    if found.tower.image_size is not None:
+        raise VptError(f"hf/{name} takes images of {side} pixels, not {image_size}: leave image_size out.")
+    sizes.check_patches(found.tower.patch_size, (image_size, image_size), f"hf/{name}")
+    return replace(found, preprocessing=replace(found.preprocessing, size=(image_size, image_size)))
 
 
 def _image_model(model: Any) -> tuple[Any, nn.Module | None]:
@@ -213,27 +255,10 @@ def _image_model(model: Any) -> tuple[Any, nn.Module | None]:
     return model, None
 
 
-def _processed(name: str, preprocessing: Preprocessing) -> Preprocessing:
-    """What the model's own image processor says."""
-    try:
-        processor = AutoImageProcessor.from_pretrained(name)
-    except OSError:
-        return preprocessing
-    side = preprocessing.size[0]
-    cropped = bool(getattr(processor, "do_center_crop", False))
-    resized = processor.size.get("shortest_edge") if cropped else None
-    return Preprocessing(
-        size=preprocessing.size,
-        crop=side / (resized or side),
-        crop_mode="center" if cropped else "squash",
-        interpolation={2: "bilinear", 3: "bicubic"}.get(int(processor.resample), "bicubic"),
-        mean=tuple(processor.image_mean),
-        std=tuple(processor.image_std),
-    )
-
-
-def _side(size: Any) -> int:
-    return size if isinstance(size, int) else max(size)
+def _sides(size: Any) -> tuple[int, int]:
+    """Height and width, of a number or of both."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def names() -> list[str]:

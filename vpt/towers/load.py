@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
@@ -16,6 +16,8 @@ from torch import nn
 from vpt.errors import VptError
 from vpt.options import checked
 from vpt.paths import resolve
+from vpt.preprocessing import Preprocessing
+from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
 from vpt.towers.located import identified
 from vpt.towers.text import Tokenizer
@@ -31,25 +33,69 @@ LIBRARIES = {
 # The library of a live model, by the package that its class, or a class it builds on, comes from.
 PACKAGES = {"timm": "timm", "open_clip": "open_clip", "transformers": "hf", "torchvision": "torchvision"}
 
+LARGEST_SIDE = 4096
+
+# Options of libraries by which files may bring code that is run.
+UNSAFE = frozenset({"weights_only", "trust_remote_code"})
+
 # Packages and their first major version that has all that is imported from it.
 OLDEST = {"hf": ("transformers", 5)}
 
 
-def load(name: str, *, weights: str | Path | None = None, **options: Any) -> Backbone:
+def load(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Backbone:
     """The backbone `name`, with what it was trained to see.
 
     Args:
         name: library and model, e.g. "timm/vit_base_patch16_224.augreg_in21k" or "vpt/vit-nano".
         weights: a local file with them, below VPT_DATA or anywhere, in place of the hub.
+        preprocessing: what is to be other than what comes with the weights: of size, mean, std, crop_pct, crop_mode and
+            interpolation some, or all of it.
         options: as the library's own `load` takes them: pretrained, image_size, …
 
     Raises:
         VptError: no such library or model, or its weights cannot be had.
     """
+    return _load(name, weights, options).prepared(preprocessing)
+
+
+def as_it_is(name: str, *, weights: str | Path | None = None, **options: Any) -> Backbone:
+    """The same, for a model that was saved with its preprocessing."""
+    options.pop("preprocessing", None)
+    return _load(name, weights, options)
+
+
+def _load(name: str, weights: str | Path | None, options: Mapping[str, Any]) -> Backbone:
     library, model = _find(name)
+    options = checked(library.load, options, "backbone", given=["weights"])
+    _check_not_negative(options)
+    side = options.get("image_size")
+    if side is not None and not 1 <= side <= LARGEST_SIDE:
+        raise VptError(f"image_size={side} makes no sense: give a side of 1 to {LARGEST_SIDE} pixels.")
     if weights is None:
         backbone: Backbone = library.load(model, **options)
-        return backbone
+    else:
+        backbone = _from_file(library, model, name, weights, options)
+    if side is not None:
+        sizes.check_patches(backbone.tower.patch_size, backbone.preprocessing.size, f"image_size={side}")
+    return backbone
+
+
+def _check_not_negative(options: Mapping[str, Any]) -> None:
+    """Nothing, if no number among the options is below 0: sizes, counts and shares are not; the bias of logits is."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            _check_not_negative(value)
+        elif isinstance(value, int | float) and value < 0 and key != "init_logit_bias":
+            raise VptError(f"the backbone option {key}={value} is below 0: give 0 or more.")
+
+
+def _from_file(library: ModuleType, model: str, name: str, weights: str | Path, options: Mapping[str, Any]) -> Backbone:
     if "weights" not in inspect.signature(library.load).parameters:
         raise VptError(f"{name} takes no file of weights: {library.INSTEAD_OF_WEIGHTS}.")
     if not options.get("pretrained", True):
@@ -57,13 +103,25 @@ def load(name: str, *, weights: str | Path | None = None, **options: Any) -> Bac
     path = resolve(weights)
     if not path.is_file():
         raise VptError(f"weights={str(weights)!r} is a folder: name the file in it.")
-    backbone = library.load(model, weights=str(path), **options)
+    backbone: Backbone = library.load(model, weights=str(path), **options)
     return replace(backbone, weights=identified(path))
 
 
 def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the backbone `name` that its library's `load` names, checked; others are the library's own."""
-    return checked(_find(name)[0].load, options, "backbone")
+    """Options of the backbone `name` that its library's `load` names, checked; others are the library's own.
+
+    Raises:
+        VptError: an unknown option, a wrong type, or one that lets code from elsewhere run, where configs may be from
+            too.
+    """
+    for key in UNSAFE & options.keys():
+        raise VptError(
+            f"backbone.{key} lets code run that comes with weights: if you trust it, make the model in Python, with "
+            f"vpt.create(…, backbone_options={{{key!r}: …}})."
+        )
+    preprocessing = {"preprocessing": options["preprocessing"]} if "preprocessing" in options else {}
+    own = {key: value for key, value in options.items() if key not in preprocessing}
+    return checked(_find(name)[0].load, own, "backbone", also=["preprocessing"]) | preprocessing
 
 
 def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone:
@@ -86,6 +144,23 @@ def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone:
         f"no tower opens a {type(model).__name__}: give a Vision Transformer of timm, open_clip, transformers or "
         "torchvision, or build on vpt.towers.base.Tower."
     )
+
+
+def with_tokenizer(backbone: Backbone, tokenizer: Callable[..., Any] | None) -> Backbone:
+    """A backbone whose text encoder has another tokenizer than its own.
+
+    Raises:
+        VptError: it has no text encoder.
+    """
+    if tokenizer is None:
+        return backbone
+    if isinstance(backbone.pair, str):
+        raise VptError(f"tokenizer=… is for texts, and {backbone.name or 'this model'} has no text side: leave it out.")
+    # transformers need not be installed for the others.
+    from vpt.towers.hf_tokenizer import adapted
+
+    backbone.pair.text.tokenizer = adapted(tokenizer)
+    return backbone
 
 
 def names(library: str | None = None) -> list[str]:

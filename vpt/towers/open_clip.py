@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from functools import cache
+from dataclasses import replace
 from typing import Any
 
 import open_clip
@@ -12,17 +10,21 @@ import torch
 from open_clip.model import get_model_preprocess_cfg
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
+from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
+from vpt.towers import sizes
 from vpt.towers.backbone import Backbone, Pair
-from vpt.towers.base import ImageTower, Opened, check_size
+from vpt.towers.base import ImageTower, Opened
 from vpt.towers.hf_tokenizer import adapted
 from vpt.towers.open_clip_block import open_residual, why_not_residual
+from vpt.towers.open_clip_load import SENSELESS, NamedTokenizer, create, divided
 from vpt.towers.open_clip_text import OpenClipTextTower, why_no_text
 from vpt.towers.text import Tokenizer
 from vpt.towers.timm import TimmTower, why_not
+from vpt.towers.weights import UNREADABLE, reason_of
 
 
 class OpenClipTower(ImageTower):
@@ -32,6 +34,7 @@ class OpenClipTower(ImageTower):
         super().__init__()
         if not visual.transformer.batch_first:
             raise VptError("this open_clip model was built with batch_first=False: build it with batch_first=True.")
+        sizes.check_channels(visual)
         self.model = visual
         self.width = visual.transformer.width
         self.depth = len(visual.transformer.resblocks)
@@ -43,7 +46,7 @@ class OpenClipTower(ImageTower):
 
     def embed(self, images: Tensor) -> Tensor:
         """Patches, class token, positions and the norm before block 0."""
-        check_size(images, self.image_size)
+        images = sizes.fitted(images, self)
         return self.model._embeds(images)
 
     def block(self, layer: int) -> nn.Module:
@@ -94,6 +97,8 @@ def load(
     weights: str | None = None,
     image_size: int | None = None,
     config: dict[str, Any] | None = None,
+    force_quick_gelu: bool | None = None,
+    trust_remote_code: bool = False,
     **options: Any,
 ) -> Backbone:
     """The towers of a model by open_clip's name and tag, e.g. "ViT-B-32/laion2b_s34b_b79k".
@@ -105,36 +110,28 @@ def load(
         image_size: side in pixels, where it is to be another than the model's own.
         config: open_clip's model config (embed_dim, vision_cfg, text_cfg) of a model to be trained from scratch;
             the name is then free.
-        options: further arguments of `open_clip.create_model`, e.g. force_quick_gelu.
+        force_quick_gelu: which activation the weights were trained with; by default as their tag says.
+        trust_remote_code: run Python code that a tokenizer from elsewhere brings.
+        options: further arguments of `open_clip.create_model`.
 
     Raises:
         VptError: no such model or tag, an image tower that cannot be prompted, or weights that cannot be had.
     """
     if config is not None:
         return _from_config(name, config, pretrained)
-    model_name, tag = (name, "") if ":" in name else (name.partition("/")[0], name.partition("/")[2])
-    if ":" not in name:
-        _check_name(model_name, tag, wanted=pretrained and not weights)
-    source = weights or tag
-    try:
-        model = open_clip.create_model(
-            model_name,
-            pretrained=source if pretrained and source else None,
-            load_weights=pretrained,
-            force_image_size=image_size,
-            **options,
-        )
-    except TypeError as error:
-        raise VptError(f"open_clip/{name} does not take these backbone options: {error}.") from error
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise VptError(
-            f"the weights of open_clip/{name} could not be had ({reason}): check the network, name a local file "
-            "with weights=…, or ask for pretrained=False."
-        ) from error
-    given = {"image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
+    model: Any = create(
+        name,
+        pretrained=pretrained,
+        weights=weights,
+        image_size=image_size,
+        force_quick_gelu=force_quick_gelu,
+        trust_remote_code=trust_remote_code,
+        **options,
+    )
+    given = {"image_size": image_size, "force_quick_gelu": force_quick_gelu} | options
     kept = {key: value for key, value in given.items() if value is not None}
-    pair = pair_of(model, NamedTokenizer(model_name))
+    kept |= {} if pretrained else {"pretrained": False}
+    pair = pair_of(model, NamedTokenizer(divided(name)[0], trust_remote_code))
     return Backbone(tower_of(model.visual), preprocessing_of(model), f"open_clip/{name}", kept, pair=pair)
 
 
@@ -143,22 +140,49 @@ def _from_config(name: str, config: dict[str, Any], pretrained: bool) -> Backbon
         raise VptError(f"open_clip/{name} is made from backbone.config and has no weights: say pretrained=false.")
     try:
         model = open_clip.model.CLIP(**config)
-    except (TypeError, KeyError) as error:
-        raise VptError(f"backbone.config is no model config of open_clip: {error}.") from error
+    except (*SENSELESS, *UNREADABLE) as error:
+        raise VptError(f"backbone.config is no model config of open_clip: {reason_of(error)}.") from error
     found = wrap(model)
     assert found is not None
-    return replace(found, name=f"open_clip/{name}", options={"config": config, "pretrained": False})
+    return replace(found, name=f"open_clip/{name}", options={"config": config, "pretrained": False}, doubt=None)
 
 
-def wrap(model: nn.Module, tokenizer: Tokenizer = open_clip.tokenize) -> Backbone | None:
-    """The towers of a live model of open_clip, or of its `visual`; None for a model of another library."""
+def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone | None:
+    """The towers of a live model of open_clip, or of its `visual`; None for a model of another library.
+
+    Args:
+        model: or its image half.
+        tokenizer: by default CLIP's, where the model has as many words as that; a live model does not tell its own.
+    """
     visual = getattr(model, "visual", model)
     if not isinstance(visual, VisionTransformer | TimmModel):
         return None
-    return Backbone(tower_of(visual), preprocessing_of(model), None, {}, pair=pair_of(model, adapted(tokenizer)))
+    if tokenizer is None and _num_words(model) == open_clip.SimpleTokenizer().vocab_size:
+        tokenizer = open_clip.tokenize
+    pair = pair_of(model, adapted(tokenizer) if tokenizer is not None else None)
+    preprocessing = preprocessing_of(model)
+    return Backbone(tower_of(visual), preprocessing, None, {}, pair=pair, doubt=_doubt(model, preprocessing))
 
 
-def pair_of(model: Any, tokenizer: Tokenizer) -> Pair | str:
+def _num_words(model: Any) -> int | None:
+    """Size of the vocabulary of a model that has a text half of open_clip's own."""
+    text = getattr(model, "text", model)
+    table = getattr(text, "token_embedding", None)
+    return table.num_embeddings if isinstance(table, nn.Embedding) else None
+
+
+def _doubt(model: Any, taken: Preprocessing) -> str | None:
+    """What is not known of a model that was put together by hand."""
+    if get_model_preprocess_cfg(model).get("mean"):
+        return None
+    kind = type(model).__name__
+    return (
+        f"this {kind} of open_clip does not say what images it was trained on: mean {taken.mean} and deviation "
+        f"{taken.std} are taken; say otherwise by preprocessing=…."
+    )
+
+
+def pair_of(model: Any, tokenizer: Tokenizer | None) -> Pair | str:
     """The text half of a model, or why it has none."""
     if not hasattr(model, "encode_text"):
         return "it is the image half alone"
@@ -167,37 +191,6 @@ def pair_of(model: Any, tokenizer: Tokenizer) -> Pair | str:
     if reason is not None:
         return reason
     return Pair(OpenClipTextTower(text, tokenizer), model.logit_scale, model.logit_bias)
-
-
-@dataclass(frozen=True)
-class NamedTokenizer:
-    """The tokenizer of a model, which is loaded when it is first needed: some come from the hub."""
-
-    name: str
-
-    def __call__(self, texts: list[str], context_length: int) -> Tensor:
-        """Texts to ids (N, L)."""
-        return self.loaded()(texts, context_length=context_length)
-
-    def loaded(self) -> Tokenizer:
-        """open_clip's own.
-
-        Raises:
-            VptError: it could not be had.
-        """
-        try:
-            return _tokenizer(self.name)
-        except (ImportError, OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise VptError(
-                f"the tokenizer of open_clip/{self.name} could not be had ({reason}): check the network."
-            ) from error
-
-
-@cache
-def _tokenizer(name: str) -> Tokenizer:
-    tokenizer: Tokenizer = open_clip.get_tokenizer(name)
-    return tokenizer
 
 
 def tower_of(visual: nn.Module) -> ImageTower:
@@ -215,28 +208,23 @@ def tower_of(visual: nn.Module) -> ImageTower:
 
 
 def preprocessing_of(model: nn.Module) -> Preprocessing:
-    """What open_clip's config of the model says."""
+    """What open_clip's config of the model says; of one put together by hand its timm trunk, or what OpenAI's CLIP has.
+
+    Without a word open_clip's own transform resizes the short side and cuts the middle.
+    """
     config = get_model_preprocess_cfg(model)
+    visual = getattr(model, "visual", model)
+    trunk = resolve_model_data_config(visual.trunk) if isinstance(visual, TimmModel) else {}
     size = config["size"]
     return Preprocessing(
         size=(size, size) if isinstance(size, int) else tuple(size),
-        crop_mode={"shortest": "center", "longest": "border"}.get(config.get("resize_mode"), "squash"),
+        crop_mode={"squash": "squash", "longest": "border"}.get(config.get("resize_mode") or "shortest", "center"),
         interpolation=config.get("interpolation", "bicubic"),
-        mean=tuple(config.get("mean") or open_clip.OPENAI_DATASET_MEAN),
-        std=tuple(config.get("std") or open_clip.OPENAI_DATASET_STD),
+        mean=tuple(config.get("mean") or trunk.get("mean") or open_clip.OPENAI_DATASET_MEAN),
+        std=tuple(config.get("std") or trunk.get("std") or open_clip.OPENAI_DATASET_STD),
     )
 
 
 def names() -> list[str]:
     """Models and tags of open_clip with a transformer as image tower."""
     return [f"{model}/{tag}" for model, tag in open_clip.list_pretrained() if "ViT" in model or "coca" in model]
-
-
-def _check_name(model: str, tag: str, wanted: bool) -> None:
-    if model not in open_clip.list_models():
-        near = get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.5)
-        raise VptError(f"open_clip has no model {model!r}: did you mean {' or '.join(near) or 'ViT-B-32'}?")
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    if wanted and tag not in tags:
-        known = f"open_clip/{model}/{{{', '.join(tags)}}}" if tags else "weights=… or pretrained=False; it has no tags"
-        raise VptError(f"open_clip/{model} has no weights {tag!r}: say {known}.")

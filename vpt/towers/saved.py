@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,41 @@ from vpt.paths import resolve
 from vpt.towers import load as towers
 from vpt.towers.backbone import Backbone
 from vpt.towers.located import located
+from vpt.towers.memory import check_memory
+
+ANY = "pretrained image_size preprocessing"
+VIT = """img_size patch_size in_chans num_classes global_pool embed_dim depth num_heads mlp_ratio qkv_bias qk_norm
+    scale_attn_norm scale_mlp_norm proj_bias init_values class_token pos_embed no_embed_class reg_tokens pre_norm
+    final_norm fc_norm pool_include_prefix dynamic_img_size dynamic_img_pad drop_rate pos_drop_rate patch_drop_rate
+    proj_drop_rate attn_drop_rate drop_path_rate weight_init fix_init norm_layer act_layer attn_layer"""
+TOWER = """width layers mlp_ratio ls_init_value output_tokens act_kwargs norm_kwargs block_type qk_norm
+    scaled_cosine_attn scale_heads scale_attn_inner scale_attn scale_fc final_ln_after_pool pool_type approximate eps"""
+IMAGE = """head_width patch_size image_size patch_dropout attentional_pool attn_pooler_queries attn_pooler_heads
+    no_ln_pre pos_embed_type timm_model_name timm_model_pretrained timm_pool timm_proj timm_proj_bias timm_drop
+    timm_drop_path"""
+TEXT = "context_length vocab_size heads embed_cls pad_id eos_id no_causal_mask proj_bias proj_type"
+CLIP = "embed_dim vision_cfg text_cfg quick_gelu init_logit_scale init_logit_bias nonscalar_logit_scale"
+
+# Options that change what a model is and nothing else: they name no file and no repository, and switch off no check.
+HARMLESS = {
+    "timm": f"{ANY} {VIT}",
+    "vpt": f"{ANY} {VIT}",
+    "open_clip": f"""{ANY} config force_quick_gelu force_custom_text force_patch_dropout force_image_size
+        force_context_length precision""",
+    "hf": ANY,
+    "torchvision": f"""{ANY} patch_size num_layers num_heads hidden_dim mlp_dim dropout attention_dropout num_classes
+        representation_size""",
+}
+NESTED = {
+    "config": CLIP,
+    "vision_cfg": f"{TOWER} {IMAGE}",
+    "text_cfg": f"{TOWER} {TEXT}",
+    "preprocessing": "size crop crop_pct crop_mode interpolation mean std",
+    "act_kwargs": "approximate",
+    "norm_kwargs": "eps",
+}
+WORD = re.compile(r"[\w.-]{0,64}")
+LARGEST = 1_000_000
 
 
 def load(facts: BackboneFacts, source: str, *, name: str | None = None, weights: str | Path | None = None) -> Backbone:
@@ -30,9 +68,45 @@ def load(facts: BackboneFacts, source: str, *, name: str | None = None, weights:
         raise VptError(f"{source} was saved with a backbone that has no name: pass it as backbone=….")
     options = dict(facts.options)
     before = options.pop("weights", None)
+    check_harmless(facts.name or chosen, options, source)
+    if facts.traits == {} and facts.name and facts.name.startswith("open_clip/"):
+        # Before tags were asked for their activation every model had that of its name.
+        options.setdefault("force_quick_gelu", False)
     if name is not None:
-        return towers.load(chosen, weights=weights, **options)
-    return towers.load(chosen, weights=weights or _weights(facts, before, source), **options)
+        return towers.as_it_is(chosen, weights=weights, **options)
+    return towers.as_it_is(chosen, weights=weights or _weights(facts, before, source), **options)
+
+
+def check_harmless(name: str, options: Mapping[str, Any], source: str) -> None:
+    """Nothing, if every option that a saved model brings for its backbone is known to be harmless.
+
+    Raises:
+        VptError: one is not, or asks for more memory than there is.
+    """
+    known = HARMLESS.get(name.partition("/")[0], ANY)
+    _check(options, known, f"{source} brings the backbone option ")
+    check_memory(options, f"the backbone of {source}")
+
+
+def _check(options: Mapping[str, Any], known: str, where: str) -> None:
+    for key, value in options.items():
+        if key not in known.split():
+            raise VptError(
+                f"{where}{key}={value!r}, which is none that a saved model may bring: if you trust it, make the "
+                "backbone with that option yourself and pass it as backbone=…."
+            )
+        if isinstance(value, Mapping) and key in NESTED:
+            _check(value, NESTED[key], f"{where}{key}.")
+        elif not _is_plain(value):
+            raise VptError(f"{where}{key}={value!r}, which is no word or number of a sensible size.")
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) <= 16 and all(_is_plain(each) for each in value)
+    if isinstance(value, str):
+        return WORD.fullmatch(value) is not None
+    return value is None or (isinstance(value, int | float) and math.isfinite(value) and abs(value) <= LARGEST)
 
 
 def _weights(facts: BackboneFacts, before: Any, source: str) -> Path | None:

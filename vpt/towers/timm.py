@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,18 +13,24 @@ import timm
 from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from timm.layers import Attention
-from timm.models._hub import save_for_hf
+from timm.models import deit
+from timm.models._factory import parse_model_name
+from timm.models._hub import load_model_config_from_hf, load_model_config_from_path, save_for_hf
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
+from vpt.towers import sizes
 from vpt.towers.attention import separate
 from vpt.towers.backbone import Backbone
-from vpt.towers.base import ImageTower, Opened, Tower, check_size, why_hooked, without
+from vpt.towers.base import ImageTower, Opened, Tower, why_hooked, without
+from vpt.towers.memory import check_memory
+from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
 
-PREPROCESSING = frozenset({"mean", "std", "crop_pct", "crop_mode", "interpolation"})
+# Beginnings of the names of what the tower leaves out.
+CLASSIFIERS = ("head.", "head_dist.")
 
 
 class TimmTower(ImageTower):
@@ -37,6 +44,7 @@ class TimmTower(ImageTower):
         reason = why_not(model)
         if reason:
             raise VptError(f"{type(model).__name__} cannot be prompted as it stands: {reason}.")
+        sizes.check_channels(model, f"this {type(model).__name__}")
         self.model = without(model)
         self.model.reset_classifier(0)
         self.width = model.embed_dim
@@ -51,7 +59,8 @@ class TimmTower(ImageTower):
 
     def embed(self, images: Tensor) -> Tensor:
         """Patches, class token, positions, patch dropout and CLIP's norm before block 0."""
-        check_size(images, self.image_size)
+        if not self.model.patch_embed.dynamic_img_pad:
+            images = sizes.fitted(images, self)
         x = self.model._pos_embed(self.model.patch_embed(images))
         return self.model.norm_pre(self.model.patch_drop(x))
 
@@ -121,6 +130,8 @@ def why_not(model: nn.Module) -> str | None:
         return "it is not of timm's VisionTransformer family"
     if type(model).forward_features is not VisionTransformer.forward_features:
         return "it changes VisionTransformer's forward pass"
+    if model.patch_embed.dynamic_img_pad and not model.dynamic_img_size:
+        return "it pads images (dynamic_img_pad) and has no positions for it; make it with dynamic_img_size=True"
     if not model.global_pool and model.attn_pool is None:
         return "it was made without pooling; make it with global_pool='token', 'avg' or 'map'"
     return None
@@ -132,7 +143,6 @@ def load(
     pretrained: bool = True,
     weights: str | None = None,
     image_size: int | None = None,
-    preprocessing: dict[str, Any] | None = None,
     **options: Any,
 ) -> Backbone:
     """A tower by timm's name for the model, e.g. "vit_base_patch16_224.augreg_in21k".
@@ -143,35 +153,35 @@ def load(
         weights: a local file of weights for this architecture.
         image_size: side in pixels, where it is to be another than the model's own; position embeddings
             are resampled.
-        preprocessing: of mean, std, crop_pct, crop_mode and interpolation, those that are to be other than what timm
-            says of the model.
         options: further arguments of `timm.create_model`.
 
     Raises:
         VptError: no such model, not a Vision Transformer, or its weights cannot be had.
     """
     _known(name)
-    unknown = set(preprocessing or {}) - PREPROCESSING
-    if unknown:
-        raise VptError(f"backbone.preprocessing.{min(unknown)} is none of {', '.join(sorted(PREPROCESSING))}.")
-    overlay = {**(preprocessing or {}), **({"file": weights} if weights else {})} or None
+    if ":" in name:
+        _check_config(name)
+    state = read_weights(Path(weights)) if weights else {}
     size = {} if image_size is None else {"img_size": image_size}
     try:
         # With its classifier, which the tower leaves out: without one timm loads weights that do not fit.
-        model = timm.create_model(name, pretrained=pretrained, pretrained_cfg_overlay=overlay, **size, **options)
-    except TypeError as error:
-        raise VptError(f"timm/{name} does not take these backbone options: {error}.") from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise VptError(_why_no_weights(name, weights, error)) from error
+        model = timm.create_model(name, pretrained=pretrained and not weights, **size, **options)
+    # What timm does not know of options it asserts, looks up or computes with.
+    except (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
+        raise VptError(f"timm/{name} does not take these backbone options: {reason_of(error)}.") from error
+    except UNREADABLE as error:
+        raise VptError(_why_no_model(name, error, pretrained and not weights)) from error
     reason = why_not(model)
     if reason:
         raise VptError(f"timm/{name} cannot be prompted: {reason}; `vpt list backbones` shows those that can.")
-    given = {"pretrained": pretrained, "image_size": image_size, "preprocessing": preprocessing} | options
+    if weights:
+        _fill(model, state, weights, name)
+    given = {"pretrained": pretrained, "image_size": image_size} | options
     kept = {key: value for key, value in given.items() if value is not None and (key, value) != ("pretrained", True)}
     from_hub = pretrained and not weights
     revision = _revision(model) if from_hub else None
     read = preprocessing_of(model)
-    if not pretrained and "crop_pct" not in (preprocessing or {}):
+    if not pretrained:
         # A crop belongs to the weights that it was found best for.
         read = replace(read, crop=1.0)
     return Backbone(TimmTower(model), read, f"timm/{name}", kept, revision)
@@ -183,8 +193,11 @@ def wrap(model: nn.Module) -> Backbone | None:
         return None
     config = model.pretrained_cfg or {}
     name = ".".join(part for part in (config.get("architecture"), config.get("tag")) if part)
-    options = {key: value for key, value in model._model_args.items() if key != "num_classes"} if name else {}
-    return Backbone(TimmTower(model), preprocessing_of(model), f"timm/{name}" if name else None, options)
+    options = {key: value for key, value in model._model_args.items() if key != "num_classes"}
+    # What cannot be written down cannot be made again by name.
+    if not name or any(isinstance(value, type) or callable(value) for value in options.values()):
+        return Backbone(TimmTower(model), preprocessing_of(model), None, {})
+    return Backbone(TimmTower(model), preprocessing_of(model), f"timm/{name}", options)
 
 
 def export(tower: Tower, folder: Path, preprocessing: Preprocessing) -> None:
@@ -211,6 +224,25 @@ def _known(name: str) -> None:
         raise VptError(f"timm has no model {name!r}: did you mean {' or '.join(near) or 'vit_base_patch16_224'}?")
 
 
+def _check_config(name: str) -> None:
+    """Nothing, if the config of a model in a folder or on the hub can be read, and asks for memory that there is.
+
+    Raises:
+        VptError: it does not.
+    """
+    try:
+        source, model = parse_model_name(name)
+        read = load_model_config_from_path if source == "local-dir" else load_model_config_from_hf
+        config, _, arguments = read(model)
+        sizes_of = {"img_size": list(config.get("input_size") or [3])[1:], **(arguments or {})}
+    # Of a config that is none anything may come.
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise VptError(
+            f"timm/{name} could not be had ({reason_of(error)}): check the folder, or the name and the network."
+        ) from error
+    check_memory(sizes_of, f"the config of timm/{name}")
+
+
 def _revision(model: VisionTransformer) -> str | None:
     """The commit of the hub's repository that lies in the local cache, where the weights came from there."""
     repository = model.pretrained_cfg.get("hf_hub_id")
@@ -218,14 +250,49 @@ def _revision(model: VisionTransformer) -> str | None:
     return Path(path).parent.name if isinstance(path, str) else None
 
 
-def _why_no_weights(name: str, weights: str | None, error: Exception) -> str:
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if weights:
-        return f"{weights} does not hold weights for timm/{name}: {first_line}"
+def _why_no_model(name: str, error: Exception, download: bool) -> str:
+    if not download:
+        return f"timm/{name} does not take these backbone options: {reason_of(error)}."
     return (
-        f"the weights of timm/{name} could not be had ({first_line}): check the name's tag and the network, "
+        f"the weights of timm/{name} could not be had ({reason_of(error)}): check the name's tag and the network, "
         "name a local file with weights=…, or ask for pretrained=False."
     )
+
+
+def _fill(model: VisionTransformer, state: dict[str, Tensor], path: str, name: str) -> None:
+    """Fill a model from a file: timm's own names, those that timm converts, or Google's .npz of the first ViTs.
+
+    Raises:
+        VptError: the file does not hold weights of this model.
+    """
+    where = f"{path} does not hold weights for timm/{name}"
+    if not state:
+        try:
+            model.load_pretrained(path)
+        except (AssertionError, KeyError, RuntimeError, ValueError) as error:
+            raise VptError(f"{where}: {reason_of(error)}.") from error
+        return
+    own = model.state_dict()
+    state = without_prefix(state, own, path)
+    try:
+        state = _converted(state, model)
+    # Of tensors that it does not know the conversion raises whatever comes of them.
+    except (AssertionError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise VptError(f"{where}: {reason_of(error)}.") from error
+    model.load_state_dict(fitted(state, own, where, spare=CLASSIFIERS), strict=False)
+
+
+def _converted(state: dict[str, Tensor], model: VisionTransformer) -> dict[str, Tensor]:
+    """Tensors by timm's names, and positions resampled to the model's, as timm does for weights of its own."""
+    architecture = (model.pretrained_cfg or {}).get("architecture", "")
+    module = sys.modules[timm.model_entrypoint(architecture).__module__]
+    options: dict[str, Any] = {}
+    if module is deit:
+        options = {"adapt_layer_scale": True}
+    elif "flexi" in architecture:
+        options = {"interpolation": "bilinear", "antialias": False}
+    converted: dict[str, Tensor] = module.checkpoint_filter_fn(state, model, **options)
+    return converted
 
 
 def preprocessing_of(model: VisionTransformer) -> Preprocessing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from torchvision.models.vision_transformer import EncoderBlock, VisionTransforme
 
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
+from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
-from vpt.towers.base import ImageTower, Opened, check_size, multihead_projections, why_hooked, without
+from vpt.towers.base import ImageTower, Opened, multihead_projections, why_hooked, without
+from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
 
 
 class TorchvisionTower(ImageTower):
@@ -21,6 +24,7 @@ class TorchvisionTower(ImageTower):
 
     def __init__(self, model: VisionTransformer) -> None:
         super().__init__()
+        sizes.check_channels(model, "this VisionTransformer")
         self.model = without(model, "heads")
         self.width = self.num_features = model.hidden_dim
         self.depth = len(model.encoder.layers)
@@ -31,7 +35,7 @@ class TorchvisionTower(ImageTower):
 
     def embed(self, images: Tensor) -> Tensor:
         """Patches, class token, positions and dropout."""
-        check_size(images, self.image_size)
+        images = sizes.fitted(images, self)
         patches = self.model._process_input(images)
         x = torch.cat([self.model.class_token.expand(len(patches), -1, -1), patches], dim=1)
         return self.model.encoder.dropout(x + self.model.encoder.pos_embedding)
@@ -95,18 +99,21 @@ def load(
         raise VptError(
             f"torchvision/{model_name} has no weights {weights_name!r}: say {', '.join(choices.__members__)}."
         )
+    state = read_weights(Path(weights)) if weights else {}
     chosen = choices[weights_name] if weights_name else choices.DEFAULT
     size = {} if image_size is None else {"image_size": image_size}
     try:
         model = models.get_model(model_name, weights=chosen if pretrained and not weights else None, **size, **options)
-        if weights:
-            model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (ArithmeticError, AssertionError, KeyError, TypeError, *UNREADABLE) as error:
         raise VptError(
-            f"torchvision/{name} could not be had ({reason}): check its options and the network, name a local file "
-            "with weights=…, or ask for pretrained=False."
+            f"torchvision/{name} could not be had ({reason_of(error)}): check its options and the network, name a "
+            "local file with weights=…, or ask for pretrained=False."
         ) from error
+    if weights:
+        where = f"{weights} does not hold weights for torchvision/{name}"
+        own = model.state_dict()
+        state = without_prefix(state, own, weights)
+        model.load_state_dict(fitted(state, own, where, spare=("heads.",)), strict=False)
     given = {"image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
     kept = {key: value for key, value in given.items() if value is not None}
     return Backbone(TorchvisionTower(model), _preprocessing(chosen, model.image_size), f"torchvision/{name}", kept)
@@ -116,7 +123,12 @@ def wrap(model: nn.Module) -> Backbone | None:
     """A tower around a live model of torchvision; None for a model of another library."""
     if not isinstance(model, VisionTransformer):
         return None
-    return Backbone(TorchvisionTower(model), Preprocessing((model.image_size,) * 2, interpolation="bilinear"), None, {})
+    taken = Preprocessing((model.image_size,) * 2, interpolation="bilinear")
+    doubt = (
+        f"models of torchvision do not say what images they were trained on: whole images, mean {taken.mean} and "
+        f"deviation {taken.std} are taken; say otherwise by preprocessing=…, or make it by name."
+    )
+    return Backbone(TorchvisionTower(model), taken, None, {}, doubt=doubt)
 
 
 def _preprocessing(weights: Any, side: int) -> Preprocessing:
