@@ -149,6 +149,11 @@ class Prompted(nn.Module):
         """Token ids (N, L - num_context) to prompted text features (N, F); see `TextSide.encode`."""
         return self._text().encode(self.method, ids, image, plain=plain)
 
+    def plan(self, ids: Tensor) -> list[Texts]:
+        """Where the tokens of a batch of texts (N, L - num_context) stand; see `TextSide.plan`."""
+        side = self._text()
+        return side.plan(self.method, ids, alike=True)
+
     def class_features(self, image: Tensor | None = None, *, plain: bool = False) -> Tensor:
         """L2-normalised text features of the classes, (C, F); see `TextSide.class_features`."""
         templates = self.templates if self.method.template is None else (self.method.template,)

@@ -13,7 +13,6 @@ from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.processes import processes
 from vpt.tasks.shares import gathered, own
-from vpt.towers.packing import Texts
 
 
 class ImageText:
@@ -51,10 +50,9 @@ class ImageText:
         if self.name == "sigmoid" and model.text.logit_bias is None:
             raise VptError("task.loss=sigmoid needs a model with a logit bias, such as SigLIP: say infonce.")
 
-    def planned(self, model: Prompted, ids: Tensor) -> list[Texts]:
+    def planned(self, model: Prompted, ids: Tensor) -> Any:
         """Where the texts of a batch, ids (N, L - num_context), stand in rows, which is decided off the device."""
-        assert model.text is not None
-        return model.text.plan(model.method, ids, alike=True)
+        return model.plan(ids)
 
     def loss(self, model: Prompted, batch: Any, sizes: Sequence[int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of a batch (images or their features, token ids), whose mean over processes is that of them all.
