@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vpt import config as configs
+from vpt import saving
 from vpt.build import build_model, check, load_run, read_data, templates_for, undecoded
 from vpt.config import Config, differences, plain
 from vpt.data import DEALING, load_again, load_whole
@@ -22,7 +23,6 @@ from vpt.engine.results import read_json, read_result
 from vpt.engine.rundir import RunDir
 from vpt.errors import VptError
 from vpt.model import Prompted
-from vpt.saving import TENSORS
 from vpt.tasks.image_text import ImageText
 
 ANEW = "run it again with --overwrite"
@@ -85,7 +85,7 @@ def _made(run: RunDir, config: Config, *, test: bool, progress: bool) -> tuple[P
         "tuned_parameters": model.num_tuned(),
         "share": model.num_tuned() / sum(p.numel() for p in model.parameters()),
         "seconds": fitted.seconds,
-        "bytes": (run.path / "best" / TENSORS).stat().st_size,
+        "bytes": (run.path / "best" / saving.TENSORS).stat().st_size,
     }
     if test and data.test:
         result = _with_test(result, model, data, config, run, progress)
@@ -97,7 +97,13 @@ def _taken_up(
 ) -> tuple[Prompted, dict[str, Any]]:
     """A finished run, whose test split is measured now if it was left alone."""
     data = data_of(config, run.path)
-    model = load_run(run.path)
+    # Made as it was: weights that a seed drew are not to be had by name.
+    model = build_model(config.model_copy(update={"start": None}), data)
+    tensors, facts = saving.read(run.path / "best")
+    if facts.backbone.fingerprint != saving.fingerprint(model.frozen_state()):
+        raise VptError(f"{run.path} was trained on other weights of {config.backbone['name']} than these: {ANEW}.")
+    model.load_tuned_state(tensors)
+    model.eval()
     if test and data.test and not result["test"]:
         run.begin()
         result = run.write_result(_with_test(result, model, data, config, run, progress))
@@ -123,6 +129,18 @@ def fit_batch(config: Config, *, limit: int | None = None, progress: bool = True
     options = {**config.train, "seed": config.seed}
     size, accumulate = largest_batch(model, data.train, limit=limit, progress=progress, **options)
     return {"batch_size": size, "accumulate": accumulate}
+
+
+def add_test(config: Config, *, progress: bool = True) -> dict[str, Any]:
+    """The result of a finished run that left the test split alone, with it measured, and kept.
+
+    Raises:
+        VptError: the data or the weights are no longer those of the run.
+    """
+    config = check(config)
+    with RunDir(config.out or "runs/run", resume=True, config=plain(config)) as run:
+        check_unchanged(config, run.path)
+        return _taken_up(run, config, read_result(run.path / RESULT), test=True, progress=progress)[1]
 
 
 def data_of(config: Config, folder: Path, *, decode: bool = True) -> DataSet | PairSet:

@@ -262,7 +262,7 @@ def _finished(config: Config, *, test: bool, overwrite: bool, progress: bool) ->
         return experiment.train(config, resume=not overwrite, overwrite=overwrite, test=test, progress=progress)[1]
     result = read_result(config.out / RESULT)
     if test and not result["test"] and "test" in result["data"]["sizes"]:
-        return experiment.train(config, resume=True, progress=progress)[1]
+        return experiment.add_test(config, progress=progress)
     experiment.check_unchanged(config, config.out)
     experiment.data_of(config, config.out, decode=False)
     return result if test else {**result, "test": {}}

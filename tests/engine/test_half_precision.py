@@ -16,7 +16,7 @@ SCALE = 2.0**10
 @pytest.fixture
 def accelerators(monkeypatch: pytest.MonkeyPatch) -> list[Accelerator]:
     """Every accelerator that `fit` makes, with fp16 and a scaler that grows every 3 steps."""
-    import vpt.engine.fit as loop
+    import vpt.engine.prepare as loop
 
     made: list[Accelerator] = []
     make = loop.make_accelerator

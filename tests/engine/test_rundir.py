@@ -239,7 +239,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
-    with pytest.raises(VptError, match=r"run needs .+ MB, and the disk has 0 MB left: make room"):
+    with pytest.raises(VptError, match=r"run needs .+ MB, and the disk has 0.0 MB left: make room"):
         train(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -276,3 +276,12 @@ def test_a_result_that_makes_no_sense_is_told(tmp_path: Path) -> None:
     path.write_text(json.dumps(finished())[:50])
     with pytest.raises(VptError, match=r"result\.json is damaged"):
         read_result(path)
+
+
+def test_nor_with_other_weights(tmp_path: Path) -> None:
+    train(tmp_path / "run")
+    other = model()
+    with torch.no_grad():
+        next(iter(other.frozen_state().values())).add_(1.0)
+    with pytest.raises(VptError, match="begun with other weights of the backbone than these"):
+        vpt.fit(other, pairs(), run_dir=tmp_path / "run", resume=True, **FIT)

@@ -22,7 +22,7 @@ class Keeping:
         record: of its epochs.
         average: of what is trained.
         run: where it is kept; None for nowhere.
-        facts: what the numbers of the run depend on: "processes", "asked" and "data", as in `State`.
+        facts: what the numbers of the run depend on: "processes", "backbone", "asked" and "data", as in `State`.
     """
 
     def __init__(
@@ -81,6 +81,11 @@ def check_same(state: State, facts: dict[str, Any]) -> None:
         raise VptError(
             f"the run was begun by {state.processes} processes together and would be gone on with by "
             f"{facts['processes']}, with other batches: start as many, or begin again with overwrite."
+        )
+    if state.backbone != facts["backbone"]:
+        raise VptError(
+            "the run was begun with other weights of the backbone than these: put those back, or begin again with "
+            "overwrite."
         )
     then, now = ({**of["asked"], **_flat(of["data"])} for of in (state.model_dump(), facts))
     changes = [f"{key} was {then.get(key)} and is {now.get(key)}" for key in now if then.get(key) != now.get(key)]

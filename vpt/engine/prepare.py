@@ -27,6 +27,7 @@ from vpt.engine.steps import StepLoss, Steps
 from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
+from vpt.saving import fingerprint
 from vpt.tasks.classification import Classification
 from vpt.tasks.image_text import ImageText
 
@@ -184,9 +185,14 @@ class Preparation:
         return search_method(self.model, self.val, self.val_features, self.accelerator)
 
     def facts(self) -> dict[str, Any]:
-        """What the numbers of the run depend on, beside the model: processes, arguments, and which images there are."""
+        """What the numbers of the run depend on: processes, frozen weights, arguments, and which images there are."""
         data = {"train": _facts(self.train), "val": None if self.val is None else _facts(self.val)}
-        return {"processes": self.accelerator.num_processes, "asked": self.settings.recorded(), "data": data}
+        return {
+            "processes": self.accelerator.num_processes,
+            "backbone": fingerprint(self.model.frozen_state()),
+            "asked": self.settings.recorded(),
+            "data": data,
+        }
 
 
 def _facts(data: Any) -> dict[str, Any]:

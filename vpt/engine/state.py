@@ -35,6 +35,7 @@ class State(BaseModel):
     Attributes:
         format: of the file.
         processes: that train together.
+        backbone: fingerprint of the frozen weights.
         asked: `fit`'s arguments that the numbers depend on.
         data: sizes and digests of what is trained and validated on.
         tuned: what is trained, by name.
@@ -49,6 +50,7 @@ class State(BaseModel):
 
     format: Literal[2]
     processes: int = Field(ge=1)
+    backbone: str
     asked: dict[str, Any]
     data: dict[str, Any]
     tuned: dict[str, Tensor]
