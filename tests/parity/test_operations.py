@@ -1,0 +1,129 @@
+"""The fast form of a training step says no more to the device than the plain one, for every method and tower family."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import vpt
+from benchmarks.text import class_names
+from tests.operations import operations
+from tests.zoo import HF, SMALL, shaken
+from vpt.methods import available
+
+DEPTH = 12
+
+# In the last block the token that is read is picked from tokens and from queries, which the plain form has no need of:
+# the gradient of each is one operation.
+PICKED = 2
+
+
+def timm_vit(**options: Any) -> nn.Module:
+    import timm
+
+    return shaken(partial(timm.create_model, "vit_tiny_patch16_224", **{**SMALL, "depth": DEPTH, **options}))
+
+
+def hf(kind: str) -> nn.Module:
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(**{**HF, "num_hidden_layers": DEPTH})
+    return shaken(lambda: getattr(transformers, f"{kind}Model")(config))
+
+
+def torchvision_vit() -> nn.Module:
+    from torchvision.models import VisionTransformer
+
+    sizes = {"image_size": 32, "patch_size": 8, "num_heads": 3, "hidden_dim": 24, "mlp_dim": 48}
+    return shaken(partial(VisionTransformer, num_layers=DEPTH, **sizes))
+
+
+def clip(**text: Any) -> nn.Module:
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+
+    vision = {"layers": DEPTH, "width": 24, "head_width": 8, "patch_size": 8, "image_size": 16, "mlp_ratio": 2.0}
+    words = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": DEPTH}
+    kind = CustomTextCLIP if text else CLIP
+    return shaken(partial(kind, 12, CLIPVisionCfg(**vision), CLIPTextCfg(**words, **text)))
+
+
+def hf_clip() -> nn.Module:
+    import transformers
+
+    sizes = {"hidden_size": 24, "num_hidden_layers": DEPTH, "num_attention_heads": 3, "intermediate_size": 48}
+    text = {**sizes, "vocab_size": 49408, "eos_token_id": 49407, "bos_token_id": 49406}
+    config = transformers.CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 16, "patch_size": 8})
+    return shaken(lambda: transformers.CLIPModel(config))
+
+
+IMAGE_TOWERS = {
+    "timm": timm_vit,
+    "timm, q and k norm": partial(timm_vit, qk_norm=True),
+    "torchvision": torchvision_vit,
+    "hf vit": partial(hf, "ViT"),
+    "hf dinov2": partial(hf, "Dinov2"),
+    "open_clip": clip,
+}
+PAIRS = {"open_clip": clip, "both ways": partial(clip, no_causal_mask=True), "hf clip": hf_clip}
+ON_IMAGES = {
+    **{name: (name, {}) for name in ("linear", "bias", "partial-k", "full", "vpt-shallow", "vpt-deep", "clip-lora")},
+    "first blocks": ("vpt-deep", {"first": 3}),
+    "dropped out": ("vpt-deep", {"dropout": 0.1}),
+    "projected": ("vpt-deep", {"project": 6}),
+}
+
+
+def step(model: vpt.Prompted, *, plain: bool, batch: int = 4) -> int:
+    """Operations of forward and backward pass, once what depends on names alone is there."""
+    size = model.tower.image_size or (32, 32)
+    images, labels = torch.randn(batch, 3, *size), torch.arange(batch) % len(model.classes)
+
+    def passes() -> None:
+        if model.head is not None:
+            loss = F.cross_entropy(model.head(model.features(images, plain=plain)), labels)
+        else:
+            loss = model.method.loss(model.outputs(images, plain=plain), labels, 0.0)
+        if loss.requires_grad:
+            loss.backward()
+
+    for _ in range(2):
+        for parameter in model.parameters():
+            parameter.grad = None
+        found = operations(passes)
+    return found.total()
+
+
+@pytest.mark.parametrize("variant", ON_IMAGES)
+@pytest.mark.parametrize("tower", IMAGE_TOWERS)
+def test_on_images(tower: str, variant: str) -> None:
+    method, options = ON_IMAGES[variant]
+    if "norm" in tower and method == "clip-lora":
+        return
+    model = vpt.attach(IMAGE_TOWERS[tower](), method, num_classes=5, head="linear", **options).train()
+    assert step(model, plain=False) <= step(model, plain=True) + PICKED
+
+
+def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompted:
+    import open_clip
+
+    tokenizer = {} if hasattr(backbone := make(), "visual") else {"tokenizer": open_clip.tokenize}
+    model = vpt.attach(backbone, method, classes=class_names(count), head="text", **options, **tokenizer)
+    if model.method.needs_features:
+        features = F.normalize(torch.randn(2 * count, model.tower.num_features), dim=-1)
+        labels = torch.arange(2 * count) % count
+        model.method.prepare(features, labels, model.class_features().detach(), torch.tensor(10.0))
+    return model.train()
+
+
+@pytest.mark.parametrize(
+    "count", [20, pytest.param(100, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("method", [name for name in available() if name not in ("linear", "partial-k")])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_with_class_names(pair: str, method: str, count: int) -> None:
+    model = of_classes(PAIRS[pair], method, count)
+    batch = 1 if count == 1000 else 4
+    assert step(model, plain=False, batch=batch) <= step(model, plain=True, batch=batch) + PICKED
