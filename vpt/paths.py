@@ -27,7 +27,8 @@ def resolve(path: str | Path) -> Path:
     """
     given = Path(path).expanduser()
     for candidate in (given, data_root() / given):
-        if candidate.exists():
+        # Of a name that is too long or holds a zero byte, pathlib's own raises an error.
+        if os.path.exists(candidate):
             return candidate
     tried = f"{given}" if given.is_absolute() else f"{given.absolute()} nor {(data_root() / given).absolute()}"
     raise VptError(f"{str(path)!r} does not exist: there is no {tried}; correct the path or set VPT_DATA.")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from vpt.data.caption_rows import Row, image_root, pair_set, read_csv, read_text
+from vpt.data.caption_rows import Row, image_root, pair_set, read_csv
 from vpt.data.pairs import PairSet
+from vpt.data.texts import read_text
 from vpt.errors import VptError, did_you_mean
 from vpt.paths import data_root, resolve
 
