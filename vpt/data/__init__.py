@@ -21,8 +21,8 @@ from vpt.errors import VptError, did_you_mean
 from vpt.images import limit_pixels
 from vpt.options import checked, options_of
 
-# Options of `load` that say how splits are made of what a source has, and kept.
-DEALING = ("shots", "seed", "val_fraction", "test_fraction", "classes_subset", "cache", "new")
+# Options of `load` that say how splits are made of what a source has.
+DEALING = ("shots", "seed", "val_fraction", "test_fraction", "classes_subset")
 
 
 def load(
@@ -171,7 +171,8 @@ def load_whole(
     """
     if max_pixels is not None:
         limit_pixels(max_pixels)
-    return _read(name, {key: value for key, value in options.items() if key not in DEALING}, broken, check)
+    own = {key: value for key, value in options.items() if key not in (*DEALING, "cache", "new")}
+    return _read(name, own, broken, check)
 
 
 def _read(name: str, options: Mapping[str, Any], broken: Literal["stop", "skip"], check: bool) -> DataSet | PairSet:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vpt.data.base import Samples
+from vpt.data.given import checked_source
 from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
 from vpt.engine.capture import repeated
@@ -150,16 +151,11 @@ def as_loader(
     """A loader of `data`, in an order that `seed` shuffles; a ready loader is taken as it is.
 
     Raises:
-        VptError: there are no images, or labels that the model has no class for.
+        VptError: what `vpt.data.given.checked_source` raises.
     """
+    data = checked_source(data, model.classes, by_number=seed is not None)
     if isinstance(data, DataLoader):
-        if not len(data):
-            raise VptError("the loader has no batches: give it images, or drop_last=False.")
         return data
-    if not len(data):  # type: ignore[arg-type]
-        raise VptError("the data set has no images.")
-    if isinstance(data, Samples) and max(data.labels) >= len(model.classes):
-        raise VptError(f"the data has the label {max(data.labels)}, and the model {len(model.classes)} classes.")
     if transform is None:
         transform = model.preprocessing.transform()
     return loader(
