@@ -144,7 +144,8 @@ def find_files(folders: Sequence[Path]) -> Found:
     """
     images: list[Path] = []
     others: list[Path] = []
-    for path in sorted(path for folder in folders for path in _walk(folder, frozenset())):
+    met: set[tuple[int, int]] = set()
+    for path in sorted(path for folder in folders for path in _walk(folder, met)):
         there = path.is_file() or (path.is_symlink() and not path.exists())
         (images if path.suffix.lower() in IMAGE_SUFFIXES and there else others).append(path)
     return Found(images, others)
@@ -160,21 +161,24 @@ def tell_others(others: Sequence[Path], folder: Path) -> None:
     tell(f"{len(others)} files of {folder} are not read as images ({kinds}), first {first_of(others, 3)}{remedy}.")
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """Files below a folder, whose links are followed unless they lead back to a folder `above`."""
+def _walk(folder: Path, met: set[tuple[int, int]]) -> Iterator[Path]:
+    """Files below a folder and the folders linked there; one that has been `met`, by whichever way, is passed over."""
     try:
         facts = folder.stat()
-        entries = list(folder.iterdir())
+        # Folders that lie here before those that are linked, so that a file is called by the place where it lies.
+        entries = sorted(folder.iterdir(), key=lambda entry: (entry.is_symlink(), entry))
     except OSError as error:
         raise VptError(f"the folder {folder} cannot be read ({error.strerror}): correct its rights.") from error
-    here = above | {(facts.st_dev, facts.st_ino)}
+    if (facts.st_dev, facts.st_ino) in met:
+        return
+    met.add((facts.st_dev, facts.st_ino))
     for entry in entries:
         if is_hidden(entry):
             continue
-        if not entry.is_dir():
+        if entry.is_dir():
+            yield from _walk(entry, met)
+        else:
             yield entry
-        elif (entry.stat().st_dev, entry.stat().st_ino) not in here:
-            yield from _walk(entry, here)
 
 
 @cache

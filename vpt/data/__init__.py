@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from vpt.data.base import Arrays, DataSet
 from vpt.data.cache import Cached
-from vpt.data.check import Kind, check_files, tell_lacking
+from vpt.data.check import Kind, check_files, tell_few, tell_lacking
 from vpt.data.identical import tell_identical
 from vpt.data.joined import everything
 from vpt.data.members import Changed, Members, restored
@@ -86,6 +86,7 @@ def load(
     pool = len(everything(data)) if shots is not None or classes_subset != "all" else 0
     data = _with_splits(data, val_fraction, test_fraction, seed)
     if shots is not None and len(data.train):
+        tell_few(data, shots)
         train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed)
         data = data.keep({"train": train} | ({"val": val} if val else {}))
     if classes_subset != "all":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -56,6 +57,15 @@ def tell_lacking(data: DataSet) -> None:
             kind = {"train": "training", "val": "validation", "test": "test"}[split]
             count = f"{len(lacking)} of {len(data.classes)} classes of {data.name}"
             tell(f"{count} have no {kind} images: {first_of(lacking)}.")
+
+
+def tell_few(data: DataSet, shots: int) -> None:
+    """Say which classes have fewer training images than there are to be shots, and give all that they have."""
+    counts = Counter(data.train.labels)
+    few = [name for label, name in enumerate(data.classes) if counts[label] < shots]
+    if few:
+        count = f"{len(few)} of {len(data.classes)} classes of {data.name}"
+        tell(f"{count} have fewer than {shots} training images, and give all that they have: {first_of(few)}.")
 
 
 def _undecodable(samples: Samples | Pairs, split: str) -> Sequence[int]:

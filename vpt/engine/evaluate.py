@@ -49,7 +49,8 @@ def evaluate(
 
     Args:
         model: what is measured; afterwards in the mode it was in.
-        data: `Samples` or `Pairs`, a dataset of (image or tensor, label), or a loader of (images, labels).
+        data: `Samples` or `Pairs`, a dataset of (image or tensor, label), or a loader of (images, labels). Where it
+            tells the names of its classes, as folders do, labels are found by these among the model's.
         batch_size: images a batch; no metric depends on it, except for rounding.
         precision: "fp32", or autocast to "bf16" or "fp16".
         compile: run the blocks through `torch.compile`.
@@ -60,7 +61,12 @@ def evaluate(
     Returns:
         Shares from 0 to 1 under "top1", "top5", "mean_per_class" and "ece", and "top1/NAME" for each group; "loss";
         and "confusion", counts (C, C) with a row for each true class.
+
+    Raises:
+        VptError: what `vpt.data.given.checked_source` raises.
     """
+    # Other classes than those that were trained, if only as many, have no right answers.
+    data = checked_source(data, model.classes)
     accelerator = make_accelerator(precision)
     model.to(accelerator.device)
     batches = accelerator.prepare(as_loader(data, model, batch_size=batch_size, workers=workers))
@@ -153,7 +159,7 @@ def as_loader(
     Raises:
         VptError: what `vpt.data.given.checked_source` raises.
     """
-    data = checked_source(data, model.classes, by_number=seed is not None)
+    data = checked_source(data, model.classes, by_number=True)
     if isinstance(data, DataLoader):
         return data
     if transform is None:
