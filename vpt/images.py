@@ -146,7 +146,7 @@ def find_files(folders: Sequence[Path]) -> Found:
     others: list[Path] = []
     met: set[tuple[int, int]] = set()
     for path in sorted(path for folder in folders for path in _walk(folder, met)):
-        there = path.is_file() or (path.is_symlink() and not path.exists())
+        there = os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
         (images if path.suffix.lower() in IMAGE_SUFFIXES and there else others).append(path)
     return Found(images, others)
 
@@ -175,7 +175,8 @@ def _walk(folder: Path, met: set[tuple[int, int]]) -> Iterator[Path]:
     for entry in entries:
         if is_hidden(entry):
             continue
-        if entry.is_dir():
+        # pathlib's own raises an error of what may not be looked at.
+        if os.path.isdir(entry):
             yield from _walk(entry, met)
         else:
             yield entry

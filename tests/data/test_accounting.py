@@ -148,7 +148,7 @@ def test_a_column_that_may_mean_splits_and_does_not_say_so_is_named(kind: str, p
     rows = [f"{i}.png,{'ab'[i % 2]},{int(i > 5)}\n" for i in range(8)]
     (pictures / "t.csv").write_text(f"{HEADS[kind]},is_test\n" + "".join(rows))
     assert sizes(vpt.data.load(kind, path=pictures / "t.csv", **WHOLE)) == {"train": 8}
-    assert "not read as splits, as they do not say train, val and test alone: is_test" in told()
+    assert "not read as splits, as they do not say train, val or test: is_test" in told()
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -161,6 +161,11 @@ def test_a_column_of_splits_holds_beside_a_table_for_each(kind: str, pictures: P
     (pictures / "e.csv").write_text(f"{HEADS[kind]},split\n6.png,a,test\n7.png,b,train\n")
     sentence = refused(kind, path=pictures / "t.csv", test=pictures / "e.csv")
     assert "line 3 says train, and the table is given for test" in sentence
+
+
+def test_a_column_that_says_splits_in_some_rows_is_asked_about(pictures: Path) -> None:
+    (pictures / "t.csv").write_text("path,label,set\n0.png,a,test\n1.png,b,dev\n2.png,a,\n")
+    assert "line 3: split 'dev' is not one of train, val and test" in refused("table", path=pictures / "t.csv")
 
 
 def test_a_row_without_a_split_where_others_have_one(pictures: Path) -> None:
@@ -199,6 +204,12 @@ def test_names_of_classes_that_would_be_off_by_one(names: str, sentence: str, pi
     (pictures / "t.txt").write_text("".join(f"{i}.png {i % 2}\n" for i in range(8)))
     (pictures / "c.txt").write_text(names)
     assert sentence in refused("lists", path=pictures, train="t.txt", val=None, test=None, classes="c.txt")
+
+
+def test_a_label_that_counts_no_classes_is_refused(pictures: Path) -> None:
+    (pictures / "t.txt").write_text("0.png 0\n1.png 99999999999\n")
+    sentence = refused("lists", path=pictures, train="t.txt", val=None, test=None)
+    assert "t.txt, line 2 has the label 99999999999, and labels count classes from 0" in sentence
 
 
 def test_a_label_that_no_image_has_is_named(pictures: Path, told: Told) -> None:

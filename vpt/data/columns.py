@@ -28,7 +28,8 @@ class Place(NamedTuple):
 def split_column(asked: str, rows: Sequence[Mapping[str, Any]], others: Sequence[str], table: Path) -> str | None:
     """The column of a table that says train, val or test, or None where there is none.
 
-    It is the one asked for, "split" in any case, or otherwise the only one whose every value is the name of a split.
+    It is the one asked for, "split" in any case, or otherwise the only one whose every value is the name of a split, or
+    that is called as such columns are and has such a value.
 
     Args:
         asked: its name; "split" where nobody asked.
@@ -46,13 +47,16 @@ def split_column(asked: str, rows: Sequence[Mapping[str, Any]], others: Sequence
         raise VptError(f"{table} has no column {asked!r} for splits: {did_you_mean(asked, columns)}")
     free = [column for column in columns if column not in others]
     found = [column for column in free if column.lower() == "split"] or [
-        column for column in free if all(_is_split(row.get(column)) for row in rows)
+        column
+        for column in free
+        # Called so, one such value is enough, and all others are asked about; called otherwise, all must say it.
+        if (any if LIKE_SPLITS.search(column) else all)(_is_split(row.get(column)) for row in rows)
     ]
     if len(found) > 1:
         raise VptError(f"{table} has several columns of splits, {first_of(found)}: set data.split_column to one.")
     unread = [column for column in free if column not in found and LIKE_SPLITS.search(column)]
     if unread:
-        tell(f"{table}: not read as splits, as they do not say train, val and test alone: {first_of(unread)}.")
+        tell(f"{table}: not read as splits, as they do not say train, val or test: {first_of(unread)}.")
     if found:
         tell(f"{table}: the column {found[0]!r} says which split a row belongs to.")
     return found[0] if found else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def folders_in(root: Path) -> list[Path]:
         VptError: it cannot be read, or a name is in no UTF-8.
     """
     try:
-        folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry))
+        folders = sorted(entry for entry in root.iterdir() if os.path.isdir(entry) and not is_hidden(entry))
     except OSError as error:
         raise VptError(f"the folder {root} cannot be read ({error.strerror}): correct its rights.") from error
     for folder in folders:
@@ -131,7 +132,7 @@ def _splits(root: Path) -> dict[str, Path]:
 
 def _tell_beside(folder: Path) -> None:
     """Say which files lie beside the folders of classes or splits, where they have no class."""
-    beside = sorted(entry for entry in folder.iterdir() if not entry.is_dir() and not is_hidden(entry))
+    beside = sorted(entry for entry in folder.iterdir() if not os.path.isdir(entry) and not is_hidden(entry))
     if beside:
         names = first_of([path.name for path in beside], 3)
         tell(f"{len(beside)} files beside the folders in {folder} are not read, as they have no class: {names}.")

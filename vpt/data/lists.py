@@ -12,6 +12,8 @@ from vpt.paths import resolve
 
 NAMES = ("lists",)
 
+# More than any data set has; a list of their names is held in memory.
+MOST_CLASSES = 1_000_000
 # What the first line of a list of names is called by, where it is none.
 HEADERS = frozenset(
     {"class", "classes", "class_name", "class_names", "classname", "name", "names", "label", "labels", "category"}
@@ -46,7 +48,10 @@ def load(
     files = {"train": train} | {split: file for split, file in (("val", val), ("test", test)) if file}
     rows = [row for split, file in files.items() for row in _read(root, file, split)]
     rows = each_once(rows)
-    highest = max(row.label for row in rows)
+    last = max(rows, key=lambda row: row.label)
+    highest = last.label
+    if highest >= MOST_CLASSES:
+        raise VptError(f"{last.place} has the label {highest}, and labels count classes from 0: number them anew.")
     names = _names(resolve(root / classes), highest) if classes else [str(label) for label in range(highest + 1)]
     splits = {
         split: Files([r.image for r in rows if r.split == split], [r.label for r in rows if r.split == split])
