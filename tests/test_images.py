@@ -141,7 +141,7 @@ def test_what_would_take_too_much_memory_is_refused_before_it_is_decoded(
     assert "which become 2,621,440,000 where the short side is made 512" in said["strip"]
     limit_pixels(160_000)
     assert open_image(tmp_path / "huge.png").size == (400, 400)
-    with pytest.raises(VptError, match="max_pixels=0: give 1 or more"):
+    with pytest.raises(VptError, match="max_pixels=0 is no number of pixels: give 1 or more"):
         limit_pixels(0)
 
 

@@ -62,8 +62,8 @@ def limit_pixels(count: int) -> None:
     Raises:
         VptError: it is not above 0.
     """
-    if count < 1:
-        raise VptError(f"max_pixels={count}: give 1 or more.")
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise VptError(f"max_pixels={count!r} is no number of pixels: give 1 or more.")
     Image.MAX_IMAGE_PIXELS = count
 
 

@@ -136,8 +136,11 @@ def test_batches_of_dictionaries() -> None:
         (loader(IMAGES[0], LABELS[:3]), "has a tensor of shape (3, 32, 32) for images: give (B, 3, H, W)"),
         (DataLoader(TensorDataset(IMAGES, LABELS, LABELS), batch_size=4), "is a list of 3 parts: give (image, label)"),
         (DataLoader(Stream(), batch_size=4), "is a loader of a stream, which has no length"),
-        (Stream(), "is a Stream, which has no length"),
-        (None, "is a NoneType, which has no length"),
+        (Stream(), "is a Stream, whose items have no numbers"),
+        ({"image": PICTURES, "label": [0] * 8}, "is a dict, whose items have no numbers"),
+        (DataLoader(Listed([(PICTURES[0], 0)] * 8), batch_size=4), "the loader cannot make a batch of its items"),
+        ([(torch.zeros(3, 32, 32 + i), 0) for i in range(8)], "images of one batch have the shapes (3, 32, 3"),
+        (None, "is a NoneType, whose items have no numbers"),
         (vpt.data.load("digits", check=False), "is a whole data set: give one of its splits, such as data.train"),
     ],
 )

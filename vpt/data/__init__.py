@@ -69,6 +69,8 @@ def load(
     """
     _check_numbers(shots=shots, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
     _check_choices(broken=broken, classes_subset=classes_subset, cache=cache, new=new)
+    if not isinstance(check, bool):
+        raise VptError(f"data.check={check!r}: give true or false.")
     if max_pixels is not None:
         limit_pixels(max_pixels)
     data = _read(name, options, broken, check)

@@ -50,10 +50,10 @@ def checked_source(data: Any, classes: Sequence[str], *, what: str = "data", by_
         raise VptError(f"the model has {len(classes)} classes, and labels choose among 2 or more: name them.")
     if isinstance(data, DataLoader):
         return _checked_loader(data, classes, what, by_number)
-    if isinstance(data, IterableDataset) or not isinstance(data, Sized):
+    if isinstance(data, IterableDataset | Mapping) or not isinstance(data, Sized):
         raise VptError(
-            f"{what} is a {type(data).__name__}, which has no length: give `Samples`, or a dataset or a list of "
-            "(image, label)."
+            f"{what} is a {type(data).__name__}, whose items have no numbers: give `Samples`, or a dataset or a list "
+            "of (image, label)."
         )
     if not len(data):
         raise VptError(f"{what} has no images.")
@@ -179,7 +179,13 @@ class CheckedBatches:
 
     def __call__(self, items: Any) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) and labels (B,)."""
-        images, labels = pair_of(self.collate(items), "a batch of the loader")
+        try:
+            batch = self.collate(items)
+        except (TypeError, RuntimeError) as error:
+            raise VptError(
+                f"the loader cannot make a batch of its items ({error}): let its dataset end in tensors of one size."
+            ) from error
+        images, labels = pair_of(batch, "a batch of the loader")
         if not isinstance(images, Tensor) or not isinstance(labels, Tensor):
             kinds = f"{type(images).__name__} and {type(labels).__name__}"
             raise VptError(f"a batch of the loader is {kinds}: give tensors of images (B, 3, H, W) and labels (B,).")

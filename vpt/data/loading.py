@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from vpt.data.base import Samples
 from vpt.data.cache import Cached
@@ -72,6 +72,7 @@ def loader(
         generator=torch.Generator().manual_seed(seed or 0),
         drop_last=drop_last and len(dataset) >= batch_size,
         pin_memory=torch.cuda.is_available(),
+        collate_fn=_collate,
         worker_init_fn=partial(_begin_worker, Image.MAX_IMAGE_PIXELS) if workers else None,
     )
 
@@ -91,6 +92,17 @@ def check_sendable(dataset: Any) -> None:
             f"worker processes cannot be given the images with their transform ({error}): define functions at the top "
             "of a module and not as a lambda, or say workers=0."
         ) from error
+
+
+def _collate(items: list[Any]) -> Any:
+    """A batch, as torch makes it."""
+    try:
+        return default_collate(items)
+    except RuntimeError as error:
+        shapes = list(dict.fromkeys(tuple(image.shape) for image, _ in items))
+        if len(shapes) < 2:
+            raise
+        raise VptError(f"images of one batch have the shapes {shapes[0]} and {shapes[1]}: make them alike.") from error
 
 
 def _begin_worker(max_pixels: int | None, worker: int) -> None:
