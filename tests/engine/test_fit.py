@@ -139,7 +139,7 @@ def test_a_run_that_broke_off_leaves_no_trace_in_the_next_one() -> None:
     vpt.fit(expected, pairs(), **settings)
     broken = pairs()
     broken[0] = (torch.zeros(3, 5, 5), 0)
-    with pytest.raises(RuntimeError, match="stack"):
+    with pytest.raises(VptError, match="images of one batch have the shapes"):
         vpt.fit(model(), broken, **settings)
     vpt.fit(again, pairs(), **settings)
     for name, tensor in expected.tuned_state().items():
