@@ -1,15 +1,33 @@
 """Every kind of image file is read as upright 8-bit RGB, or named."""
 
+import contextlib
+import io
+import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from vpt import VptError
-from vpt.images import find_images, open_image, to_rgb
+from vpt.images import decode, find_images, limit_pixels, open_image, to_rgb
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def written(kind: str, mode: str = "RGB") -> bytes:
+    """A small image as a file of this format."""
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(buffer, kind)
+    return buffer.getvalue()
+
+
+WHOLE_FILES = [written(kind) for kind in ("AVIF", "BMP", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")]
+WHOLE_FILES += [written("GIF", "P"), written("PNG", "I;16"), written("TIFF", "F"), written("PNG", "LA")]
 
 
 def pixel(image: Image.Image, at: tuple[int, int] = (0, 0)) -> tuple[int, ...]:
@@ -87,3 +105,69 @@ def test_images_are_found_in_order_and_hidden_files_passed_over(tmp_path: Path) 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in find_images(tmp_path)] == ["a.jpg", "b.PNG", "c.webp"]
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_of_which_a_sensor_uses_some_are_from_black_to_white(
+    bits: int, channels: int, suffix: str, tmp_path: Path
+) -> None:
+    import cv2
+
+    ramp = np.linspace(0, 2**bits - 1, 64).round().astype(np.uint16)
+    pixels = np.tile(ramp[None, :, None], (8, 1, channels))
+    pixels[..., 3:] = 65535
+    cv2.imwrite(str(tmp_path / f"x{suffix}"), pixels)
+    read = np.asarray(open_image(tmp_path / f"x{suffix}"))
+    assert read.shape == (8, 64, 3)
+    assert np.abs(read[0, :, 0] - np.linspace(0, 255, 64)).max() < 1
+
+
+def test_what_would_take_too_much_memory_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)
+    said = {}
+    for name, size in {"small": (200, 200), "square": (201, 200), "huge": (400, 400), "strip": (10_000, 1)}.items():
+        Image.new("1", size).save(tmp_path / f"{name}.png")
+        try:
+            said[name] = f"read as {open_image(tmp_path / f'{name}.png').size}"
+        except VptError as error:
+            said[name] = str(error)
+    assert said["small"] == "read as (200, 200)"
+    assert "40,200 pixels, and no image of more than 40,000 is decoded" in said["square"]
+    assert "160,000 pixels, and no image of more than 40,000 is decoded" in said["huge"]
+    assert "which become 2,621,440,000 where the short side is made 512" in said["strip"]
+    limit_pixels(160_000)
+    assert open_image(tmp_path / "huge.png").size == (400, 400)
+    with pytest.raises(VptError, match="max_pixels=0 is no number of pixels: give 1 or more"):
+        limit_pixels(0)
+
+
+@pytest.mark.parametrize(
+    "content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"%PDF-1.4\n", b"\x0a\x05\x01\x08"]
+)
+def test_formats_that_would_start_a_program_or_are_not_on_the_list_are_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(content + b"\0" * 200)
+    with pytest.raises(VptError, match=r"photo.png is no image that can be read"):
+        open_image(tmp_path / "photo.png")
+
+
+def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(VptError, match="which is no file"):
+        open_image(tmp_path / "pipe.png")
+    os.symlink("/nowhere", tmp_path / "link.png")
+    with pytest.raises(VptError, match="it is a link that leads nowhere"):
+        open_image(tmp_path / "link.png")
+
+
+@given(st.data())
+def test_a_file_that_was_changed_anywhere_is_read_or_refused_in_a_sentence(data: st.DataObject) -> None:
+    content = bytearray(data.draw(st.sampled_from(WHOLE_FILES)))
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(VptError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert decode(io.BytesIO(bytes(content)), "x").mode == "RGB"

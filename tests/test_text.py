@@ -30,6 +30,13 @@ def test_templates_are_averaged_after_normalisation() -> None:
     torch.testing.assert_close(model.class_features(), normalize(torch.stack(parts).mean(0), dim=-1))
 
 
+def test_words_of_a_name_may_be_joined_by_underscores() -> None:
+    joined, apart = ["golden_retriever", "cat"], ["golden retriever", "cat"]
+    first, second = (vpt.attach(image_text_model(), "bias", classes=c, head="text") for c in (joined, apart))
+    assert torch.equal(first.class_features(), second.class_features())
+    assert first.classes == ("golden_retriever", "cat")
+
+
 def test_only_the_place_of_the_name_in_a_template_is_filled() -> None:
     model = classifier("bias", templates=["a {x} {}"])
     expected = model.encode_text(model.tokenize([f"a {{x}} {name}" for name in CLASSES]))

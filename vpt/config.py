@@ -21,10 +21,10 @@ NEUTRAL = (
     "data.check",
     "data.cache",
     "data.new",
+    "data.max_pixels",
     "train.workers",
     "train.compile",
     "train.recompute",
-    "train.graph",
 )
 
 

@@ -25,9 +25,15 @@ def resolve(path: str | Path) -> Path:
     Raises:
         VptError: neither place holds it.
     """
-    given = Path(path).expanduser()
+    if not str(path).strip():
+        raise VptError("a path is empty: name a file or a folder.")
+    try:
+        given = Path(path).expanduser()
+    except RuntimeError as error:
+        raise VptError(f"{str(path)!r} begins with ~ and there is no such user: correct the path.") from error
     for candidate in (given, data_root() / given):
-        if candidate.exists():
+        # Of a name that is too long or holds a zero byte, pathlib's own raises an error.
+        if os.path.exists(candidate):
             return candidate
     tried = f"{given}" if given.is_absolute() else f"{given.absolute()} nor {(data_root() / given).absolute()}"
     raise VptError(f"{str(path)!r} does not exist: there is no {tried}; correct the path or set VPT_DATA.")

@@ -209,7 +209,9 @@ class TextSide(nn.Module):
         """Ids (C, L - num_context) of class names in a sentence: to tokenize them may take as long as a step."""
 
         def compute() -> Tensor:
-            ids = self.tower.tokenize([template.replace("{}", name) for name in classes], num_context)
+            # A folder is often called by words with "_" between, and a class by its folder.
+            words = [name.replace("_", " ") for name in classes]
+            ids = self.tower.tokenize([template.replace("{}", name) for name in words], num_context)
             # The plain form brings them to the device at each step.
             return ids.pin_memory() if self.logit_scale.device.type == "cuda" else ids
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from vpt import VptError
 from vpt.data.coop import LAYOUTS
 from vpt.data.imagenet import VARIANTS
 
+SPLITS = ("train", "val", "test")
 # WordNet's IDs in the order of ImageNet's labels, of which two share a name.
 NAMED = {"n01440764": "tench", "n01443537": "goldfish", "n04355933": "sunglasses", "n04356056": "sunglasses"}
 DISTINCT = ("tench", "goldfish", "sunglasses", "sunglasses (n04356056)")
@@ -98,10 +100,54 @@ def test_base_and_new_are_what_all_has_of_their_classes(root: Path, classes: int
             assert set(part.labels) == set(range(count))
 
 
-def test_one_class_has_no_halves(root: Path) -> None:
+def test_one_class_is_nothing_to_choose_from(root: Path) -> None:
     coop(root, "dtd", classes=1)
-    with pytest.raises(VptError, match=r"data.classes_subset=new, but dtd has one class"):
-        vpt.data.load("dtd", classes_subset="new")
+    with pytest.raises(VptError, match=r"dtd has images of 1 classes: there must be 2 or more"):
+        vpt.data.load("dtd")
+
+
+def own(root: Path, **rows: list[list[Any]]) -> Path:
+    """A set of one's own in this layout: rows of image, label and name of the class by split."""
+    for of_split in rows.values():
+        for path, _, _ in of_split:
+            picture(root / "mine" / "images" / path)
+    (root / "mine" / "images").mkdir(parents=True, exist_ok=True)
+    (root / "mine" / "split_mine.json").write_text(json.dumps({"val": [], "test": []} | rows))
+    return root / "mine"
+
+
+def test_a_split_file_of_ones_own(root: Path) -> None:
+    rows = {split: [[f"{split}/{i}.png", i % 2, ["hot_dog", "cat"][i % 2]] for i in range(4)] for split in SPLITS}
+    path = own(root, **rows)
+    data = vpt.data.load("coop", path=path)
+    assert data.classes == ("hot dog", "cat")
+    assert sizes(data) == {"train": 4, "val": 4, "test": 4}
+    (path / "split_mine.json").rename(path / "other.json")
+    (path / "images").rename(path / "pictures")
+    assert sizes(vpt.data.load("coop", path=path, images="pictures", split="other.json")) == sizes(data)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ({"train": [["0.png", 0, "a"], ["1.png", 1, "b"], ["1.png", 0, "a"]]}, "1.png has the labels 1"),
+        ({"train": [["0.png", 0, "a"], ["1.png", 1, "b"]], "test": [["0.png", 0, "a"]]}, "0.png is in train"),
+        ({"train": [["0.png", 0, "a"], ["1.png", 1, "b"], ["2.png", 1, "c"]]}, "calls label 1 'b' and, at 2.png, 'c'"),
+        ({"train": []}, "has no training images"),
+        ({"train": [["0.png", 1, "a"], ["1.png", 2, "b"]]}, "does not number its classes from 0"),
+    ],
+)
+def test_a_split_file_of_ones_own_that_is_wrong(rows: dict[str, Any], sentence: str, root: Path) -> None:
+    with pytest.raises(VptError, match=sentence):
+        vpt.data.load("coop", path=own(root, **rows))
+
+
+def test_a_set_of_ones_own_needs_one_split_file(root: Path) -> None:
+    with pytest.raises(VptError, match=r"data.name=coop needs data.path"):
+        vpt.data.load("coop")
+    (root / "mine").mkdir()
+    with pytest.raises(VptError, match=r"mine holds no split_\*.json: name the split file in it as data.split="):
+        vpt.data.load("coop", path=root / "mine")
 
 
 def aircraft(root: Path) -> Path:

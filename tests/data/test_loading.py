@@ -3,6 +3,7 @@
 import os
 import random
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +131,29 @@ def test_an_image_that_breaks_on_the_way_is_named(workers: int, tmp_path: pytest
     (tmp_path / "bad.jpg").write_bytes(b"nonsense")
     with pytest.raises(VptError, match=r"bad.jpg is no image that can be read"):
         list(loader(Files([tmp_path / "bad.jpg"], [0]), SMALL.transform(), batch_size=1, workers=workers))
+
+
+def test_what_worker_processes_cannot_be_given_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vpt.data.loading.get_start_method", lambda: "spawn")
+    with pytest.raises(VptError, match=r"at the top of a module and not as a lambda, or say workers=0"):
+        loader(SAMPLES, lambda image: torch.zeros(3, 16, 16), batch_size=4, workers=1)
+    loader(SAMPLES, TRANSFORMS["crop"], batch_size=4, workers=1)
+    loader(SAMPLES, lambda image: torch.zeros(3, 16, 16), batch_size=4)
+
+
+def test_worker_processes_know_the_limit_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    batches = loader(SAMPLES, SMALL.transform(), batch_size=4, workers=1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    batches.worker_init_fn(0)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+def test_an_image_that_cannot_be_transformed_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 300)).save(tmp_path / "line.png")
+    bordered = Preprocessing(size=(16, 16), crop_mode="border").transform()
+    with pytest.raises(VptError, match=r"line.png, of 1 × 300 pixels, cannot be transformed .*: remove it, or crop it"):
+        list(loader(Files([tmp_path / "line.png"], [0]), bordered, batch_size=1))
 
 
 def test_near_numbers_give_seeds_that_have_nothing_in_common() -> None:

@@ -150,7 +150,7 @@ def test_every_kind_of_scene_has_as_many_phrasings() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"train": -1}, "data.train=-1 scenes cannot be drawn: give 0 or more"),
+        ({"train": -1}, "data.train=-1 scenes cannot be drawn: give 0 to 10000000"),
         ({"test": 5000}, "data.test=5000 scenes cannot be drawn: give 0 to 4000"),
         ({"side": 8}, "data.side=8 pixels do not show"),
     ],

@@ -67,8 +67,8 @@ def test_a_split_that_a_data_set_has_cannot_be_made_again(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("classes", "sentence"),
     [
-        ({}, "holds 0 folders of images"),
-        ({"a": 3}, "holds 1 folders of images"),
+        ({}, "holds no folders of images"),
+        ({"a": 3}, "has images of 1 classes: there must be 2 or more"),
         ({"a": 3, "b": 0}, "b holds no images"),
     ],
 )
@@ -125,8 +125,9 @@ def test_json_lines_with_columns_of_other_names_and_labels_that_are_numbers(tmp_
 
 
 def test_spaces_around_what_a_table_holds_mean_nothing(tmp_path: Path) -> None:
-    picture(tmp_path / "1.png")
-    (tmp_path / "t.csv").write_text('path, label\n1.png, cat\n\n"1.png" ,dog\n1.png,cat \n')
+    for i in (1, 2, 3):
+        picture(tmp_path / f"{i}.png", i)
+    (tmp_path / "t.csv").write_text('path, label\n1.png, cat\n\n"2.png" ,dog\n3.png,cat \n')
     assert vpt.data.load("table", path=tmp_path / "t.csv").classes == ("cat", "dog")
 
 
@@ -138,7 +139,7 @@ def test_a_label_of_null_is_no_label(tmp_path: Path) -> None:
 
 
 def test_a_split_column_that_was_named_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(VptError, match=r"table.csv, line 2 has no column 'splt': did you mean 'split'"):
+    with pytest.raises(VptError, match=r"table.csv has no column 'splt' for splits: did you mean 'split'"):
         vpt.data.load("table", path=csv_table(tmp_path, ",", split=True), split_column="splt")
 
 
@@ -156,13 +157,24 @@ def test_a_table_for_each_split(tmp_path: Path) -> None:
         ("path,label\n1.png,\n", "t.csv, line 2: the column 'label' is empty"),
         ("path,label\n\n\n1.png, \n", "t.csv, line 4: the column 'label' is empty"),
         ("path,label\n1.png,a\nno.png,b\n", "1 of 2 images are missing, first"),
-        ("path,label\n1.png,a\n1.png,a\n", "has training images of 1 classes"),
-        ("path,label,split\n1.png,a,train\n1.png,b,eval\n", "t.csv, line 3: split 'eval' is not one of"),
-        ("path,label,split\n1.png,a,train\n1.png,c,train\n1.png,b,test\n", "no training image has the label 'b'"),
+        ("path,label\n", "t.csv holds no rows"),
+        ("path,label,label\n1.png,a,b\n", "t.csv has two columns 'label'"),
+        ('path,label\n1.png,"a\n2.png,b\n', "t.csv, line 2 has quotation marks that are not closed"),
+        ("path,label\n1.png,a\n2.png,nan\n", "t.csv, line 3: the label 'nan' is no class"),
+        ("path,label\n1.png,a\n2.png,\"['a', 'b']\"\n", "t.csv, line 3: the label \"['a', 'b']\" is no class"),
+        ("path,label\n1.png,a\n./1.png,b\n", "has the labels 'a', at "),
+        ("path,label,split\n1.png,a,train\n2.png,b,train\n1.png,a,test\n", "1.png is in train, at "),
+        ("path,label,split\n1.png,a,test\n", "t.csv has no training images"),
+        ("path,label,Split\n1.png,a,train\n2.png,b,held out\n", "line 3: split 'held out' is not one of"),
+        ("path,label,set,part\n1.png,a,train,train\n2.png,b,test,test\n", "several columns of splits, set, part"),
+        ("path,label\n1.png,a\n2.png,a\n", "has images of 1 classes: there must be 2 or more"),
+        ("path,label,split\n1.png,a,train\n2.png,b,eval\n", "t.csv, line 3: split 'eval' is not one of"),
+        ("path,label,split\n1.png,a,train\n2.png,c,train\n3.png,b,test\n", "no training image has the label 'b'"),
     ],
 )
 def test_a_table_that_is_wrong_is_told_by_line(text: str, sentence: str, tmp_path: Path) -> None:
-    picture(tmp_path / "1.png")
+    for i in (1, 2, 3):
+        picture(tmp_path / f"{i}.png", i)
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(VptError) as error:
         vpt.data.load("table", path=tmp_path / "t.csv")
@@ -195,7 +207,7 @@ def test_lists_may_be_separated_by_tabs(tmp_path: Path) -> None:
 
 def test_class_names_in_another_encoding_are_told(tmp_path: Path) -> None:
     (vtab(tmp_path) / "names.txt").write_bytes("ant\nbée\n".encode("latin-1"))
-    with pytest.raises(VptError, match=r"names.txt is no text in UTF-8"):
+    with pytest.raises(VptError, match=r"names.txt is no text file in UTF-8"):
         vpt.data.load("lists", path=tmp_path, classes="names.txt")
 
 

@@ -68,23 +68,44 @@ def test_torchvision_timm_and_plain_functions_pass_as_they_are() -> None:
     from timm.data import create_transform
     from torchvision.transforms import v2
 
-    second = v2.Compose([v2.ToImage(), v2.Resize((24, 32)), v2.ToDtype(torch.float32, scale=True)])
+    normalise = v2.Normalize(SMALL.mean, SMALL.std)
+    second = v2.Compose([v2.ToImage(), v2.Resize((24, 32)), v2.ToDtype(torch.float32, scale=True), normalise])
     timm = create_transform(input_size=(3, 24, 32))
 
     def own(image: Image.Image) -> Tensor:
         return torch.zeros(3, 24, 32)
 
     for transform in (second, timm, own):
-        assert as_transform(transform, SMALL) is transform
-        assert transform(noise()).shape == (3, 24, 32)
+        assert torch.equal(as_transform(transform, SMALL)(noise()), transform(noise()))
+
+
+def test_what_a_transform_leaves_undone_is_done_or_asked_for() -> None:
+    from torchvision import transforms as T
+    from torchvision.transforms import v2
+
+    whole = T.Compose([T.Resize((24, 32)), T.ToTensor(), T.Normalize(SMALL.mean, SMALL.std)])(noise())
+    for ends in (T.Resize((24, 32)), v2.Compose([v2.Resize((24, 32)), v2.PILToTensor()])):
+        torch.testing.assert_close(as_transform(ends, SMALL)(noise()), whole)
+    for open_ended in (T.Compose([T.Resize((24, 32)), T.ToTensor()]), v2.ToDtype(torch.float32, scale=True)):
+        with pytest.raises(VptError, match=r"from 0 to 1, .*: end it with Normalize\(\(0.5, 0.5, 0.5\)"):
+            as_transform(open_ended, SMALL)
+        assert as_transform(open_ended, Preprocessing(size=(24, 32), mean=(0.0,) * 3, std=(1.0,) * 3))
+    for wrong, told in (
+        (np.asarray, "gives a ndarray"),
+        (lambda image: torch.zeros(24, 32), r"gives a tensor \(24, 32\)"),
+        (lambda image: torch.zeros(3, 24, 32).int(), "gives torch.int32"),
+    ):
+        with pytest.raises(VptError, match=told):
+            as_transform(wrong, SMALL)(noise())
+    with pytest.raises(VptError, match=r"ToTensor is a class: give a transform made of it, ToTensor\(…\)"):
+        as_transform(T.ToTensor, SMALL)
 
 
 def test_open_clips_transform_passes_as_it_is() -> None:
     from open_clip import image_transform
 
     transform = image_transform(24, is_train=False)
-    assert as_transform(transform, SMALL) is transform
-    assert transform(noise()).shape == (3, 24, 24)
+    assert torch.equal(as_transform(transform, SMALL)(noise()), transform(noise()))
 
 
 def test_albumentations_gives_what_its_own_normalisation_would(albumentations: object) -> None:

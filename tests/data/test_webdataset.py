@@ -61,7 +61,7 @@ def test_tar_shards_with_captions_in_json(tmp_path: Path) -> None:
         ({"png": b"", "txt": b" \n"}, {}, "1 of the 1 captions of"),
         ({"png": b"", "txt": b" \n"}, {"empty": "skip"}, "holds no images with captions"),
         ({"png": b"", "txt": b"\xff"}, {}, "000000.txt is no txt in UTF-8"),
-        ({"png": b"", "json": b"{"}, {"caption_key": "json"}, "000000.json is no json in UTF-8"),
+        ({"png": b"", "json": b"{"}, {"caption_key": "json"}, "000000.json is no JSON"),
         ({"png": b"", "json": b'{"text": 1}'}, {"caption_key": "json"}, "no field 'caption', but text: set data.json"),
         ({"png": b"nonsense", "txt": b"x"}, {}, "1 images cannot be decoded"),
         ({"cls": b"3"}, {}, "holds no images with captions"),
@@ -78,3 +78,22 @@ def test_shards_that_are_not_there_or_compressed(tmp_path: Path) -> None:
     assert "names no .tar file" in refused("webdataset", path=str(tmp_path / "*.tar"))
     path = shard(tmp_path / "a.tar", samples_of(range(2)), "w:gz")
     assert "is no whole, uncompressed tar file" in refused("webdataset", path=str(path))
+
+
+@pytest.mark.parametrize("pattern", ["{0..99999999999}.tar", "{0..9999}/{0..9999}.tar", "{0..9" + "9" * 5000 + "}.tar"])
+def test_patterns_of_more_shards_than_there_can_be_are_refused_and_not_counted(pattern: str, tmp_path: Path) -> None:
+    assert any(told in refused("webdataset", path=str(tmp_path / pattern)) for told in ("stands for", "does not exist"))
+
+
+def test_what_a_shard_holds_and_is_not_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = shard(tmp_path / "a.tar", [*samples_of(range(2)), {"heic": b"x", "txt": b"x"}, samples_of(range(3))[2]])
+    assert sizes(vpt.data.load("webdataset", path=str(path), **WHOLE)) == {"train": 3}
+    assert "1 files of" in (said := capsys.readouterr().err)
+    assert "part/000002 without an image" in said
+
+
+def test_a_shard_is_in_one_split(tmp_path: Path) -> None:
+    for name in ("0.tar", "1.tar"):
+        shard(tmp_path / name, samples_of(range(2)))
+    options = {"path": str(tmp_path / "*.tar"), "val": str(tmp_path / "1.tar")}
+    assert "1.tar is among the shards of train and of val: keep it in one" in refused("webdataset", **options)

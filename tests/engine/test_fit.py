@@ -139,7 +139,7 @@ def test_a_run_that_broke_off_leaves_no_trace_in_the_next_one() -> None:
     vpt.fit(expected, pairs(), **settings)
     broken = pairs()
     broken[0] = (torch.zeros(3, 5, 5), 0)
-    with pytest.raises(RuntimeError, match="stack"):
+    with pytest.raises(VptError, match="images of one batch have the shapes"):
         vpt.fit(model(), broken, **settings)
     vpt.fit(again, pairs(), **settings)
     for name, tensor in expected.tuned_state().items():
@@ -291,9 +291,9 @@ def test_what_will_not_do_is_told_before_training(options: dict[str, object], se
 
 
 def test_there_must_be_images() -> None:
-    with pytest.raises(VptError, match="the data set has no images"):
+    with pytest.raises(VptError, match="data has no images"):
         vpt.fit(model(), [], progress=False)
-    with pytest.raises(VptError, match="the loader has no batches: give it images, or drop_last=False"):
+    with pytest.raises(VptError, match="data is a loader that has no batches: give it images, or drop_last=False"):
         vpt.fit(model(), DataLoader(pairs(5), batch_size=8, drop_last=True), progress=False)
 
 

@@ -7,16 +7,18 @@ from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from vpt.data.base import Arrays, DataSet
 from vpt.data.cache import Cached
-from vpt.data.check import Kind, check_files
+from vpt.data.check import Kind, check_files, tell_few, tell_lacking
+from vpt.data.identical import tell_identical
 from vpt.data.joined import everything
 from vpt.data.members import Changed, Members, restored
 from vpt.data.pairs import PairSet
 from vpt.data.split import dealt, few_shot, halves, stratified
 from vpt.errors import VptError, did_you_mean
+from vpt.images import limit_pixels
 from vpt.options import checked, options_of
 
 # Options of `load` that say how splits are made of what a source has.
@@ -35,6 +37,7 @@ def load(
     classes_subset: Literal["all", "base", "new"] = "all",
     cache: Literal["none", "memory", "disk"] = "none",
     new: Changed = "stop",
+    max_pixels: int | None = None,
     **options: Any,
 ) -> DataSet | PairSet:
     """The data set `name`, of labelled images or of images with captions, checked and its missing splits made.
@@ -58,33 +61,63 @@ def load(
         cache: keep decoded and resized images in "memory" (of training and validation), or on "disk".
         new: when a run is gone on with or measured, stop at images that it did not have, or skip and count them; see
             `load_again`. Not read here, where every image counts.
+        max_pixels: decode images of up to so many pixels, from now on; see `vpt.images.limit_pixels`.
         options: of the data set's own source, e.g. path for "folder".
 
     Raises:
         VptError: no such data set or option, something missing, broken files, or a split with no images.
     """
-    for key, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if fraction is not None and not 0 <= fraction < 1:
-            raise VptError(f"data.{key}={fraction} is no share: give 0 or more, and less than 1.")
-    if shots is not None and shots < 1:
-        raise VptError(f"data.shots={shots} leaves nothing to train on: give 1 or more.")
+    _check_numbers(shots=shots, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    _check_choices(broken=broken, classes_subset=classes_subset, cache=cache, new=new)
+    if not isinstance(check, bool):
+        raise VptError(f"data.check={check!r}: give true or false.")
+    if max_pixels is not None:
+        limit_pixels(max_pixels)
     data = _read(name, options, broken, check)
     if isinstance(data, PairSet):
         if shots is not None:
             raise VptError(f"data.shots={shots} counts images of a class, and {data.name} has captions: leave it out.")
         if cache != "none" or classes_subset != "all":
             raise VptError(f"data.cache and data.classes_subset are for labelled images, and {data.name} has captions.")
-        return _with_splits(data, val_fraction, test_fraction, seed)
+        data = _with_splits(data, val_fraction, test_fraction, seed)
+        if check:
+            tell_identical(data)
+        return data
+    if len(data.classes) < 2:
+        raise VptError(f"{data.name} has images of {len(data.classes)} classes: there must be 2 or more.")
     pool = len(everything(data)) if shots is not None or classes_subset != "all" else 0
     data = _with_splits(data, val_fraction, test_fraction, seed)
     if shots is not None and len(data.train):
+        tell_few(data, shots)
         train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed)
         data = data.keep({"train": train} | ({"val": val} if val else {}))
     if classes_subset != "all":
-        if len(data.classes) < 2:
-            raise VptError(f"data.classes_subset={classes_subset}, but {data.name} has one class: leave it out.")
         data = data.with_classes(halves(len(data.classes))[classes_subset])
+    tell_lacking(data)
+    if check:
+        tell_identical(data)
     return _cached(replace(data, pool=pool), cache)
+
+
+def _check_numbers(*, shots: int | None, seed: int, val_fraction: float | None, test_fraction: float | None) -> None:
+    for key, count in (("shots", shots), ("seed", seed)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
+            raise VptError(f"data.{key}={count!r} is no whole number: give one.")
+    if shots is not None and shots < 1:
+        raise VptError(f"data.shots={shots} leaves nothing to train on: give 1 or more.")
+    if seed < 0:
+        raise VptError(f"data.seed={seed} is below 0, where Python's generator takes it for {-seed}: give 0 or more.")
+    for key, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
+        if fraction is not None and not (number and 0 <= fraction < 1):
+            raise VptError(f"data.{key}={fraction!r} is no share: give 0 or more, and less than 1.")
+
+
+def _check_choices(**given: str) -> None:
+    for key, value in given.items():
+        known = get_args(get_type_hints(load)[key])
+        if value not in known:
+            raise VptError(f"data.{key}={value!r}: give {' or '.join(known)}.")
 
 
 def load_again(
@@ -95,6 +128,7 @@ def load_again(
     broken: Literal["stop", "skip"] = "stop",
     check: bool = True,
     cache: Literal["none", "memory", "disk"] = "none",
+    max_pixels: int | None = None,
     **options: Any,
 ) -> DataSet | PairSet:
     """The data set of a run with the run's own splits, whatever has been added to it since.
@@ -106,32 +140,51 @@ def load_again(
         broken: stop at images that cannot be decoded, or skip and count them.
         check: decode every image file before anything else.
         cache: keep decoded and resized images.
+        max_pixels: decode images of up to so many pixels, from now on.
         options: of the data set's own source.
 
     Raises:
         VptError: images of the run are missing or have other labels or captions, or `new` is "stop" and some are new.
     """
+    if max_pixels is not None:
+        limit_pixels(max_pixels)
     own = {key: value for key, value in options.items() if key not in DEALING}
     data = restored(_read(name, own, broken, check), kept, new)
     return data if isinstance(data, PairSet) else _cached(data, cache)
 
 
-def load_whole(name: str, **options: Any) -> DataSet | PairSet:
+def load_whole(
+    name: str,
+    *,
+    broken: Literal["stop", "skip"] = "stop",
+    check: bool = True,
+    max_pixels: int | None = None,
+    **options: Any,
+) -> DataSet | PairSet:
     """The data set as its source has it, nothing dealt or drawn, to measure a model on `everything` of it.
 
+    It may have images of one class alone.
+
     Args:
-        name: as in `load`, and so are options; those that make or draw splits are not read.
-        options: of `load`, and of the data set's own source.
+        name: as in `load`, and so are the other arguments; those that make, draw or keep splits are not read.
+        broken: stop at images that cannot be decoded, or skip and count them.
+        check: decode every image file before anything else.
+        max_pixels: decode images of up to so many pixels, from now on.
+        options: of the data set's own source.
     """
-    own = {key: value for key, value in options.items() if key not in DEALING}
-    return load(name, **own, val_fraction=0, test_fraction=0)
+    if max_pixels is not None:
+        limit_pixels(max_pixels)
+    own = {key: value for key, value in options.items() if key not in (*DEALING, "cache", "new")}
+    return _read(name, own, broken, check)
 
 
 def _read(name: str, options: Mapping[str, Any], broken: Literal["stop", "skip"], check: bool) -> DataSet | PairSet:
     """What the source of `name` gives, checked."""
     source = _source(name)
     data: DataSet | PairSet = source(name, **checked(source, options, "data"))
-    return check_files(data, broken) if check else data  # type: ignore[type-var]
+    if check:
+        data = check_files(data, broken)  # type: ignore[type-var]
+    return data
 
 
 def _cached(data: DataSet, cache: Literal["none", "memory", "disk"]) -> DataSet:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from vpt.data.base import Samples
 from vpt.errors import VptError, did_you_mean
-from vpt.report.notes import first_of
+from vpt.report.notes import first_of, tell
 
 
-def aligned(samples: Samples, classes: Sequence[str], whose: str = "the model") -> Samples:
+def aligned(samples: Samples, classes: Sequence[str], *, by_number: bool = False) -> Samples:
     """`samples` with labels that count `classes`, found by name.
 
     Samples that do not know the names of their classes are taken by number, and so are those of a model whose classes
@@ -17,22 +17,24 @@ def aligned(samples: Samples, classes: Sequence[str], whose: str = "the model") 
 
     Args:
         samples: of some of `classes`, or of all of them in any order.
-        classes: names, in the order of the new labels.
-        whose: they are, for an error.
+        classes: names of the model's classes, in the order of the new labels.
+        by_number: whether as many classes of quite other names are taken by number too, which is said.
 
     Raises:
         VptError: a name is not among `classes`, or a label has no class.
     """
-    labels = class_places(samples.classes, classes, whose)
+    labels = class_places(samples.classes, classes, by_number=by_number)
     found = samples if labels is None else samples.relabelled(labels).named(classes)
     if len(found) and not 0 <= min(found.labels) <= max(found.labels) < len(classes):
         odd = max(found.labels) if max(found.labels) >= len(classes) else min(found.labels)
-        raise VptError(f"the data has the label {odd}, and {whose} {len(classes)} classes, which are counted from 0.")
+        raise VptError(f"the data has the label {odd}, and the model {len(classes)} classes, which are counted from 0.")
     return found
 
 
-def class_places(names: Sequence[str], classes: Sequence[str], whose: str = "the model") -> dict[int, int] | None:
-    """Where each of `names` is among `classes`; None where both are the same, or one of them does not tell names.
+def class_places(names: Sequence[str], classes: Sequence[str], *, by_number: bool = False) -> dict[int, int] | None:
+    """Where each of `names` is among `classes`; None where labels are to be taken by number.
+
+    That is where both are the same, or one of them does not tell names; or as in `aligned`.
 
     Raises:
         VptError: one is not there.
@@ -43,11 +45,16 @@ def class_places(names: Sequence[str], classes: Sequence[str], whose: str = "the
     strange = [name for name in names if _words(name) not in places]
     if not strange:
         return {old: places[_words(name)] for old, name in enumerate(names)}
-    if list(classes) == [str(number) for number in range(len(classes))] and len(names) == len(classes):
-        return None
+    if len(names) == len(classes):
+        if list(classes) == [str(number) for number in range(len(classes))]:
+            return None
+        if by_number and len(strange) == len(names):
+            both = f"{first_of(names, 3)} and the model {first_of(classes, 3)}"
+            tell(f"the data calls its classes {both}: they are taken by number.")
+            return {number: number for number in range(len(names))}
     hint = did_you_mean(strange[0], classes) if len(classes) <= 1000 else ""
     raise VptError(
-        f"the data has the class {strange[0]!r} and {whose} does not know it, but {first_of(classes)}: {hint}"
+        f"the data has the class {strange[0]!r} and the model does not know it, but {first_of(classes)}: {hint}"
     )
 
 

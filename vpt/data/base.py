@@ -52,6 +52,10 @@ class Samples(ABC):
         """Whether the image is decoded from a file, which may be broken."""
         return False
 
+    def file(self, index: int) -> Path | None:
+        """The image's own file; None where it has none."""
+        return None
+
     def relabelled(self, labels: Mapping[int, int]) -> Samples:
         """The same images, a label y as `labels[y]`, whose names are no longer known."""
         samples = self.subset(range(len(self)))
@@ -109,6 +113,10 @@ class Files(Samples):
     def stored(self, index: int) -> bool:
         """Always."""
         return True
+
+    def file(self, index: int) -> Path:
+        """Its path."""
+        return self.paths[index]
 
 
 class Arrays(Samples):
@@ -204,5 +212,6 @@ def _digest(samples: Samples) -> str:
     """Of names and labels; of files the last two parts of the path, so that a data set may be moved."""
     digest = hashlib.sha256()
     for index, label in enumerate(samples.labels):
-        digest.update(f"{'/'.join(Path(samples.name(index)).parts[-2:])} {label}\n".encode())
+        name = "/".join(Path(samples.name(index)).parts[-2:])
+        digest.update(f"{name} {label}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

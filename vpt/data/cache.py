@@ -212,5 +212,5 @@ def _key(samples: Samples, steps: list[Any]) -> str:
         stamp = samples.stamp(index)
         if stamp is None:
             raise VptError(f"{samples.name(index)} is no file whose changes could be seen: say data.cache=memory.")
-        digest.update(f"\n{stamp}".encode())
+        digest.update(f"\n{stamp}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vpt.data.pairs import FilePairs, PairSet
+from vpt.data.texts import read_text
 from vpt.errors import VptError
 from vpt.paths import resolve
+from vpt.report.notes import first_of, tell
 
 # Where images lie beside the caption files as they are published.
 IMAGE_FOLDERS = (
@@ -94,7 +94,7 @@ def check_empty(places: Sequence[str], total: int, source: Path | str, empty: Li
             "data.empty=skip."
         )
     if places:
-        print(f"vpt: {len(places)} empty captions skipped, at {first_of(places)}.", file=sys.stderr)
+        tell(f"{len(places)} empty captions skipped, at {first_of(places)}.")
 
 
 def check_there(images: Sequence[Path], source: Path, remedy: str) -> None:
@@ -111,30 +111,6 @@ def image_root(given: Path | None, beside: Path, first: str) -> Path:
     if given is not None:
         return resolve(given)
     return next((beside / folder for folder in IMAGE_FOLDERS if (beside / folder / first).is_file()), beside)
-
-
-def read_text(file: Path) -> str:
-    """The text of a file in UTF-8.
-
-    Raises:
-        VptError: it is a folder, or no such text.
-    """
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise VptError(f"{file} is no text file in UTF-8: name one, or save it as such.") from error
-
-
-def read_json(file: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        VptError: it is no JSON.
-    """
-    try:
-        return json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise VptError(f"{file} is no JSON ({error}): download it again, or mend it.") from error
 
 
 def read_csv(file: Path, separator: str | None = None, quotes: bool = True) -> Iterator[tuple[int, dict[str, str]]]:
@@ -171,8 +147,3 @@ def read_csv(file: Path, separator: str | None = None, quotes: bool = True) -> I
             f"{file}, line {reader.line_num} has quotation marks that are not closed or doubled ({error}): mend it, "
             "or read it by data.name=captions with data.quotes=false if they mean nothing."
         ) from error
-
-
-def first_of(names: Sequence[str]) -> str:
-    """The first five, and a sign that there are more."""
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

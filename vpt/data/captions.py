@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from vpt.data.caption_rows import Row, image_root, pair_set, read_csv, read_json, read_text
-from vpt.data.folder import SPLITS
+from vpt.data.caption_rows import Row, image_root, pair_set, read_csv
+from vpt.data.columns import Place, split_of
+from vpt.data.columns import split_column as find_split_column
 from vpt.data.pairs import PairSet
+from vpt.data.texts import parse_json, read_json, read_text
 from vpt.errors import VptError, did_you_mean
 from vpt.paths import resolve
 
@@ -45,7 +46,8 @@ def load(
         test: the table of test images.
         image_column: holds the images' paths; without it the first of `IMAGE_COLUMNS` that is there.
         caption_column: holds the captions; without it the first of `CAPTION_COLUMNS` that is there.
-        split_column: holds train, val or test, where the one table has such a column.
+        split_column: holds train, val or test; without it a column of this name in any case, or the only one that
+            says these alone. What a row says holds beside tables for each split too.
         separator: between columns; without it the commonest of tab, comma, semicolon and bar in the first line.
         quotes: whether quotation marks enclose values that hold the separator.
         root: what the images' paths are relative to; the table's own folder, or one of images in it, by default.
@@ -65,8 +67,9 @@ def load(
         columns = list(read[0][1])
         image = _column(image_column, IMAGE_COLUMNS, columns, table, "image")
         caption = _column(caption_column, CAPTION_COLUMNS, columns, table, "caption")
-        if split_column != "split":
-            _column(split_column, (), columns, table, "split")
+        # Named for one of several tables, it need not be in the others.
+        asked = split_column if len(tables) == 1 or split_column in columns else "split"
+        of_splits = find_split_column(asked, [row for _, row in read], (image, caption), table)
         base = image_root(root, table.parent, str(read[0][1][image]))
         for place, row in read:
             for column in (image, caption):
@@ -74,9 +77,8 @@ def load(
                     raise VptError(f"{table}, {place} has no {column!r}: {did_you_mean(column, row)}")
             if not str(row[image] or "").strip():
                 raise VptError(f"{table}, {place}: the column {image!r} is empty; fill it or remove the line.")
-            tells = len(tables) == 1 and split_column in row
-            split = _split_of(str(row[split_column]).strip(), f"{table}, {place}") if tells else of_table
-            for text in _texts(row[caption]):
+            split = split_of(row, of_splits, of_table, list(tables), Place(table, place))
+            for text in _texts(row[caption], f"{table}, {place}"):
                 rows.append(Row(split, base / str(row[image]).strip(), text, place))
     return pair_set(str(tables["train"]), rows, source=tables["train"], empty=empty)
 
@@ -100,10 +102,7 @@ def _json_lines(table: Path) -> Iterator[tuple[str, Any]]:
     # Not splitlines, which would also part a caption at Unicode's other line ends.
     for number, line in enumerate(read_text(table).split("\n"), 1):
         if line.strip():
-            try:
-                yield f"line {number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise VptError(f"{table}, line {number} is no JSON ({error}): mend it.") from error
+            yield f"line {number}", parse_json(line, f"{table}, line {number}")
 
 
 def _list(table: Path) -> list[Any]:
@@ -129,13 +128,14 @@ def _column(asked: str | None, usual: Sequence[str], columns: Sequence[str], tab
     return found
 
 
-def _texts(value: Any) -> list[str]:
-    """The captions in one cell; an empty list is one empty caption."""
+def _texts(value: Any, place: str) -> list[str]:
+    """The captions in one cell; an empty list is one empty caption.
+
+    Raises:
+        VptError: something that is no text.
+    """
     values = value if isinstance(value, list) and value else [value]
+    for text in values:
+        if isinstance(text, float | bool | Mapping) or (isinstance(text, list) and text):
+            raise VptError(f"{place} has {text!r} for a caption: write a text, or a list of texts.")
     return ["" if text is None or text == [] else str(text) for text in values]
-
-
-def _split_of(value: str, place: str) -> str:
-    if value.lower() not in SPLITS:
-        raise VptError(f"{place}: split {value!r} is not one of train, val and test.")
-    return SPLITS[value.lower()]

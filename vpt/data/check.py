@@ -1,7 +1,8 @@
-"""Every file decoded once before training, so that a broken one is known at once."""
+"""Every file decoded once before training, so that a broken one is known at once, and what splits lack."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,7 +30,11 @@ def check_files(data: Kind, broken: Literal["stop", "skip"]) -> Kind:
     if not names:
         return data
     if broken == "stop":
-        raise VptError(f"{len(names)} images cannot be decoded: {first_of(names)}; mend them, or say data.broken=skip.")
+        first = next(_reason(splits[split], indices[0]) for split, indices in bad.items() if indices)
+        raise VptError(
+            f"{len(names)} images cannot be decoded: {first_of(names)}; mend them, or say data.broken=skip. Of the "
+            f"first: {first}"
+        )
     good = {split: sorted(set(range(len(splits[split]))) - set(indices)) for split, indices in bad.items()}
     for split, indices in good.items():
         if not indices:
@@ -39,8 +44,28 @@ def check_files(data: Kind, broken: Literal["stop", "skip"]) -> Kind:
         lost = set(data.train.labels) - set(kept.train.labels)
         if lost:
             raise VptError(f"no training image of class {data.classes[min(lost)]!r} can be decoded: mend some.")
-    tell(f"{len(names)} broken images skipped, first {names[0]}.")
+    tell(f"{len(names)} broken images skipped: {first_of(names)}.")
     return replace(kept, skipped=(*data.skipped, *dict.fromkeys(names)))
+
+
+def tell_lacking(data: DataSet) -> None:
+    """Say which classes have no images in a split that others have some in."""
+    for split, samples in data.splits().items():
+        there = set(samples.labels)
+        lacking = [name for label, name in enumerate(data.classes) if label not in there]
+        if lacking:
+            kind = {"train": "training", "val": "validation", "test": "test"}[split]
+            count = f"{len(lacking)} of {len(data.classes)} classes of {data.name}"
+            tell(f"{count} have no {kind} images: {first_of(lacking)}.")
+
+
+def tell_few(data: DataSet, shots: int) -> None:
+    """Say which classes have fewer training images than there are to be shots, and give all that they have."""
+    counts = Counter(data.train.labels)
+    few = [name for label, name in enumerate(data.classes) if counts[label] < shots]
+    if few:
+        count = f"{len(few)} of {len(data.classes)} classes of {data.name}"
+        tell(f"{count} have fewer than {shots} training images, and give all that they have: {first_of(few)}.")
 
 
 def _undecodable(samples: Samples | Pairs, split: str) -> Sequence[int]:
@@ -48,16 +73,17 @@ def _undecodable(samples: Samples | Pairs, split: str) -> Sequence[int]:
     files = [index for index in range(len(samples)) if samples.stored(index)]
     if not files:
         return []
-
-    def fails(index: int) -> bool:
-        try:
-            samples.image(index)
-        except VptError:
-            return True
-        return False
-
     # PIL lets go of the interpreter while it decodes.
     with ThreadPoolExecutor(cpu_count()) as pool:
-        results = pool.map(fails, files, chunksize=16)
+        results = pool.map(lambda index: bool(_reason(samples, index)), files, chunksize=16)
         bar = Progress().bar(results, f"checking {split} images", total=len(files))
         return [index for index, failed in zip(files, bar, strict=True) if failed]
+
+
+def _reason(samples: Samples | Pairs, index: int) -> str:
+    """Why an image cannot be decoded; empty where it can."""
+    try:
+        samples.image(index)
+    except VptError as error:
+        return str(error)
+    return ""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from vpt.data.caption_rows import Row, pair_set, read_json
+from vpt.data.caption_rows import Row, pair_set
 from vpt.data.pairs import PairSet
+from vpt.data.texts import read_json
 from vpt.errors import VptError
 from vpt.paths import data_root, resolve
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
+from vpt.errors import VptError
+
 # Names and their plurals.
 SHAPES = {
     "circle": "circles",
@@ -42,6 +44,16 @@ class Thing:
 
     def __str__(self) -> str:
         return f"{self.size} {self.colour} {self.shape}"
+
+
+def check_side(side: int) -> None:
+    """Nothing, if a picture of so many pixels a side shows what shape a thing is, and can be drawn.
+
+    Raises:
+        VptError: it does not, or cannot.
+    """
+    if not 24 <= side <= 2048:
+        raise VptError(f"data.side={side} pixels do not show what shape a thing is, or too many: give 24 to 2048.")
 
 
 def draw(things: Sequence[Thing], relation: str, *, side: int, seed: int) -> Image.Image:

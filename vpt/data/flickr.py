@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from vpt.data.caption_rows import Row, image_root, pair_set, read_csv, read_text
+from vpt.data.caption_rows import Row, image_root, pair_set, read_csv
 from vpt.data.pairs import PairSet
+from vpt.data.texts import read_text
 from vpt.errors import VptError, did_you_mean
 from vpt.paths import data_root, resolve
+from vpt.report.notes import first_of, tell
 
 NAMES = ("flickr8k", "flickr30k")
 
@@ -57,12 +59,25 @@ def load(
         raise VptError(f"there is no folder {folder}: put {name} there, or set data.path or VPT_DATA.")
     file = _captions_file(folder, captions)
     lists = {split: _listed(folder, names) for split, names in SPLIT_FILES.items()}
-    split_of = {image: split for split, images in lists.items() for image in images}
+    split_of: dict[str, str] = {}
+    for split, images in lists.items():
+        for image in sorted(images):
+            if split_of.setdefault(image, split) != split:
+                raise VptError(
+                    f"{image} is in the lists of {split_of[image]} and of {split} in {folder}: keep it in one."
+                )
     rest = "" if lists["train"] else "train"
     read = list(_read(file))
     if not read:
         raise VptError(f"{file} holds no captions: download it again.")
     base = image_root(root, folder, read[0][1])
+    captioned = dict.fromkeys(image for _, image, _ in read)
+    unlisted = [image for image in captioned if not split_of.get(Path(image).stem, rest)]
+    if unlisted:
+        tell(f"{len(unlisted)} images of {file} are in no list, and left out as in the papers: {first_of(unlisted)}.")
+    uncaptioned = sorted(split_of.keys() - {Path(image).stem for image in captioned})
+    if uncaptioned:
+        tell(f"{len(uncaptioned)} images of the lists have no captions in {file}: {first_of(uncaptioned)}.")
     rows = (Row(split_of.get(Path(image).stem, rest), base / image, text, f"line {n}") for n, image, text in read)
     return pair_set(name, (row for row in rows if row.split), source=file, empty=empty)
 

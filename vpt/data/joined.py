@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from pathlib import Path
 
 from PIL import Image
 
@@ -39,6 +40,11 @@ class JoinedSamples(Samples):
         """As its part says."""
         part, i = self._place(index)
         return part.stored(i)
+
+    def file(self, index: int) -> Path | None:
+        """As its part says."""
+        part, i = self._place(index)
+        return part.file(i)
 
     def subset(self, indices: Sequence[int]) -> Samples:
         """Those at `indices`, in this order."""

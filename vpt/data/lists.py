@@ -5,10 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from vpt.data.base import DataSet, Files
+from vpt.data.rows import Labelled, check_there, each_once
+from vpt.data.texts import read_text
 from vpt.errors import VptError
 from vpt.paths import resolve
 
 NAMES = ("lists",)
+
+# More than any data set has; a list of their names is held in memory.
+MOST_CLASSES = 1_000_000
+# What the first line of a list of names is called by, where it is none.
+HEADERS = frozenset(
+    {"class", "classes", "class_name", "class_names", "classname", "name", "names", "label", "labels", "category"}
+)
 
 
 def load(
@@ -28,48 +37,73 @@ def load(
         train: name of the training list; the default is that of VTAB-1k's trees.
         val: name of the validation list, or null.
         test: name of the test list, or null.
-        classes: name of a file with one class name a line; without it classes are called by number.
+        classes: name of a file with the name of label 0 on its first line, and so on, one for each label; without it
+            classes are called by number.
 
     Raises:
-        VptError: a list or an image is missing, or a line is not "path label".
+        VptError: a list or an image is missing, a line is not "path label" or no name, or an image has two labels or
+            is in two splits.
     """
     root = resolve(path)
     files = {"train": train} | {split: file for split, file in (("val", val), ("test", test)) if file}
-    lists = {split: _read(root, file) for split, file in files.items()}
-    highest = max(label for samples in lists.values() for label in samples.labels)
-    names = [str(label) for label in range(highest + 1)]
-    if classes:
-        names = [line for _, line in _lines(resolve(root / classes))]
-    if len(names) <= highest:
-        raise VptError(f"{root / str(classes)} names {len(names)} classes, but a list has the label {highest}.")
-    return DataSet(str(root), tuple(names), lists["train"], lists.get("val"), lists.get("test"))
+    rows = [row for split, file in files.items() for row in _read(root, file, split)]
+    rows = each_once(rows)
+    last = max(rows, key=lambda row: row.label)
+    highest = last.label
+    if highest >= MOST_CLASSES:
+        raise VptError(f"{last.place} has the label {highest}, and labels count classes from 0: number them anew.")
+    names = _names(resolve(root / classes), highest) if classes else [str(label) for label in range(highest + 1)]
+    splits = {
+        split: Files([r.image for r in rows if r.split == split], [r.label for r in rows if r.split == split])
+        for split in files
+    }
+    return DataSet(str(root), tuple(names), splits["train"], splits.get("val"), splits.get("test"))
 
 
-def _read(root: Path, file: str) -> Files:
+def _read(root: Path, file: str, split: str) -> list[Labelled[int]]:
     source = root / file
     if not source.is_file():
         there = ", ".join(sorted(path.name for path in root.glob("*.txt"))) or "no .txt file"
         raise VptError(f"there is no list {source}: {root} holds {there}; set data.train, data.val and data.test.")
-    paths: list[Path] = []
-    labels: list[int] = []
+    rows: list[Labelled[int]] = []
     for number, line in _lines(source):
+        if not line:
+            continue
         *path, label = line.rsplit(maxsplit=1)
         if not path or not label.isdecimal():
             raise VptError(f"{source}, line {number} is not 'path label' with a whole number: {line!r}.")
-        paths.append(root / path[0])
-        labels.append(int(label))
-    if not paths:
+        rows.append(Labelled(split, root / path[0], int(label), f"{source}, line {number}"))
+    if not rows:
         raise VptError(f"{source} is empty: it needs a line for each image.")
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise VptError(f"{len(missing)} of {len(paths)} images of {source} are missing, first {missing[0]}.")
-    return Files(paths, labels)
+    check_there(rows, "put them there, or correct the list")
+    return rows
+
+
+def _names(file: Path, highest: int) -> list[str]:
+    """A name for each label from 0 to `highest`, one a line, and nothing else.
+
+    Raises:
+        VptError: a line that is no name, which would give the labels after it the names of others.
+    """
+    lines = _lines(file)
+    while lines and not lines[-1][1]:
+        lines.pop()
+    for number, line in lines:
+        told = "empty" if not line else "a comment" if line.startswith("#") else ""
+        if number == 1 and line.lower().replace(" ", "_") in HEADERS:
+            told = "a header"
+        if told:
+            raise VptError(
+                f"{file}, line {number} is {told}, and line n is the name of label n-1: remove it, or write a name."
+            )
+    if len(lines) != highest + 1:
+        raise VptError(
+            f"{file} names {len(lines)} classes, and the lists have labels from 0 to {highest}: give one name a line "
+            "for each label, and no header."
+        )
+    return [line for _, line in lines]
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:
-    """Numbers and text of the lines that hold something."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise VptError(f"{file} is no text in UTF-8: save it as such.") from error
-    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    """Numbers and text of the lines."""
+    return [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1)]

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from multiprocessing import get_start_method
+from multiprocessing.reduction import ForkingPickler
+from pickle import PicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from vpt.data.base import Samples
 from vpt.data.cache import Cached
 from vpt.data.pairs import Pairs
 from vpt.data.transforms import FromAlbumentations, is_still
+from vpt.errors import VptError
 from vpt.preprocessing import ImageTransform
 
 
@@ -41,7 +46,8 @@ def loader(
     the epoch with `loader.sampler.set_epoch`.
 
     Args:
-        samples: or any dataset of (PIL image or tensor, label); tensors are taken as they are.
+        samples: or any dataset of (PIL image or tensor, label), such as `vpt.data.given.Given`; tensors are taken as
+            they are.
         transform: from an RGB image to a tensor.
         batch_size: images a batch; the last batch may be smaller.
         shuffle: whether to draw a new order for each epoch.
@@ -55,6 +61,8 @@ def loader(
     if isinstance(samples, Cached) and features is None:
         samples, transform = samples.prepared(transform)
     dataset = Transformed(samples, transform, seed, tokenize=tokenize, draw=shuffle, features=features)
+    if workers:
+        check_sendable(dataset)
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -64,7 +72,42 @@ def loader(
         generator=torch.Generator().manual_seed(seed or 0),
         drop_last=drop_last and len(dataset) >= batch_size,
         pin_memory=torch.cuda.is_available(),
+        collate_fn=_collate,
+        worker_init_fn=partial(_begin_worker, Image.MAX_IMAGE_PIXELS) if workers else None,
     )
+
+
+def check_sendable(dataset: Any) -> None:
+    """Nothing, if worker processes can be given a dataset; those that are forked have it already.
+
+    Raises:
+        VptError: they cannot, as of a lambda.
+    """
+    if get_start_method() == "fork":
+        return
+    try:
+        ForkingPickler.dumps(dataset)
+    except (PicklingError, AttributeError, TypeError) as error:
+        raise VptError(
+            f"worker processes cannot be given the images with their transform ({error}): define functions at the top "
+            "of a module and not as a lambda, or say workers=0."
+        ) from error
+
+
+def _collate(items: list[Any]) -> Any:
+    """A batch, as torch makes it."""
+    try:
+        return default_collate(items)
+    except RuntimeError as error:
+        shapes = list(dict.fromkeys(tuple(image.shape) for image, _ in items))
+        if len(shapes) < 2:
+            raise
+        raise VptError(f"images of one batch have the shapes {shapes[0]} and {shapes[1]}: make them alike.") from error
+
+
+def _begin_worker(max_pixels: int | None, worker: int) -> None:
+    """What a worker process that is not forked does not know."""
+    Image.MAX_IMAGE_PIXELS = max_pixels
 
 
 class Transformed(Dataset[tuple[Tensor, Any]]):
@@ -101,15 +144,19 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
                 return self.features[self.epoch % len(self.features), index], target
             image = self.source.image(index)
         else:
-            image, label = self.source[index]
-            target = int(label)
-        if not isinstance(image, Image.Image):
-            return image, target
+            image, target = self.source[index]
+        return (self._transformed(image, index) if isinstance(image, Image.Image) else image), target
+
+    def _transformed(self, image: Image.Image, index: int) -> Tensor:
         # Seeding takes longer than to normalise an image out of the cache.
-        if self.seed is None or self.still:
-            return self.transform(image), target
-        with seeded(mix(self.seed, self.epoch, index), self.transform):
-            return self.transform(image), target
+        still = self.seed is None or self.still
+        try:
+            with nullcontext() if still else seeded(mix(self.seed or 0, self.epoch, index), self.transform):
+                return self.transform(image)
+        except (ValueError, OverflowError, ZeroDivisionError, MemoryError) as error:
+            name = self.source.name(index) if isinstance(self.source, Pairs | Samples) else f"item {index}"
+            size = f"{image.width} × {image.height} pixels"
+            raise VptError(f"{name}, of {size}, cannot be transformed ({error}): remove it, or crop it.") from error
 
     def _target(self, source: Pairs | Samples, index: int) -> int | str | Tensor:
         if isinstance(source, Samples):
@@ -143,7 +190,7 @@ class EpochSampler(Sampler[int]):
 
 
 @contextmanager
-def seeded(seed: int, transform: ImageTransform) -> Iterator[None]:
+def seeded(seed: int, transform: ImageTransform | None) -> Iterator[None]:
     """Every generator that a transform may draw from, seeded, and in the main process put back afterwards.
 
     albumentations keeps generators of its own, which otherwise every worker would inherit in one state.

@@ -47,6 +47,10 @@ class Pairs(ABC):
         """Whether the image is decoded from a file, which may be broken."""
         return False
 
+    def file(self, index: int) -> Path | None:
+        """The image's own file; None where it has none."""
+        return None
+
     def __len__(self) -> int:
         return len(self.captions)
 
@@ -74,6 +78,10 @@ class FilePairs(Pairs):
         """Always."""
         return True
 
+    def file(self, index: int) -> Path:
+        """Its path."""
+        return self.paths[index]
+
 
 class SamplePairs(Pairs):
     """Labelled images of any kind, in memory (`Arrays`) or not, with captions."""
@@ -97,6 +105,10 @@ class SamplePairs(Pairs):
     def stored(self, index: int) -> bool:
         """As the labelled set says."""
         return self.samples.stored(index)
+
+    def file(self, index: int) -> Path | None:
+        """As the labelled set says."""
+        return self.samples.file(index)
 
 
 class JoinedPairs(Pairs):
@@ -130,6 +142,11 @@ class JoinedPairs(Pairs):
         """As its part says."""
         part, i = self._place(index)
         return self.parts[part].stored(i)
+
+    def file(self, index: int) -> Path | None:
+        """As its part says."""
+        part, i = self._place(index)
+        return self.parts[part].file(i)
 
     def _place(self, index: int) -> tuple[int, int]:
         part = bisect_right(self.ends, index)
@@ -205,5 +222,5 @@ def _digest(pairs: Pairs) -> str:
     digest = hashlib.sha256()
     for index, captions in enumerate(pairs.captions):
         name = "/".join(Path(pairs.name(index)).parts[-2:])
-        digest.update("\0".join([name, *captions, ""]).encode())
+        digest.update("\0".join([name, *captions, ""]).encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vpt.data.texts import read_text
 from vpt.errors import VptError
 from vpt.paths import data_root, resolve
 
@@ -40,10 +41,6 @@ def read_lines(file: Path) -> list[str]:
     """The lines of a text file that hold something, without spaces around them.
 
     Raises:
-        VptError: it is no text in UTF-8.
+        VptError: it is no text in UTF-8, or is not there.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise VptError(f"{file} is no text in UTF-8: download it again.") from error
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    return [line.strip() for line in read_text(file).split("\n") if line.strip()]

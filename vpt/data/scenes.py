@@ -14,7 +14,7 @@ from itertools import product
 
 from PIL import Image
 
-from vpt.data.drawing import COLOURS, SHAPES, SIZES, Thing, draw
+from vpt.data.drawing import COLOURS, SHAPES, SIZES, Thing, check_side, draw
 from vpt.data.pairs import Pairs, PairSet
 from vpt.errors import VptError
 
@@ -29,6 +29,8 @@ RELATIONS = ("left of", "above")
 
 # Scenes of validation and test all differ in meaning; there are more than so many of either.
 MOST = 4000
+# Training scenes may mean the same, but are all held in memory.
+MOST_TRAINING = 10_000_000
 
 PHRASES = {
     "one": (
@@ -129,11 +131,11 @@ def load(
         VptError: a count below 0, more scenes than there are, or images too small to tell shapes apart.
     """
     for split, count in (("train", train), ("val", val), ("test", test)):
-        if count < 0 or (split != "train" and count > MOST):
-            bound = "0 or more" if split == "train" else f"0 to {MOST}, as there are not many more different ones"
+        if not 0 <= count <= (MOST_TRAINING if split == "train" else MOST):
+            most = f"{MOST}, as there are not many more different ones"
+            bound = f"0 to {MOST_TRAINING if split == 'train' else most}"
             raise VptError(f"data.{split}={count} scenes cannot be drawn: give {bound}.")
-    if side < 24:
-        raise VptError(f"data.side={side} pixels do not show what shape a thing is: give 24 or more.")
+    check_side(side)
     splits = {
         split: ScenePairs(_scenes(split, count, scene_seed), side, f"{name} {split}")
         for split, count in (("train", train), ("val", val), ("test", test))

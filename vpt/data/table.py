@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vpt.data.base import DataSet, Files
-from vpt.data.folder import SPLITS
+from vpt.data.columns import Place, split_column, split_of
+from vpt.data.rows import Labelled, check_there, each_once
+from vpt.data.texts import parse_json, read_text
 from vpt.errors import VptError, did_you_mean
 from vpt.paths import resolve
 
@@ -30,6 +31,8 @@ def load(
 ) -> DataSet:
     """One table, with a split column or to be split; or one table for each split.
 
+    Rows that repeat an image are left out and counted.
+
     Args:
         name: "table".
         path: a .csv, .tsv or .jsonl file; CSV may be separated by comma, semicolon or tab.
@@ -37,42 +40,76 @@ def load(
         test: the table of test images.
         image_column: holds the images' paths.
         label_column: holds class names; integers count as names too, in numeric order.
-        split_column: holds train, val or test, where the one table has such a column.
+        split_column: holds train, val or test; without it a column of this name in any case, or the only one that
+            says these alone. What a row says holds beside tables for each split too.
         root: what the images' paths are relative to; the table's own folder by default.
 
     Raises:
-        VptError: a column, a value or an image file is missing.
+        VptError: a column, a value or an image file is missing, a label is no class, or an image has two labels or is
+            in two splits.
     """
     tables = {"train": resolve(path)} | {k: resolve(v) for k, v in (("val", val), ("test", test)) if v}
-    rows: list[tuple[str, Row, str]] = []
-    for of_table, table in tables.items():
-        for line, row in read_rows(table):
-            place = f"{table}, line {line}"
-            required = [image_column, label_column, *([split_column] if split_column != "split" else [])]
-            for column in required:
-                if column not in row:
-                    raise VptError(f"{place} has no column {column!r}: {did_you_mean(column, row)}")
-                if not row[column]:
-                    raise VptError(f"{place}: the column {column!r} is empty; fill it or remove the line.")
-            tells = len(tables) == 1 and split_column in row
-            split = _split_of(row[split_column], place) if tells else of_table
-            base = resolve(root) if root else table.parent
-            rows.append((split, {"path": str(base / row[image_column]), "label": row[label_column]}, place))
-    _check_files(rows)
-    classes = _classes({row["label"] for split, row, _ in rows if split == "train"})
-    for _, row, place in rows:
-        if row["label"] not in classes:
-            raise VptError(f"{place}: no training image has the label {row['label']!r}.")
+    rows = [
+        row
+        for of_table, table in tables.items()
+        for row in _labelled(
+            table,
+            of_table,
+            list(tables),
+            image_column=image_column,
+            label_column=label_column,
+            asked=split_column,
+            base=resolve(root) if root else table.parent,
+        )
+    ]
+    check_there(rows, "set data.root")
+    rows = each_once(rows)
+    if not any(row.split == "train" for row in rows):
+        raise VptError(f"{tables['train']} has no training images: mark some, or remove the column of splits.")
+    classes = _classes({row.label for row in rows if row.split == "train"})
+    for row in rows:
+        if row.label not in classes:
+            raise VptError(f"{row.place}: no training image has the label {row.label!r}.")
     index = {label: i for i, label in enumerate(classes)}
 
-    def samples(wanted: str) -> Files | None:
-        chosen = [row for split, row, _ in rows if split == wanted]
-        return Files([Path(r["path"]) for r in chosen], [index[r["label"]] for r in chosen]) if chosen else None
+    def samples(wanted: str) -> Files:
+        chosen = [row for row in rows if row.split == wanted]
+        return Files([row.image for row in chosen], [index[row.label] for row in chosen])
 
-    train = samples("train")
-    if train is None or len(classes) < 2:
-        raise VptError(f"{tables['train']} has training images of {len(classes)} classes: there must be 2 or more.")
-    return DataSet(str(tables["train"]), tuple(classes), train, samples("val"), samples("test"))
+    return DataSet(
+        str(tables["train"]), tuple(classes), samples("train"), samples("val") or None, samples("test") or None
+    )
+
+
+def _labelled(
+    table: Path,
+    of_table: str,
+    tables: list[str],
+    *,
+    image_column: str,
+    label_column: str,
+    asked: str,
+    base: Path,
+) -> Iterator[Labelled[str]]:
+    """The rows of a table, checked one by one."""
+    read = list(read_rows(table))
+    if not read:
+        raise VptError(f"{table} holds no rows: it needs one for each image.")
+    # Named for one of several tables, it need not be in the others.
+    asked = asked if len(tables) == 1 or any(asked in row for _, row in read) else "split"
+    column = split_column(asked, [row for _, row in read], (image_column, label_column), table)
+    for line, row in read:
+        place = Place(table, f"line {line}")
+        for required in (image_column, label_column):
+            if required not in row:
+                raise VptError(f"{place} has no column {required!r}: {did_you_mean(required, row)}")
+            if not row[required]:
+                raise VptError(f"{place}: the column {required!r} is empty; fill it or remove the line.")
+        label = row[label_column]
+        if label.lower() == "nan" or (label[0] + label[-1] in ("[]", "{}") and len(label) > 1):
+            raise VptError(f"{place}: the label {label!r} is no class; write the name of one, or remove the line.")
+        split = split_of(row, column, of_table, tables, place)
+        yield Labelled(split, base / row[image_column], label, str(place))
 
 
 def read_rows(table: Path) -> Iterable[tuple[int, Row]]:
@@ -81,10 +118,7 @@ def read_rows(table: Path) -> Iterable[tuple[int, Row]]:
     Raises:
         VptError: it is no table, or a line is broken.
     """
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise VptError(f"{table} is no table in UTF-8: name a .csv, .tsv or .jsonl file.") from error
+    text = read_text(table)
     if not text.strip():
         raise VptError(f"{table} is empty: it needs a line for each image.")
     if table.suffix.lower() in (".jsonl", ".ndjson"):
@@ -92,8 +126,16 @@ def read_rows(table: Path) -> Iterable[tuple[int, Row]]:
         return
     lines = text.splitlines()
     reader = csv.DictReader(lines, delimiter=max("\t,;", key=lines[0].count), skipinitialspace=True)
+    columns = [column.strip() for column in reader.fieldnames or []]
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise VptError(f"{table} has two columns {twice!r}: rename or remove one.")
+    before = 1
     for row in reader:
-        number = reader.line_num
+        number, skipped = reader.line_num, sum(not line.strip() for line in lines[before : reader.line_num])
+        if number - before - skipped > 1:
+            raise VptError(f"{table}, line {before + 1} has quotation marks that are not closed: close them.")
+        before = number
         if None in row or None in row.values():
             raise VptError(f"{table}, line {number} has another number of columns than the first line: mend it.")
         yield number, {key.strip(): value.strip() for key, value in row.items()}
@@ -103,26 +145,10 @@ def _json_rows(table: Path, text: str) -> Iterable[tuple[int, Row]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise VptError(f"{table}, line {number} is no JSON ({error}): mend it.") from error
+        row = parse_json(line, f"{table}, line {number}")
         if not isinstance(row, dict):
             raise VptError(f'{table}, line {number} is no JSON object: write {{"path": …, "label": …}}.')
         yield number, {str(key): "" if value is None else str(value).strip() for key, value in row.items()}
-
-
-def _split_of(value: str, place: str) -> str:
-    if value.lower() not in SPLITS:
-        raise VptError(f"{place}: split {value!r} is not one of train, val and test.")
-    return SPLITS[value.lower()]
-
-
-def _check_files(rows: list[tuple[str, Row, str]]) -> None:
-    missing = [(row["path"], place) for _, row, place in rows if not Path(row["path"]).is_file()]
-    if missing:
-        path, place = missing[0]
-        raise VptError(f"{len(missing)} of {len(rows)} images are missing, first {path} ({place}): set data.root.")
 
 
 def _classes(labels: set[str]) -> list[str]:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from vpt.data.base import Arrays, DataSet
-from vpt.data.drawing import COLOURS, SHAPES, SIZES, Thing, draw
+from vpt.data.drawing import COLOURS, SHAPES, SIZES, Thing, check_side, draw
 from vpt.errors import VptError
 
 NAMES = ("things",)
+
+MOST_BYTES = 16e9
 
 
 def load(name: str, *, train: int = 16, val: int = 4, test: int = 10, side: int = 48, scene_seed: int = 0) -> DataSet:
@@ -31,8 +33,10 @@ def load(name: str, *, train: int = 16, val: int = 4, test: int = 10, side: int 
     """
     if min(train, val, test) < 1:
         raise VptError("data.train, data.val and data.test are images a class of the things: give 1 or more.")
-    if side < 24:
-        raise VptError(f"data.side={side} pixels do not show what shape a thing is: give 24 or more.")
+    check_side(side)
+    size = (train + val + test) * len(COLOURS) * len(SHAPES) * side**2 * 3
+    if size > MOST_BYTES:
+        raise VptError(f"the things would take {size / 1e9:.0f} GB, as they are held in memory: give fewer or smaller.")
     pairs = list(product(COLOURS, SHAPES))
     splits: dict[str, Any] = {}
     for split, count in (("train", train), ("val", val), ("test", test)):

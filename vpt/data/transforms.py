@@ -74,8 +74,11 @@ def as_transform(transform: Any, preprocessing: Preprocessing) -> ImageTransform
     """Any library's transform as a callable from an RGB image to a (3, H, W) tensor.
 
     torchvision's (v1 and v2), timm's, open_clip's and plain functions are called with the image. One of
-    albumentations is given an array; where it does not end in a normalised tensor, `preprocessing`'s mean
-    and deviation are applied.
+    albumentations is given an array. Where one ends in PIL's image, or in whole numbers, `preprocessing`'s mean and
+    deviation are applied.
+
+    Raises:
+        VptError: it is no transform, or steps of torchvision's that end in numbers from 0 to 1, not normalised.
     """
     if isinstance(transform, str):
         return augmentation(transform, preprocessing)
@@ -83,7 +86,33 @@ def as_transform(transform: Any, preprocessing: Preprocessing) -> ImageTransform
         return FromAlbumentations(transform, preprocessing)
     if not callable(transform):
         raise VptError(f"a {type(transform).__name__} is no transform: give a callable from a PIL image to a tensor.")
-    return transform
+    if isinstance(transform, type):
+        raise VptError(f"{transform.__name__} is a class: give a transform made of it, {transform.__name__}(…).")
+    _check_normalised(transform, preprocessing)
+    from torchvision import transforms as T
+
+    return T.Compose([transform, Finished(preprocessing)])
+
+
+def _check_normalised(transform: Any, preprocessing: Preprocessing) -> None:
+    """Refuse steps of torchvision's that are known to end in numbers from 0 to 1, where the backbone sees others."""
+    from torchvision import transforms as T
+    from torchvision.transforms import v2
+
+    if set(preprocessing.mean) == {0.0} and set(preprocessing.std) == {1.0}:
+        return
+    steps = _steps(transform, (T.Compose, v2.Compose))
+    to_shares = (T.ToTensor, T.ConvertImageDtype, v2.ToTensor, v2.ToDtype, v2.ConvertImageDtype)
+    known = all(type(step).__module__.partition(".")[0] == "torchvision" for step in steps)
+    if (
+        known
+        and any(isinstance(s, to_shares) for s in steps)
+        and not any(isinstance(step, T.Normalize | v2.Normalize | T.Lambda | v2.Lambda) for step in steps)
+    ):
+        raise VptError(
+            "the augmentation ends in numbers from 0 to 1, and the backbone was trained on normalised ones: end it "
+            f"with Normalize({preprocessing.mean}, {preprocessing.std}), or before ToTensor."
+        )
 
 
 def divided(transform: ImageTransform) -> tuple[list[Any], ImageTransform]:
@@ -129,6 +158,43 @@ def _still(step: Any) -> bool:
     return type(step) in (T.Resize, T.CenterCrop, v2.Resize, v2.CenterCrop, CenterCropOrPad)
 
 
+class Finished:
+    """What a transform gives as a normalised (3, H, W) tensor.
+
+    PIL's images and bytes are normalised; real numbers are taken to be so already.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+
+    def __call__(self, out: Any) -> Tensor:
+        """The tensor.
+
+        Raises:
+            VptError: something else.
+        """
+        if isinstance(out, Image.Image):
+            out = torch.from_numpy(np.array(out.convert("RGB"))).permute(2, 0, 1)
+        if not isinstance(out, Tensor) or out.ndim != 3:
+            shown = f"a tensor {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+            raise VptError(f"the augmentation gives {shown}: let it end in a tensor (3, H, W).")
+        return normalised(out, self.preprocessing)
+
+
+def normalised(image: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """A tensor (3, H, W) of bytes normalised; of real numbers as it is.
+
+    Raises:
+        VptError: whole numbers of another kind.
+    """
+    if image.dtype == torch.uint8:
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+        return (image.float() / 255 - mean) / std
+    if not image.is_floating_point():
+        raise VptError(f"the augmentation gives {image.dtype}: let it end in bytes, or in normalised real numbers.")
+    return image
+
+
 class FromAlbumentations:
     """A transform of albumentations as a callable from an RGB image to a normalised (3, H, W) tensor.
 
@@ -156,10 +222,7 @@ class FromAlbumentations:
                 f"the albumentations transform gives {shape}, and the backbone takes 3×{height}×{width}: "
                 f"let it end with a crop or resize to {height}×{width}."
             )
-        if out.dtype == torch.uint8:
-            mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preprocessing.mean, self.preprocessing.std))
-            return (out.float() / 255 - mean) / std
-        return out.float()
+        return normalised(out, self.preprocessing).float()
 
     def set_random_seed(self, seed: int) -> None:
         """Seed albumentations' own generator."""

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Sequence
 from io import BytesIO
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from vpt.data.caption_rows import check_empty
 from vpt.data.pairs import Pairs, PairSet
+from vpt.data.texts import parse_json
 from vpt.errors import VptError
-from vpt.images import IMAGE_SUFFIXES, to_rgb
+from vpt.images import IMAGE_SUFFIXES, decode
 from vpt.paths import data_root, resolve
+from vpt.report.notes import first_of, tell
 
 NAMES = ("webdataset",)
+
+# The largest public sets have some hundred thousand shards.
+MOST_SHARDS = 1_000_000
+# In bytes, of the file of one image.
+LONGEST_CAPTION = 2**20
 
 
 class Member(NamedTuple):
@@ -45,12 +52,9 @@ class TarPairs(Pairs):
             with member.shard.open("rb") as file:
                 file.seek(member.start)
                 content = BytesIO(file.read(member.length))
-            with Image.open(content) as image:
-                return to_rgb(image)
-        except UnidentifiedImageError as error:
-            raise VptError(f"{self.name(index)} is no image that can be read: replace or remove it.") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise VptError(f"{self.name(index)} cannot be decoded ({error}): replace or remove it.") from error
+        except OSError as error:
+            raise VptError(f"{self.name(index)} cannot be read ({error}): put the shard back.") from error
+        return decode(content, self.name(index))
 
     def name(self, index: int) -> str:
         """Its shard and its name there."""
@@ -95,10 +99,14 @@ def load(
     blank: list[str] = []
     without: list[str] = []
     total = 0
+    split_of: dict[Path, str] = {}
     for split, place in places.items():
         members: list[Member] = []
         captions: list[list[str]] = []
         for shard in _shards(place, "data.path" if split == "train" else f"data.{split}"):
+            first = split_of.setdefault(shard.resolve(), split)
+            if first != split:
+                raise VptError(f"{shard} is among the shards of {first} and of {split}: keep it in one.")
             for member, texts in _read(shard, caption_key, json_field):
                 kept = [" ".join(text.split()) for text in texts if text.strip()]
                 total += len(texts)
@@ -124,7 +132,7 @@ def load(
 
 def _shards(place: str, option: str) -> list[Path]:
     """Tar files that a name, a folder, a pattern or a brace of numbers stands for, in order."""
-    names = _unbraced(place)
+    names = _unbraced(place, option)
     found: list[Path] = []
     for name in names:
         if any(sign in name for sign in "*?["):
@@ -144,9 +152,15 @@ def _glob(root: Path, pattern: str) -> list[Path]:
     )
 
 
-def _unbraced(place: str) -> list[str]:
+def _unbraced(place: str, option: str) -> list[str]:
     """Every name that numbers in braces stand for, with as many digits as the first: "{00..11}"."""
-    pieces = re.split(r"\{(\d+)\.\.(\d+)\}", place)
+    pieces = re.split(r"\{(\d{1,18})\.\.(\d{1,18})\}", place)
+    # Read as they are written, before any of them is counted up to.
+    count = prod(max(0, int(high) - int(low) + 1) for low, high in zip(pieces[1::3], pieces[2::3], strict=True))
+    if count > MOST_SHARDS:
+        raise VptError(
+            f"{option}={place!r} stands for {count:,} shards, and at most {MOST_SHARDS:,} are read: correct it."
+        )
     ranges = [
         [f"{number:0{len(low)}d}" for number in range(int(low), int(high) + 1)]
         for low, high in zip(pieces[1::3], pieces[2::3], strict=True)
@@ -160,6 +174,7 @@ def _read(shard: Path, caption_key: str, json_field: str) -> list[tuple[Member, 
     images: dict[str, Member] = {}
     texts: dict[str, list[str]] = {}
     suffixes: dict[str, list[str]] = {}
+    unread: list[str] = []
     try:
         with tarfile.open(shard, "r:") as tar:
             for entry in tar:
@@ -170,8 +185,14 @@ def _read(shard: Path, caption_key: str, json_field: str) -> list[tuple[Member, 
                 key = f"{folder}/{stem}"
                 suffixes.setdefault(key, []).append(suffix)
                 if f".{suffix.lower()}" in IMAGE_SUFFIXES:
+                    if key in images:
+                        unread.append(entry.name)
                     images.setdefault(key, Member(shard, entry.name, entry.offset_data, entry.size))
                 elif suffix == caption_key:
+                    if entry.size > LONGEST_CAPTION:
+                        raise VptError(
+                            f"{shard}/{entry.name} has {entry.size:,} bytes, which is no caption: remove it."
+                        )
                     content = tar.extractfile(entry)
                     assert content is not None  # A regular file has content.
                     texts[key] = _texts(content.read(), caption_key, json_field, f"{shard}/{entry.name}")
@@ -181,6 +202,9 @@ def _read(shard: Path, caption_key: str, json_field: str) -> list[tuple[Member, 
         if key not in texts:
             there = ", ".join(suffixes[key])
             raise VptError(f"{shard}/{member.name} has no .{caption_key} beside it, but {there}: set data.caption_key.")
+    unread += [f"{key} without an image" for key in texts if key not in images]
+    if unread:
+        tell(f"{len(unread)} files of {shard} are not read, as an image comes once, with captions: {first_of(unread)}.")
     return [(member, texts[key]) for key, member in images.items()]
 
 
@@ -188,11 +212,11 @@ def _texts(content: bytes, caption_key: str, json_field: str, place: str) -> lis
     """The captions in one file of a shard."""
     try:
         text = content.decode("utf-8")
-        if caption_key != "json":
-            return [text]
-        record = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise VptError(f"{place} is no {caption_key} in UTF-8 ({error}): mend it.") from error
+    if caption_key != "json":
+        return [text]
+    record = parse_json(text, place)
     if not isinstance(record, dict) or json_field not in record:
         there = ", ".join(map(str, record)) if isinstance(record, dict) else "no object"
         raise VptError(f"{place} has no field {json_field!r}, but {there}: set data.json_field.")

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vpt.data.base import Samples
+from vpt.data.given import checked_source
 from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
 from vpt.engine.capture import repeated
@@ -48,7 +49,8 @@ def evaluate(
 
     Args:
         model: what is measured; afterwards in the mode it was in.
-        data: `Samples` or `Pairs`, a dataset of (image or tensor, label), or a loader of (images, labels).
+        data: `Samples` or `Pairs`, a dataset of (image or tensor, label), or a loader of (images, labels). Where it
+            tells the names of its classes, as folders do, labels are found by these among the model's.
         batch_size: images a batch; no metric depends on it, except for rounding.
         precision: "fp32", or autocast to "bf16" or "fp16".
         compile: run the blocks through `torch.compile`.
@@ -59,7 +61,12 @@ def evaluate(
     Returns:
         Shares from 0 to 1 under "top1", "top5", "mean_per_class" and "ece", and "top1/NAME" for each group; "loss";
         and "confusion", counts (C, C) with a row for each true class.
+
+    Raises:
+        VptError: what `vpt.data.given.checked_source` raises.
     """
+    # Other classes than those that were trained, if only as many, have no right answers.
+    data = checked_source(data, model.classes)
     accelerator = make_accelerator(precision)
     model.to(accelerator.device)
     batches = accelerator.prepare(as_loader(data, model, batch_size=batch_size, workers=workers))
@@ -150,16 +157,11 @@ def as_loader(
     """A loader of `data`, in an order that `seed` shuffles; a ready loader is taken as it is.
 
     Raises:
-        VptError: there are no images, or labels that the model has no class for.
+        VptError: what `vpt.data.given.checked_source` raises.
     """
+    data = checked_source(data, model.classes, by_number=True)
     if isinstance(data, DataLoader):
-        if not len(data):
-            raise VptError("the loader has no batches: give it images, or drop_last=False.")
         return data
-    if not len(data):  # type: ignore[arg-type]
-        raise VptError("the data set has no images.")
-    if isinstance(data, Samples) and max(data.labels) >= len(model.classes):
-        raise VptError(f"the data has the label {max(data.labels)}, and the model {len(model.classes)} classes.")
     if transform is None:
         transform = model.preprocessing.transform()
     return loader(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
+from vpt.data.aligned import aligned
 from vpt.data.base import Samples
 from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
@@ -93,7 +94,7 @@ def prepare_method(model: Prompted, train: Any, features: Tensor | None, acceler
     if features is None or not isinstance(train, Samples) or model.text is None:
         raise VptError(f"{model.method.name} looks at all training images at once: give labelled `Samples`.")
     mean = F.normalize(features.mean(0), dim=-1).to(accelerator.device)
-    labels = torch.tensor(train.labels, device=accelerator.device)
+    labels = torch.tensor(aligned(train, model.classes, by_number=True).labels, device=accelerator.device)
     with torch.no_grad():
         model.method.prepare(mean, labels, model.class_features(), model.text.scale())
 
@@ -104,7 +105,7 @@ def search_method(model: Prompted, val: Any, features: Tensor | None, accelerato
         return False
     model.eval()
     image = F.normalize(features[0], dim=-1).to(accelerator.device)
-    labels = torch.tensor(val.labels, device=accelerator.device)
+    labels = torch.tensor(aligned(val, model.classes, by_number=True).labels, device=accelerator.device)
     with torch.no_grad():
         model.method.search(image, labels, model.class_features(), model.text.scale())
     return True
