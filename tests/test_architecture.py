@@ -56,7 +56,8 @@ MAY_IMPORT = {
     "protocols": {"sweep", "engine", "experiment", "build", "config", "data"},
     "pretrain": {"experiment", "engine", "build", "config", "model", "data", "towers"},
     "use": {"build", "assemble", "model", "predict", "data", "methods", "towers"},
-    "cli": {"protocols", "sweep", "pretrain", "use", "experiment", "config"},
+    "commands": {"protocols", "sweep", "pretrain", "use", "experiment", "config"},
+    "cli": {"commands"},
     "__main__": {"cli"},
 }
 
