@@ -9,6 +9,10 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from vpt.errors import VptError, did_you_mean
+from vpt.values import field, untyped
+
+RULES = ConfigDict(arbitrary_types_allowed=True, extra="allow", allow_inf_nan=False)
+LONGEST = 200
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -18,7 +22,7 @@ def options_of(function: Callable[..., Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for target in reversed(_targets(function)):
-        hints = get_type_hints(target)
+        hints = get_type_hints(target, include_extras=True)
         found |= {
             name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
             for name, parameter in inspect.signature(target).parameters.items()
@@ -59,9 +63,25 @@ def checked(
                 names = [*known, *also]
                 hint = did_you_mean(name, names) if names else "there are none."
                 raise VptError(f"{where}.{name} is no option of {_title(function, where)}: {hint}")
-    fields = {name: field for name, field in known.items() if name in options or field[1] is ...}
-    schema = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="allow"), **fields)
-    return validated(schema, options, where)
+    needed = {name: option for name, option in known.items() if name in options or option[1] is ...}
+    return {name: untyped(value) for name, value in validated(schema_of(needed), options, where).items()}
+
+
+def schema_of(fields: Mapping[str, tuple[Any, Any]], base: type[BaseModel] | None = None) -> type[BaseModel]:
+    """The schema of names with their types and defaults: no boolean is a number, and numbers are finite.
+
+    Args:
+        fields: as `options_of` gives them.
+        base: a model whose further checks hold too.
+    """
+    read = {name: (field(hint), default) for name, (hint, default) in fields.items()}
+    made: type[BaseModel] = create_model(
+        "Options",
+        __base__=base,
+        __config__=None if base else RULES,
+        **read,  # type: ignore[call-overload]
+    )
+    return made
 
 
 def validated(schema: type[BaseModel], values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -69,11 +89,16 @@ def validated(schema: type[BaseModel], values: Mapping[str, Any], where: str) ->
     try:
         model = schema.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in (where, *first["loc"][:1]) if part)
-        if first["type"] == "missing":
+        # Of a type that may be None, what it may be else says more.
+        first = next((e for e in error.errors() if e["type"] != "none_required"), error.errors()[0])
+        name, *inside = first["loc"]
+        key = ".".join(str(part) for part in (where, name) if part)
+        if first["type"] == "missing" and not inside:
             raise VptError(f"{key} is missing: it has no default.") from error
-        raise VptError(f"{key}={first['input']!r} will not do: {first['msg'].lower()}.") from error
+        value, reason = first["input"], "it has too few parts" if first["type"] == "missing" else first["msg"]
+        given, reason = repr(str(value) if isinstance(value, str) else value), reason.removeprefix("Value error, ")
+        shown = given if len(given) <= LONGEST else f"{given[:LONGEST]}…"
+        raise VptError(f"{key}={shown} will not do: {reason[:1].lower()}{reason[1:]}.") from error
     return {name: getattr(model, name) for name in values}
 
 
