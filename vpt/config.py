@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -25,6 +25,9 @@ NEUTRAL = (
     "train.recompute",
     "train.graph",
 )
+
+# Of random numbers; numpy takes no more.
+MOST_SEED = 2**32 - 1
 
 
 class Config(BaseModel):
@@ -48,8 +51,12 @@ class Config(BaseModel):
     )
     task: dict[str, Any] = Field(default_factory=dict, description="images with captions: loss, infonce or sigmoid")
     learn_scale: bool = Field(default=False, description="head text: train the scale of the logits too")
-    text_chunk: int | None = Field(default=None, description="texts at once, where memory does not hold all of them")
-    seed: int = Field(default=0, description="of initialisation, order, augmentation, and of splits and shots")
+    text_chunk: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="texts at once, where memory does not hold all of them"
+    )
+    seed: int = Field(
+        default=0, ge=0, le=MOST_SEED, description="of initialisation, order, augmentation, and of splits and shots"
+    )
     start: str | None = Field(
         default=None, description="a finished run, or a saved model, that training begins with: what it has learned"
     )
@@ -93,11 +100,36 @@ class Config(BaseModel):
     def _each_named(cls, value: Any) -> Any:
         return [cls._named(section) for section in (value if isinstance(value, list) else [value])]
 
+    @field_validator("seeds", "select_seeds")
+    @classmethod
+    def _once(cls, values: list[int]) -> list[int]:
+        cls._differ(values)
+        wrong = next((value for value in values if not 0 <= value <= MOST_SEED), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong} is no seed, which is 0 to {MOST_SEED}")
+        return values
+
+    @field_validator("select")
+    @classmethod
+    def _apart(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for choices in grid.values():
+            cls._differ(choices)
+        return grid
+
+    @staticmethod
+    def _differ(values: list[Any]) -> None:
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is there twice")
+
     @field_validator("shots", mode="before")
     @classmethod
     def _counts(cls, value: Any) -> Any:
         counts = [value] if isinstance(value, int) else value
-        return {count: {} for count in counts} if isinstance(counts, list) else counts
+        if not isinstance(counts, list):
+            return counts
+        cls._differ(counts)
+        return {count: {} for count in counts}
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> Config:

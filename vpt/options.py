@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_type_hints
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache, wraps
+from importlib.util import find_spec
+from numbers import Integral, Real
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from vpt.errors import VptError, did_you_mean
 from vpt.values import field, untyped
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 RULES = ConfigDict(arbitrary_types_allowed=True, extra="allow", allow_inf_nan=False)
+STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 LONGEST = 200
 
 
@@ -58,13 +68,76 @@ def checked(
     """
     known = {name: field for name, field in options_of(function).items() if name not in set(given)}
     if not takes_any(function):
-        for name in options:
-            if name not in known:
-                names = [*known, *also]
-                hint = did_you_mean(name, names) if names else "there are none."
-                raise VptError(f"{where}.{name} is no option of {_title(function, where)}: {hint}")
+        check_names(options, known, where, _title(function, where), also=also)
     needed = {name: option for name, option in known.items() if name in options or option[1] is ...}
     return {name: untyped(value) for name, value in validated(schema_of(needed), options, where).items()}
+
+
+def check_names(
+    options: Iterable[str], known: Collection[str], where: str, title: str, *, also: Iterable[str] = ()
+) -> None:
+    """Nothing, if all options are among the known ones; `also` are further names that one may have meant.
+
+    Raises:
+        VptError: one is not; the near name is suggested.
+    """
+    for name in options:
+        if name not in known:
+            names = [*known, *also]
+            hint = did_you_mean(name, names) if names else "there are none."
+            raise VptError(f"{where}.{name} is no option of {title}: {hint}")
+
+
+def names_in_source(module: str, function: str) -> list[str]:
+    """The keyword-only parameters of a function, read from its file, so that what it needs is not imported."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    found = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    return [argument.arg for argument in found.args.kwonlyargs]
+
+
+def typed(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, whose arguments that are texts, numbers, truths or of one class are checked to be what it asks for.
+
+    What else it takes, such as images and names of classes, it has to check itself.
+
+    Raises:
+        VptError: an argument of another type; the sentence names it.
+    """
+    signature = inspect.signature(function)
+
+    @cache
+    def schema() -> type[BaseModel]:
+        hints = get_type_hints(function, include_extras=True)
+        several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        single = [name for name, parameter in signature.parameters.items() if parameter.kind not in several]
+        fields: dict[str, Any] = {name: (hints[name], None) for name in single if _is_simple(hints[name])}
+        return create_model("Arguments", __config__=STRICT, **fields)
+
+    @wraps(function)
+    def run(*args: P.args, **options: P.kwargs) -> R:
+        given = signature.bind(*args, **options).arguments
+        validated(schema(), {name: _plain_number(given[name]) for name in schema().model_fields if name in given}, "")
+        return function(*args, **options)
+
+    return run
+
+
+def _plain_number(value: Any) -> Any:
+    """Numbers of other libraries, such as numpy's, as Python's own."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _is_simple(hint: Any) -> bool:
+    if hint is str or get_origin(hint) is Literal:
+        return True
+    if inspect.isclass(hint) and get_origin(hint) is None:
+        return hint is not object and not issubclass(hint, Collection)
+    return get_origin(hint) in (Union, UnionType) and all(_is_simple(part) for part in get_args(hint))
 
 
 def schema_of(fields: Mapping[str, tuple[Any, Any]], base: type[BaseModel] | None = None) -> type[BaseModel]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -85,7 +86,7 @@ def read_yaml(text: str, where: str) -> Any:
     try:
         value = yaml.load(text, Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise VptError(f"{where} is no valid YAML: {' '.join(str(error).split())}") from error
+        raise VptError(f"{where} is no valid YAML: {' '.join(str(error).split()).rstrip('.')}.") from error
     _check_size(value, where)
     return value
 
@@ -168,7 +169,10 @@ def _truth(value: Any) -> Any:
 def _number(value: Any) -> Any:
     if isinstance(value, bool) or (isinstance(value, Typed) and value.lower() in TRUTHS):
         raise PydanticCustomError("boolean", "a boolean is no number")
-    return value
+    if isinstance(value, Integral):
+        return int(value)
+    # numpy's too.
+    return float(value) if isinstance(value, Real) else value
 
 
 def _bare_number(value: Any) -> Any:
@@ -184,12 +188,12 @@ def _bare_whole(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """A text; a number that stands where a text is asked for is what was written."""
+    """A text; a number or a path that stands where a text is asked for is what was written."""
     if isinstance(value, str) and "\0" in value:
         raise PydanticCustomError("null_character", "a text cannot hold a null character")
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if isinstance(value, Typed | int | float) else value
+    return str(value) if isinstance(value, Typed | int | float | Path) else value
 
 
 def _path(value: Any) -> Any:

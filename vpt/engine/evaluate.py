@@ -21,6 +21,7 @@ from vpt.engine.speed import switched
 from vpt.engine.workers import told_workers
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.options import typed
 from vpt.processes import processes
 from vpt.report.progress import Progress
 from vpt.tasks.classification import Classification
@@ -30,6 +31,7 @@ Source = Samples | Pairs | Dataset[Any] | DataLoader[Any]
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
+@typed
 @switched
 def evaluate(
     model: Prompted,
