@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vpt.commands.arguments import add, add_config, add_no_test
+from vpt.commands.arguments import add, add_config, add_no_test, read_config
+from vpt.report.notes import say
 
 TABLES = {
     "compare": "train several methods or seeds of one config, and print them as a table",
@@ -29,10 +30,15 @@ def add_to(commands: Any) -> None:
 
 def table(given: argparse.Namespace) -> None:
     """Any of them."""
-    from vpt import config, protocols, sweep
+    settings = read_config(given)
+    from vpt import protocols, sweep
+    from vpt.report.intervals import verdict
     from vpt.report.tables import print_table
 
+    settings = sweep.only(settings, given.row)
     make = sweep.compare if given.name == "compare" else getattr(protocols, given.name.replace("-", "_"))
-    settings = sweep.only(config.read(given.config, given.overrides), given.row)
-    print_table(make(settings, test=not given.no_test, overwrite=given.overwrite, progress=not given.quiet))
-    print(f"as Markdown, CSV and LaTeX: {settings.out}/table.md, table.csv, table.tex")
+    rows = make(settings, test=not given.no_test, overwrite=given.overwrite, progress=not given.quiet)
+    print_table(rows)
+    if verdict(rows):
+        say(verdict(rows))
+    say(f"as Markdown, CSV and LaTeX: {settings.out}/table.md, table.csv, table.tex")

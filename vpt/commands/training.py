@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
-from vpt.commands.arguments import add, add_config, add_existing, add_no_test, positive
+from vpt.commands.arguments import add, add_config, add_existing, add_no_test, positive, read_config
+from vpt.config import TABLES
+from vpt.report.notes import say, tell
 
 
 def add_to(commands: Any) -> None:
@@ -27,32 +30,42 @@ def add_to(commands: Any) -> None:
 
 def train(given: argparse.Namespace) -> None:
     """`vpt train`."""
-    from vpt import config, experiment
+    settings = read_config(given)
+    tell_tables(given.overrides)
+    from vpt import experiment
     from vpt.report.tables import print_table, result_rows
 
-    settings = config.read(given.config, given.overrides)
     how = {"resume": given.resume, "overwrite": given.overwrite, "test": not given.no_test}
     _, result = experiment.train(settings, **how, progress=not given.quiet)
     print_table(result_rows({str(settings.out): [result]}))
-    print(f"try: vpt predict {settings.out} IMAGES…")
+    say(f"try: vpt predict {settings.out} IMAGES…")
+
+
+def tell_tables(overrides: Sequence[str]) -> None:
+    """Say which keys that were asked for make a table, and are not read by a command of one experiment."""
+    asked = {assignment.partition("=")[0].partition(".")[0] for assignment in overrides}
+    tables = sorted(asked & set(TABLES))
+    if tables:
+        tell(f"{', '.join(tables)}: one experiment does not read this, tables of them do, such as vpt compare.")
 
 
 def fit_batch(given: argparse.Namespace) -> None:
     """`vpt fit-batch`."""
-    from vpt import config, experiment
+    settings = read_config(given)
+    from vpt import experiment
 
-    found = experiment.fit_batch(config.read(given.config, given.overrides), limit=given.max, progress=not given.quiet)
-    print("train:")
+    found = experiment.fit_batch(settings, limit=given.max, progress=not given.quiet)
+    say("train:")
     for key, value in found.items():
-        print(f"  {key}: {value}")
-    print("# or: " + " ".join(f"train.{key}={value}" for key, value in found.items()))
+        say(f"  {key}: {value}")
+    say("# or: " + " ".join(f"train.{key}={value}" for key, value in found.items()))
 
 
 def pretrain(given: argparse.Namespace) -> None:
     """`vpt pretrain`."""
-    from vpt import config
+    settings = read_config(given)
+    tell_tables(given.overrides)
     from vpt.pretrain import pretrain
 
-    settings = config.read(given.config, given.overrides)
     folder = pretrain(settings, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
-    print(f"backbone written to {folder}")
+    say(f"backbone written to {folder}")
