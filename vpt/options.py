@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -21,7 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 RULES = ConfigDict(arbitrary_types_allowed=True, extra="allow", allow_inf_nan=False)
-STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 LONGEST = 200
 
 
@@ -101,7 +101,8 @@ def names_in_source(module: str, function: str) -> list[str]:
 def typed(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, whose arguments that are texts, numbers, truths or of one class are checked to be what it asks for.
 
-    What else it takes, such as images and names of classes, it has to check itself.
+    What else it takes, such as images and names of classes, and which numbers and words make sense, it has to check
+    itself.
 
     Raises:
         VptError: an argument of another type; the sentence names it.
@@ -133,7 +134,7 @@ def _plain_number(value: Any) -> Any:
 
 
 def _is_simple(hint: Any) -> bool:
-    if hint is str or get_origin(hint) is Literal:
+    if hint is str:
         return True
     if inspect.isclass(hint) and get_origin(hint) is None:
         return hint is not object and not issubclass(hint, Collection)
