@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # On the CPU also where there is a GPU; `make test-gpu` says otherwise.
 os.environ.update({} if os.environ.get("VPT_TEST_GPU") else {"CUDA_VISIBLE_DEVICES": ""})
+# What nothing foresaw is a fault, and is to be seen whole.
+os.environ.setdefault("VPT_TRACEBACK", "1")
 
 import pytest
 import torch

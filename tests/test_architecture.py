@@ -21,10 +21,13 @@ LEAVES = {
     "images",
     "options",
     "precision",
+    "shipped",
+    "values",
     "preprocessing",
     "saving",
     "facts",
     "report",
+    "__version__",
 }
 MAY_IMPORT = {
     "errors": set(),
@@ -36,6 +39,8 @@ MAY_IMPORT = {
     "images": set(),
     "options": set(),
     "precision": set(),
+    "values": set(),
+    "shipped": set(),
     "preprocessing": set(),
     "saving": set(),
     "report": set(),
@@ -51,12 +56,17 @@ MAY_IMPORT = {
     "tasks": {"model", "methods"},
     "engine": {"tasks", "model", "data"},
     "build": {"engine", "tasks", "assemble", "model", "text", "towers", "methods", "data", "config"},
-    "experiment": {"build", "engine", "tasks", "model", "data", "config"},
+    "unused": {"engine", "model", "data", "config"},
+    "experiment": {"unused", "build", "engine", "tasks", "model", "data", "config"},
     "sweep": {"experiment", "engine", "build", "config"},
     "protocols": {"sweep", "engine", "experiment", "build", "config", "data"},
     "pretrain": {"experiment", "engine", "build", "config", "model", "data", "towers"},
-    "use": {"build", "assemble", "model", "predict", "data", "methods", "towers"},
-    "cli": {"protocols", "sweep", "pretrain", "use", "experiment", "config"},
+    "devices": set(),
+    "predict_files": {"model", "predict"},
+    "use": {"build", "assemble", "model", "predict", "predict_files", "devices", "towers"},
+    "listing": {"data", "methods", "towers"},
+    "commands": {"protocols", "sweep", "pretrain", "use", "listing", "experiment", "config", "devices", "predict"},
+    "cli": {"commands"},
     "__main__": {"cli"},
 }
 
@@ -97,6 +107,9 @@ def test_importing_the_package_loads_nothing_heavy_and_opens_no_connection() -> 
         "socket.socket.connect = refuse\n"
         "import vpt, vpt.cli\n"
         "vpt.cli.parser()\n"
+        "from vpt import config\n"
+        "from vpt.shipped import find_config\n"
+        "config.read(find_config('own_images'), ['train.epochs=3'])\n"
         "heavy = {'torch', 'timm', 'torchvision', 'albumentations', 'sklearn', 'accelerate', 'transformers'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

@@ -259,13 +259,10 @@ def test_lists(what: str, expected: str, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["list", what, "no such thing"]) == 2
 
 
-def test_help_reads_well_and_usage_errors_say_so() -> None:
+def test_help_reads_well() -> None:
     done = subprocess.run([sys.executable, "-m", "vpt", "--help"], capture_output=True, text=True, check=True)
     for command in ("train", "compare", "pretrain", "eval", "predict", "list", "inspect", "exit codes"):
         assert command in done.stdout
-    wrong = subprocess.run([sys.executable, "-m", "vpt", "trian"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert "invalid choice" in wrong.stderr
 
 
 def test_an_interrupt_says_how_to_go_on(

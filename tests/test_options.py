@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from vpt import VptError
-from vpt.options import checked, options_of
+from vpt.options import checked, options_of, typed
 
 
 def bake(
@@ -84,3 +85,21 @@ def test_what_a_constructor_does_not_pass_on_is_no_option() -> None:
     assert list(options_of(Loaf)) == ["minutes"]
     with pytest.raises(VptError, match=r"bread\.seeds is no option"):
         checked(Loaf, {"seeds": 3}, "bread")
+
+
+@typed
+def serve(plate: str | Path, *guests: str, cups: int = 1, warm: bool = True, music: object = None) -> str:
+    return f"{plate} {guests} {cups} {warm} {music}"
+
+
+def test_simple_arguments_are_checked_and_others_left_alone() -> None:
+    assert serve("a", "b", cups=2, music=[1]) == "a ('b',) 2 True [1]"
+    # numpy's numbers are numbers.
+    assert serve(Path("a"), cups=np.int64(3)) == "a () 3 True None"
+    for given, sentence in (({"cups": True}, "cups=True will not do"), ({"warm": 1}, "warm=1 will not do")):
+        with pytest.raises(VptError, match=sentence):
+            serve("a", **given)
+    with pytest.raises(VptError, match="plate=None will not do"):
+        serve(None)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'forks'"):
+        serve("a", forks=1)

@@ -15,15 +15,17 @@ from vpt.config import Config
 from vpt.data.base import DataSet, Files
 from vpt.data.pairs import PairSet
 from vpt.engine.fit import fit
+from vpt.engine.settings import Settings
 from vpt.errors import VptError
 from vpt.methods import find
 from vpt.methods.base import Method
 from vpt.model import Prompted
-from vpt.options import checked
+from vpt.options import checked, options_of
 from vpt.tasks.image_text import ImageText
 from vpt.text import DEFAULT_TEMPLATES, ENSEMBLES, ensemble
 from vpt.towers import load as towers
 
+OF_ANY = ("dtype", "pretrained", "weights", "image_size", "preprocessing")
 RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed", "task")
 
 
@@ -36,16 +38,20 @@ def check(config: Config) -> Config:
     method, data, backbone = (_options(section) for section in (config.method, config.data, config.backbone))
     if config.train.get("steps") is not None and "epochs" in config.train:
         raise VptError("train.steps stands in the place of train.epochs: leave epochs out, or set train.steps=null.")
-    # Of any library, and therefore none of its own options.
-    held = {key: backbone.pop(key) for key in ("dtype",) if key in backbone}
+    train = checked(fit, config.train, "train", given=RESERVED)
+    Settings.of({name: default for name, (_, default) in options_of(fit).items()} | train | {"seed": config.seed})
+    # Of any library, whose own `load` need not name them.
+    shared = {key: backbone.pop(key) for key in OF_ANY if key in backbone and key in options_of(create)}
+    shared = checked(create, shared, "backbone")
+    held = {"dtype": shared.pop("dtype")} if "dtype" in shared else {}
     return config.model_copy(
         update={
             "backbone": {"name": config.backbone["name"]}
-            | towers.checked_options(config.backbone["name"], backbone)
-            | checked(create, held, "backbone"),
+            | towers.checked_options(config.backbone["name"], backbone | shared)
+            | held,
             "method": {"name": config.method["name"]} | checked(find(config.method["name"]), method, "method"),
             "data": {"name": config.data["name"]} | datasets.checked_options(config.data["name"], data),
-            "train": checked(fit, config.train, "train", given=RESERVED),
+            "train": train,
             "task": checked(ImageText, config.task, "task"),
         }
     )
@@ -112,10 +118,10 @@ def check_new_classes(config: Config) -> None:
     build_model(config.model_copy(update={"start": None}), names).set_classes(names.classes)
 
 
-def load_run(run: str | Path) -> Prompted:
-    """The best model of a run directory, or what a folder or the hub holds."""
+def load_run(run: str | Path, *, weights: str | None = None) -> Prompted:
+    """The best model of a run directory, or what a folder or the hub holds; `weights` is a file of its backbone."""
     best = Path(run) / "best"
-    return load(best if best.is_dir() else run)
+    return load(best if best.is_dir() else run, weights=weights)
 
 
 def templates_for(chosen: Sequence[str] | str, data: DataSet | PairSet) -> Sequence[str]:

@@ -3,287 +3,103 @@
 from __future__ import annotations
 
 import argparse
-import json
+import io
+import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
 
-from vpt.errors import VptError
+import vpt
+from vpt.commands import listing, looking, tables, training, using
+from vpt.commands.arguments import Command, Parser
+from vpt.errors import VptError, did_you_mean
+from vpt.report.notes import tell
+from vpt.report.ranks import one_voice
 from vpt.report.waiting import say_once
 
-EXIT_OK, EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_PIPE = 0, 1, 2, 130, 141
 
-TABLES = {
-    "compare": "train several methods or seeds of one config, and print them as a table",
-    "few-shot": "train methods on a few images of each class, for several numbers of them, data sets and seeds",
-    "base-to-new": "train methods on half of the classes, and test them on these and on the names of the others",
-    "transfer": "train methods on one data set, and test them on others (cross-data-set transfer), or on other "
-    "domains of the same classes (domain generalisation)",
-}
-
-EPILOG = """exit codes: 0 done, 1 failed, 2 a mistake in what was asked for, 130 interrupted"""
+EPILOG = """exit codes: 0 done, 1 failed, 2 a mistake in what was asked for, 130 interrupted, 141 nobody reads on"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    top = parser()
-    given, rest = top.parse_known_args(arguments)
-    # Assignments may also stand after options, where argparse no longer takes them.
-    strange = [text for text in rest if "=" not in text or text.startswith("-") or "overrides" not in given]
-    if strange:
-        top.error(f"{strange[0]!r} is no option or argument of this command; see --help")
-    if rest:
-        given.overrides += rest
-    command: Callable[[argparse.Namespace], None] = given.command
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names may hold what the stream's encoding does not, and bytes that are no text.
+            stream.reconfigure(errors="backslashreplace")
     say_once()
     try:
-        command(given)
+        with one_voice():
+            return _run(sys.argv[1:] if arguments is None else arguments)
     except VptError as error:
-        print(f"vpt: {error}", file=sys.stderr)
+        tell(str(error))
         return EXIT_MISTAKE
     except KeyboardInterrupt:
-        print("vpt: interrupted; a training run goes on with --resume.", file=sys.stderr)
+        tell("interrupted; a training run goes on with --resume.")
         return EXIT_INTERRUPTED
-    return EXIT_OK
+    except BrokenPipeError:
+        # Python would say at its end that it cannot flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    except Exception as error:
+        if os.environ.get("VPT_TRACEBACK"):
+            raise
+        tell(_unexpected(error))
+        return EXIT_FAILED
 
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(prog="vpt", description="Visual prompt tuning of frozen backbones.", epilog=EPILOG)
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def add(name: str, command: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(command=command)
-        return sub
-
-    def add_config(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("config", metavar="CONFIG", help="a YAML file; those in configs/ tell what they expect")
-        sub.add_argument("overrides", nargs="*", metavar="KEY.PATH=VALUE", help="changes, e.g. train.epochs=10")
-        sub.add_argument("--quiet", action="store_true", help="no progress")
-
-    def add_no_test(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--no-test", action="store_true", help="leave the test split alone, as trials should")
-
-    def add_existing(sub: argparse.ArgumentParser) -> None:
-        choice = sub.add_mutually_exclusive_group()
-        choice.add_argument("--resume", action="store_true", help="go on with the run that lies in the run directory")
-        choice.add_argument("--overwrite", action="store_true", help="delete the run that lies in the run directory")
-
-    sub = add("train", _train, "train one experiment, and measure it on the test split")
-    add_config(sub)
-    add_existing(sub)
-    add_no_test(sub)
-
-    sub = add("fit-batch", _fit_batch, "find the largest batch that fits into memory, at as many images a step")
-    add_config(sub)
-    sub.add_argument("--max", type=_positive, metavar="N", help="the largest batch to try; on a CPU it must be given")
-
-    for name, text in TABLES.items():
-        sub = add(name, _table, text)
-        add_config(sub)
-        sub.set_defaults(name=name)
-        sub.add_argument("--row", action="append", default=[], metavar="LABEL", help="only this row; may be repeated")
-        sub.add_argument("--overwrite", action="store_true", help="delete finished runs; otherwise they are read")
-        add_no_test(sub)
-
-    sub = add("pretrain", _pretrain, "train a backbone from scratch, and write it")
-    add_config(sub)
-    add_existing(sub)
-
-    sub = add("eval", _eval, "measure a run on one of its splits, or on other data")
-    sub.add_argument("run", metavar="RUN", help="a run directory")
-    sub.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="other data than the run's")
-    sub.add_argument("--split", default="test", choices=["train", "val", "test"], help="default: %(default)s")
-    sub.add_argument("--json", action="store_true", help="print JSON")
-
-    sub = add("predict", _predict, "classify image files")
-    sub.add_argument("run", metavar="RUN", help="a run directory, a saved model, or a repository of the hub")
-    sub.add_argument("images", nargs="+", metavar="IMAGES", help="image files, or folders of them")
-    sub.add_argument("--top", type=_positive, default=3, metavar="K", help="classes to show (default: %(default)s)")
-    sub.add_argument("--json", action="store_true", help="print one JSON object a line")
-
-    sub.add_argument(
-        "--labels", nargs="+", metavar="TEXT", help="choose among these, where class names are the classifier"
-    )
-    sub.add_argument(
-        "--templates", nargs="+", metavar="TEXT", help="sentences with {} for the labels, e.g. 'a photo of a {}.'"
-    )
-
-    sub = add("classes", _classes, "save a model with what a run learned and other class names")
-    sub.add_argument("run", metavar="RUN", help="a run directory, a saved model, or an image-text backbone")
-    sub.add_argument("classes", nargs="+", metavar="CLASS", help="the names to choose among")
-    sub.add_argument("--out", required=True, metavar="FOLDER", help="where the model is saved, for predict")
-    sub.add_argument("--templates", nargs="+", metavar="TEXT", help="sentences with {} for the names; else the run's")
-    sub.add_argument("--overwrite", action="store_true", help="write to a folder that holds something")
-
-    sub = add("words", _words, "show which words a learned context is nearest to")
-    sub.add_argument("run", metavar="RUN", help="a run directory or a saved model, of a method with learned context")
-    sub.add_argument("--top", type=_positive, default=5, metavar="K", help="words a token (default: %(default)s)")
-    sub.add_argument("--json", action="store_true", help="print one JSON object a line")
-
-    sub = add("attention", _attention, "draw where the read-out token and the prompts look, block by block")
-    sub.add_argument("run", metavar="RUN", help="a run directory, a saved model, or an image-text backbone")
-    sub.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of a few")
-    sub.add_argument("--out", required=True, metavar="FILE", help="the picture, e.g. attention.png or attention.pdf")
-    sub.add_argument("--blocks", nargs="+", type=int, metavar="N", help="blocks to show, from 0; else all")
-    sub.add_argument("--each-prompt", action="store_true", help="show each prompt by itself too")
-    sub.add_argument("--overwrite", action="store_true", help="write over a picture that is there")
-
-    sub = add("search", _search, "find the images of a folder that a text describes best")
-    sub.add_argument("run", metavar="RUN", help="an image-text run, a saved model, or an image-text backbone")
-    sub.add_argument("text", metavar="TEXT", help="what to look for")
-    sub.add_argument("folder", metavar="FOLDER", help="a folder of images")
-    sub.add_argument("--top", type=_positive, default=10, metavar="K", help="images to show (default: %(default)s)")
-    sub.add_argument("--json", action="store_true", help="print JSON")
-
-    sub = add("list", _list, "list what there is")
-    sub.add_argument("what", choices=["methods", "backbones", "datasets"])
-    sub.add_argument("pattern", nargs="?", default="", help="only names that hold this text")
-
-    sub = add("inspect", _inspect, "show a backbone's shape, and which path each of its blocks takes and why")
-    sub.add_argument("backbone", metavar="BACKBONE", help="library/model, e.g. vpt/vit-nano")
+    top = Parser(prog="vpt", description="Visual prompt tuning of frozen backbones.", epilog=EPILOG)
+    top.add_argument("--version", action="version", version=f"vpt {vpt.__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="called")
+    for group in (training, tables, using, looking, listing):
+        group.add_to(commands)
     return top
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or text == "0":
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
+def _run(arguments: Sequence[str]) -> int:
+    top = parser()
+    _check_command(top, arguments)
+    given, rest = top.parse_known_args(arguments)
+    if given.called is None:
+        top.print_help()
+        return EXIT_OK
+    # Assignments may also stand after options, where argparse no longer takes them.
+    strange = [text for text in rest if "=" not in text or text.startswith("-") or "overrides" not in given]
+    if strange:
+        top.error(f"{strange[0]!r} is no option or argument of {given.called}: see vpt {given.called} --help")
+    if rest:
+        given.overrides += rest
+    command: Command = given.command
+    code = command(given)
+    sys.stdout.flush()
+    return code or EXIT_OK
 
 
-def _train(given: argparse.Namespace) -> None:
-    from vpt import config, experiment
-    from vpt.report.tables import result_rows
-
-    settings = config.read(given.config, given.overrides)
-    how = {"resume": given.resume, "overwrite": given.overwrite, "test": not given.no_test}
-    _, result = experiment.train(settings, **how, progress=not given.quiet)
-    _show(result_rows({str(settings.out): [result]}))
-    print(f"try: vpt predict {settings.out} IMAGES…")
+def _check_command(top: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    (commands,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands.choices:
+        raise VptError(
+            f"there is no command {arguments[0]!r}: {did_you_mean(arguments[0], commands.choices, see='vpt --help')}"
+        )
 
 
-def _fit_batch(given: argparse.Namespace) -> None:
-    from vpt import config, experiment
-
-    found = experiment.fit_batch(config.read(given.config, given.overrides), limit=given.max, progress=not given.quiet)
-    print("train:")
-    for key, value in found.items():
-        print(f"  {key}: {value}")
-    print("# or: " + " ".join(f"train.{key}={value}" for key, value in found.items()))
-
-
-def _table(given: argparse.Namespace) -> None:
-    from vpt import config, protocols, sweep
-
-    make = sweep.compare if given.name == "compare" else getattr(protocols, given.name.replace("-", "_"))
-    settings = sweep.only(config.read(given.config, given.overrides), given.row)
-    _show(make(settings, test=not given.no_test, overwrite=given.overwrite, progress=not given.quiet))
-    print(f"as Markdown, CSV and LaTeX: {settings.out}/table.md, table.csv, table.tex")
-
-
-def _pretrain(given: argparse.Namespace) -> None:
-    from vpt import config
-    from vpt.pretrain import pretrain
-
-    settings = config.read(given.config, given.overrides)
-    folder = pretrain(settings, resume=given.resume, overwrite=given.overwrite, progress=not given.quiet)
-    print(f"backbone written to {folder}")
-
-
-def _eval(given: argparse.Namespace) -> None:
-    from vpt import experiment
-
-    metrics = experiment.measure(given.run, given.split, given.overrides)
-    if given.json:
-        print(json.dumps(metrics))
-    else:
-        _show([metrics])
-
-
-def _predict(given: argparse.Namespace) -> None:
-    from vpt import use
-    from vpt.report.tables import print_table
-
-    rows = []
-    for path, prediction in use.predict(given.run, given.images, labels=given.labels, templates=given.templates):
-        best = dict(list(prediction.scores.items())[: given.top])
-        if given.json:
-            print(json.dumps({"image": str(path), "label": prediction.label, "scores": best}, ensure_ascii=False))
-        else:
-            rows.append({"image": str(path), "label": prediction.label} | _ranked(best))
-    if rows:
-        print_table(rows)
-
-
-def _ranked(scores: dict[str, float]) -> dict[str, str]:
-    return {f"{rank}.": f"{name} {score:.1%}" for rank, (name, score) in enumerate(scores.items(), 1)}
-
-
-def _classes(given: argparse.Namespace) -> None:
-    from vpt import use
-
-    how = {"templates": given.templates, "overwrite": given.overwrite}
-    model = use.new_classes(given.run, given.classes, given.out, **how)
-    print(f"{model.method.name} with {len(model.classes)} classes written to {given.out}")
-    print(f"try: vpt predict {given.out} IMAGES…")
-
-
-def _words(given: argparse.Namespace) -> None:
-    from vpt import use
-
-    rows = use.words(given.run, top=given.top)
-    if given.json:
-        for row in rows:
-            near = [{"word": word, "distance": distance} for word, distance in row["words"]]
-            print(json.dumps(row | {"words": near}, ensure_ascii=False))
-        return
-    _show([{key: row[key] for key in row if key != "words"} | _near(row["words"]) for row in rows])
-
-
-def _near(words: Sequence[tuple[str, float]]) -> dict[str, str]:
-    return {f"{rank}.": f"{word} {distance:.3f}" for rank, (word, distance) in enumerate(words, 1)}
-
-
-def _attention(given: argparse.Namespace) -> None:
-    from vpt import use
-
-    how = {"blocks": given.blocks, "each_prompt": given.each_prompt, "overwrite": given.overwrite}
-    use.attention(given.run, given.images, given.out, **how)
-    print(f"attention drawn to {given.out}")
-
-
-def _list(given: argparse.Namespace) -> None:
-    from vpt import use
-    from vpt.report.tables import print_table
-
-    rows = use.listing(given.what, given.pattern)
-    if not rows:
-        raise VptError(f"no {given.what} match {given.pattern!r}: leave the pattern out to see all.")
-    print_table(rows)
-
-
-def _inspect(given: argparse.Namespace) -> None:
-    from vpt import use
-    from vpt.report.tables import print_table
-
-    print_table(use.inspect(given.backbone))
-
-
-def _search(given: argparse.Namespace) -> None:
-    from vpt import use
-
-    found = use.search(given.run, given.text, given.folder, top=given.top)
-    if given.json:
-        print(json.dumps([{"image": str(path), "score": score} for path, score in found], ensure_ascii=False))
-    else:
-        _show([{"image": str(path), "similarity": round(score, 4)} for path, score in found])
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    from vpt.report.tables import print_table
-
-    print_table(rows)
+def _unexpected(error: Exception) -> str:
+    """One sentence about an error that nothing foresaw."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "without a word")
+    if isinstance(error, OSError):
+        return f"the system says: {error.strerror or said}{f' ({error.filename})' if error.filename else ''}."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"there is not enough memory ({said}): take smaller batches or images, or vpt fit-batch."
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return (
+        f"this was not foreseen, and is a fault of vpt or of a library: {type(error).__name__}: {said} ({where}). "
+        "VPT_TRACEBACK=1 in the environment shows all of it."
+    )
 
 
 if __name__ == "__main__":

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vpt.errors import VptError, did_you_mean
-from vpt.options import validated
+from vpt.options import schema_of, validated
+from vpt.values import read_file, read_yaml, word
 
 # Keys that make a table of experiments, and with others those that no result depends on.
 TABLES = ("seeds", "compare", "select", "select_seeds", "datasets", "shots", "targets")
@@ -27,6 +26,9 @@ NEUTRAL = (
     "train.recompute",
 )
 
+# Of random numbers; numpy takes no more.
+MOST_SEED = 2**32 - 1
+
 
 class Config(BaseModel):
     """One experiment, or a table of them.
@@ -34,7 +36,7 @@ class Config(BaseModel):
     Each section holds `name` and the options of what it names; a plain string is short for the name alone.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     backbone: dict[str, Any] = Field(description="name, and options as `vpt.create` takes them, such as dtype")
     method: dict[str, Any] = Field(description="name, and the method's own options")
@@ -49,8 +51,12 @@ class Config(BaseModel):
     )
     task: dict[str, Any] = Field(default_factory=dict, description="images with captions: loss, infonce or sigmoid")
     learn_scale: bool = Field(default=False, description="head text: train the scale of the logits too")
-    text_chunk: int | None = Field(default=None, description="texts at once, where memory does not hold all of them")
-    seed: int = Field(default=0, description="of initialisation, order, augmentation, and of splits and shots")
+    text_chunk: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="texts at once, where memory does not hold all of them"
+    )
+    seed: int = Field(
+        default=0, ge=0, le=MOST_SEED, description="of initialisation, order, augmentation, and of splits and shots"
+    )
     start: str | None = Field(
         default=None, description="a finished run, or a saved model, that training begins with: what it has learned"
     )
@@ -94,33 +100,57 @@ class Config(BaseModel):
     def _each_named(cls, value: Any) -> Any:
         return [cls._named(section) for section in (value if isinstance(value, list) else [value])]
 
+    @field_validator("seeds", "select_seeds")
+    @classmethod
+    def _once(cls, values: list[int]) -> list[int]:
+        cls._differ(values)
+        wrong = next((value for value in values if not 0 <= value <= MOST_SEED), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong} is no seed, which is 0 to {MOST_SEED}")
+        return values
+
+    @field_validator("select")
+    @classmethod
+    def _apart(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for choices in grid.values():
+            cls._differ(choices)
+        return grid
+
+    @staticmethod
+    def _differ(values: list[Any]) -> None:
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is there twice")
+
     @field_validator("shots", mode="before")
     @classmethod
     def _counts(cls, value: Any) -> Any:
         counts = [value] if isinstance(value, int) else value
-        return {count: {} for count in counts} if isinstance(counts, list) else counts
+        if not isinstance(counts, list):
+            return counts
+        cls._differ(counts)
+        return {count: {} for count in counts}
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The experiment in a YAML file, changed by "key.path=value" assignments.
 
+    What stands behind the equals sign is taken as it stands, and means what the type of the option makes of it.
+
     Raises:
         VptError: no such file, no valid YAML, an unknown key (the near one is suggested) or a wrong value.
     """
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise VptError(f"there is no config {str(path)!r}: name a YAML file, such as those in configs/.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise VptError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not path.exists():
+        raise VptError(f"there is no config {str(path)!r}: name a YAML file, such as those in configs/.")
+    values = read_yaml(read_file(path), str(path))
     if not isinstance(values, dict):
         raise VptError(f"{path} must hold a mapping with the keys {', '.join(Config.model_fields)}.")
     for assignment in overrides:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise VptError(f"{assignment!r} is no assignment: write key.path=value, e.g. train.epochs=10.")
-        values = assign(values, key, yaml.safe_load(text))
+        values = assign(values, key, _said(key, text))
     values.setdefault("out", f"runs/{path.stem}")
     return parse(values, str(path))
 
@@ -130,15 +160,14 @@ def parse(values: Mapping[str, Any], where: str = "config") -> Config:
     for key in values:
         if key not in Config.model_fields:
             raise VptError(f"{key!r} in {where} is no key of a config: {did_you_mean(str(key), Config.model_fields)}")
-    checked = validated(Config, values, "")
-    return Config.model_construct(**checked)
+    return Config.model_construct(**validated(SCHEMA, values, ""))
 
 
 def assign(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """A copy of nested `values` with the entry at the dotted `key` set.
 
     A section that was a plain string becomes a mapping with this name; a new name drops the options that
-    belonged to the old one.
+    belonged to the old one. Keys of `select`, and of what a row changes, have dots themselves.
     """
     head, _, rest = key.partition(".")
     section = values.get(head, {})
@@ -147,7 +176,14 @@ def assign(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     if isinstance(section, str):
         section = {"name": section}
     if not isinstance(section, Mapping):
-        raise VptError(f"{key}={value!r} cannot be set: {head} is {section!r}, which has no parts.")
+        raise VptError(f"{key}={value} cannot be set: {head} is {section!r}, which has no parts.")
+    if head == "select":
+        return {**values, head: {**section, rest: value}}
+    if head == "compare":
+        label = max((each for each in section if rest.startswith(f"{each}.")), key=len, default=rest.partition(".")[0])
+        changed = rest.removeprefix(f"{label}.")
+        whole = value if changed == rest else {**section.get(label, {}), changed: value}
+        return {**values, head: {**section, label: whole}}
     if rest == "name" and section.get("name") != value:
         section = {}
     return {**values, head: assign(section, rest, value)}
@@ -155,8 +191,22 @@ def assign(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 def plain(config: Config) -> dict[str, Any]:
     """The config as values that YAML can hold."""
-    values: dict[str, Any] = json.loads(config.model_dump_json())
+    values: dict[str, Any] = _plain(config.model_dump())
     return values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _said(key: str, text: str) -> Any:
+    """The value of an assignment; a section or row that was written as {name: …} is read at once."""
+    sections = key in ("backbone", "method", "data", "train", "task") or key.startswith("compare.")
+    return read_yaml(text, f"{key}={text}") if sections and text.startswith("{") else word(text)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -174,3 +224,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             continue
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return flat
+
+
+SCHEMA = schema_of({name: (each.annotation, each) for name, each in Config.model_fields.items()}, Config)

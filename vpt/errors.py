@@ -7,6 +7,8 @@ from difflib import get_close_matches
 
 from vpt.report.notes import printable
 
+MANY = 12
+
 
 class VptError(Exception):
     """A mistake in what was asked for: one sentence naming the thing, the place and the remedy."""
@@ -23,10 +25,12 @@ class DivergedError(VptError):
     """A loss that is no longer finite."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The near name in `known` as the end of a sentence, or all of `known` where it is short."""
+def did_you_mean(name: str, known: Iterable[str], *, see: str = "") -> str:
+    """The end of a sentence: the near name in `known`, or all of `known`; of many the first, or where to `see` all."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"there is {', '.join(known)}." if len(known) <= 12 else "see `vpt list`."
+    if len(known) <= MANY:
+        return f"there is {', '.join(known)}."
+    return f"see `{see}`." if see else f"there is {', '.join(known[:MANY])} and {len(known) - MANY} more."

@@ -24,6 +24,7 @@ from vpt.engine.rundir import RunDir
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.tasks.image_text import ImageText
+from vpt.unused import tell_unused
 
 ANEW = "run it again with --overwrite"
 # How images are read, and what is done with new ones.
@@ -65,6 +66,7 @@ def _made(run: RunDir, config: Config, *, test: bool, progress: bool) -> tuple[P
     if not len(data.train):
         raise VptError(f"{data.name} has no training images: train on other data, then measure the run on it.")
     model = build_model(config, data)
+    tell_unused(config, model, data)
     if model.method.searches and isinstance(data, DataSet):
         _check_apart(data, model)
     if not (run.resume and (run.path / IMAGES).is_file()):
@@ -183,7 +185,9 @@ def check_unchanged(config: Config, folder: Path) -> None:
         )
 
 
-def measure(run: str | Path, split: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def measure(
+    run: str | Path, split: str | None = None, overrides: Sequence[str] = (), *, weights: str | None = None
+) -> dict[str, Any]:
     """Metrics of a run on one of its splits, or on other data.
 
     Args:
@@ -191,6 +195,7 @@ def measure(run: str | Path, split: str | None = None, overrides: Sequence[str] 
         split: "train", "val" or "test"; or "all" for every image. By default "test" of the run's own data, and all of
             other data.
         overrides: "data.key=value" assignments.
+        weights: a local file with the backbone's weights.
 
     Returns:
         The run, the split, how many images it has, and their metrics.
@@ -213,7 +218,7 @@ def measure(run: str | Path, split: str | None = None, overrides: Sequence[str] 
         data = read_data(config)
     else:
         data = data_of(config, run)
-    values = measure_model(load_run(run), data, config, split)
+    values = measure_model(load_run(run, weights=weights), data, config, split)
     return {"run": str(run), "split": split, "images": len(_split(data, split)), **values}
 
 

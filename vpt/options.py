@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_type_hints
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache, wraps
+from importlib.util import find_spec
+from numbers import Integral, Real
+from pathlib import Path
+from types import UnionType
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from vpt.errors import VptError, did_you_mean
+from vpt.values import field, untyped
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RULES = ConfigDict(arbitrary_types_allowed=True, extra="allow", allow_inf_nan=False)
+STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
+LONGEST = 200
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -18,7 +32,7 @@ def options_of(function: Callable[..., Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for target in reversed(_targets(function)):
-        hints = get_type_hints(target)
+        hints = get_type_hints(target, include_extras=True)
         found |= {
             name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
             for name, parameter in inspect.signature(target).parameters.items()
@@ -54,14 +68,94 @@ def checked(
     """
     known = {name: field for name, field in options_of(function).items() if name not in set(given)}
     if not takes_any(function):
-        for name in options:
-            if name not in known:
-                names = [*known, *also]
-                hint = did_you_mean(name, names) if names else "there are none."
-                raise VptError(f"{where}.{name} is no option of {_title(function, where)}: {hint}")
-    fields = {name: field for name, field in known.items() if name in options or field[1] is ...}
-    schema = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="allow"), **fields)
-    return validated(schema, options, where)
+        check_names(options, known, where, _title(function, where), also=also)
+    needed = {name: option for name, option in known.items() if name in options or option[1] is ...}
+    return {name: untyped(value) for name, value in validated(schema_of(needed), options, where).items()}
+
+
+def check_names(
+    options: Iterable[str], known: Collection[str], where: str, title: str, *, also: Iterable[str] = ()
+) -> None:
+    """Nothing, if all options are among the known ones; `also` are further names that one may have meant.
+
+    Raises:
+        VptError: one is not; the near name is suggested.
+    """
+    for name in options:
+        if name not in known:
+            names = [*known, *also]
+            hint = did_you_mean(name, names) if names else "there are none."
+            raise VptError(f"{where}.{name} is no option of {title}: {hint}")
+
+
+def names_in_source(module: str, function: str) -> list[str]:
+    """The keyword-only parameters of a function, read from its file, so that what it needs is not imported."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    found = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    return [argument.arg for argument in found.args.kwonlyargs]
+
+
+def typed(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, whose arguments that are texts, numbers, truths or of one class are checked to be what it asks for.
+
+    What else it takes, such as images and names of classes, and which numbers and words make sense, it has to check
+    itself.
+
+    Raises:
+        VptError: an argument of another type; the sentence names it.
+    """
+    signature = inspect.signature(function)
+
+    @cache
+    def schema() -> type[BaseModel]:
+        hints = get_type_hints(function, include_extras=True)
+        several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        single = [name for name, parameter in signature.parameters.items() if parameter.kind not in several]
+        fields: dict[str, Any] = {name: (hints[name], None) for name in single if _is_simple(hints[name])}
+        return create_model("Arguments", __config__=STRICT, **fields)
+
+    @wraps(function)
+    def run(*args: P.args, **options: P.kwargs) -> R:
+        given = signature.bind(*args, **options).arguments
+        validated(schema(), {name: _plain_number(given[name]) for name in schema().model_fields if name in given}, "")
+        return function(*args, **options)
+
+    return run
+
+
+def _plain_number(value: Any) -> Any:
+    """Numbers of other libraries, such as numpy's, as Python's own."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _is_simple(hint: Any) -> bool:
+    if hint is str:
+        return True
+    if inspect.isclass(hint) and get_origin(hint) is None:
+        return hint is not object and not issubclass(hint, Collection)
+    return get_origin(hint) in (Union, UnionType) and all(_is_simple(part) for part in get_args(hint))
+
+
+def schema_of(fields: Mapping[str, tuple[Any, Any]], base: type[BaseModel] | None = None) -> type[BaseModel]:
+    """The schema of names with their types and defaults: no boolean is a number, and numbers are finite.
+
+    Args:
+        fields: as `options_of` gives them.
+        base: a model whose further checks hold too.
+    """
+    read = {name: (field(hint), default) for name, (hint, default) in fields.items()}
+    made: type[BaseModel] = create_model(
+        "Options",
+        __base__=base,
+        __config__=None if base else RULES,
+        **read,  # type: ignore[call-overload]
+    )
+    return made
 
 
 def validated(schema: type[BaseModel], values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -69,11 +163,16 @@ def validated(schema: type[BaseModel], values: Mapping[str, Any], where: str) ->
     try:
         model = schema.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in (where, *first["loc"][:1]) if part)
-        if first["type"] == "missing":
+        # Of a type that may be None, what it may be else says more.
+        first = next((e for e in error.errors() if e["type"] != "none_required"), error.errors()[0])
+        name, *inside = first["loc"]
+        key = ".".join(str(part) for part in (where, name) if part)
+        if first["type"] == "missing" and not inside:
             raise VptError(f"{key} is missing: it has no default.") from error
-        raise VptError(f"{key}={first['input']!r} will not do: {first['msg'].lower()}.") from error
+        value, reason = first["input"], "it has too few parts" if first["type"] == "missing" else first["msg"]
+        given, reason = repr(str(value) if isinstance(value, str) else value), reason.removeprefix("Value error, ")
+        shown = given if len(given) <= LONGEST else f"{given[:LONGEST]}…"
+        raise VptError(f"{key}={shown} will not do: {reason[:1].lower()}{reason[1:]}.") from error
     return {name: getattr(model, name) for name in values}
 
 

@@ -44,8 +44,7 @@ def predict(model: Prompted, images: Any, batch_size: int) -> list[Prediction]:
     Raises:
         VptError: an image cannot be read, or the model has no classes.
     """
-    if not model.classes:
-        raise VptError("the model has no classes to choose from: name them with --labels, or set_classes([…]).")
+    check_classes(model)
     if batch_size < 1:
         raise VptError(f"batch_size={batch_size}: give 1 or more.")
     transform, device = model.preprocessing.transform(), next(model.parameters()).device
@@ -56,12 +55,29 @@ def predict(model: Prompted, images: Any, batch_size: int) -> list[Prediction]:
         for start in range(0, len(images), batch_size):
             pictures = [as_picture(image) for image in images[start : start + batch_size]]
             logits = model(torch.stack([transform(picture) for picture in pictures]).to(device))
-            for row in logits.float().softmax(-1).tolist():
-                scores = dict(sorted(zip(model.classes, row, strict=True), key=lambda pair: -pair[1]))
-                label = next(iter(scores))
-                found.append(Prediction(label, scores[label], scores))
+            found += predictions(logits, model.classes)
     finally:
         model.train(was_training)
+    return found
+
+
+def check_classes(model: Prompted) -> None:
+    """Nothing, if the model has classes.
+
+    Raises:
+        VptError: it has none.
+    """
+    if not model.classes:
+        raise VptError("the model has no classes to choose from: name them with --labels, or set_classes([…]).")
+
+
+def predictions(logits: Tensor, classes: Sequence[str]) -> list[Prediction]:
+    """What logits (B, C) say of each image, its classes from the most to the least probable."""
+    found = []
+    for row in logits.float().softmax(-1).tolist():
+        scores = dict(sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1]))
+        label = next(iter(scores))
+        found.append(Prediction(label, scores[label], scores))
     return found
 
 

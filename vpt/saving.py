@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vpt import digest, files
+from vpt import __version__, digest, files
 from vpt.errors import VptError
 from vpt.facts import FORMAT, Facts, checked_facts
 
@@ -134,8 +134,9 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that results depend on."""
-    libraries = ("vpt", "torch", "torchvision", "timm", "open_clip_torch", "transformers", "accelerate")
-    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
+    libraries = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", "accelerate")
+    own = {"python": platform.python_version(), "vpt": __version__}
+    return own | {name: version(name) for name in libraries}
 
 
 def _download(repository: str) -> Path:

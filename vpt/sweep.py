@@ -19,6 +19,8 @@ from vpt.engine.folder import MINUTE, RESULT, Lock
 from vpt.engine.results import read_json, read_result
 from vpt.errors import DivergedError, VptError, did_you_mean
 from vpt.processes import on_main
+from vpt.report.intervals import with_intervals
+from vpt.report.progress import labelled
 from vpt.report.tables import comma_separated, latex, markdown, result_rows
 
 Point = dict[str, Any]
@@ -102,7 +104,7 @@ def compare(
     for row in rows:
         runs = finish(row, test=test, overwrite=overwrite, progress=progress)
         results[row.label] = [run.result for run in runs]
-    table = result_rows(results)
+    table = with_intervals(result_rows(results), results)
     write_tables(out, table)
     return table
 
@@ -170,7 +172,8 @@ def finish(row: Row, *, test: bool, overwrite: bool, progress: bool) -> list[Run
         _keep(row.out / "selection.json", row.place, selection)
         point = selection["chosen"]
     runs = [row.config(point, seed, folder) for seed, folder in row.folders.items()]
-    return [Run(run, _finished(run, test=test, overwrite=overwrite, progress=progress)) for run in runs]
+    how = {"test": test, "overwrite": overwrite, "progress": progress}
+    return [Run(run, _finished(run, row.out, **how)) for run in runs]
 
 
 def write_tables(folder: Path, table: Sequence[dict[str, Any]]) -> None:
@@ -215,7 +218,7 @@ def _select(row: Row, folder: Path, *, overwrite: bool, progress: bool) -> dict[
         for seed in row.select_seeds:
             run = row.config(point, seed, folder / name / f"seed-{seed}")
             try:
-                val = _finished(run, test=False, overwrite=overwrite, progress=progress)["val"]
+                val = _finished(run, row.out, test=False, overwrite=overwrite, progress=progress)["val"]
             except DivergedError:
                 val = {"top1": None}
             if not val:
@@ -251,18 +254,19 @@ def _keep(path: Path, place: str, selection: dict[str, Any]) -> None:
     on_main(action)
 
 
-def _finished(config: Config, *, test: bool, overwrite: bool, progress: bool) -> dict[str, Any]:
-    """The result of a run: read where it is there, made or gone on with otherwise.
+def _finished(config: Config, within: Path, *, test: bool, overwrite: bool, progress: bool) -> dict[str, Any]:
+    """The result of a run: read where it is there, made or gone on with otherwise, with its place on lines of progress.
 
     Raises:
         VptError: what is there was run with another config, or with other images, or is damaged.
     """
     assert config.out is not None
-    if overwrite or not (config.out / RESULT).is_file():
-        return experiment.train(config, resume=not overwrite, overwrite=overwrite, test=test, progress=progress)[1]
-    result = read_result(config.out / RESULT)
-    if test and not result["test"] and "test" in result["data"]["sizes"]:
-        return experiment.add_test(config, progress=progress)
+    with labelled(str(config.out.relative_to(within))):
+        if overwrite or not (config.out / RESULT).is_file():
+            return experiment.train(config, resume=not overwrite, overwrite=overwrite, test=test, progress=progress)[1]
+        result = read_result(config.out / RESULT)
+        if test and not result["test"] and "test" in result["data"]["sizes"]:
+            return experiment.add_test(config, progress=progress)
     experiment.check_unchanged(config, config.out)
     experiment.data_of(config, config.out, decode=False)
     return result if test else {**result, "test": {}}

@@ -39,10 +39,13 @@ def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
     """`templates`, each a sentence with one {} for the class name.
 
     Raises:
+        TypeError: they are no list.
         VptError: one that is not.
     """
     if isinstance(templates, str):
         raise VptError(f"templates={templates!r} is one sentence: give a list, as templates=[{templates!r}].")
+    if not isinstance(templates, Sequence):
+        raise TypeError(f"templates={templates!r}: give a list of sentences, each with one {{}} for the class name.")
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise VptError(f"the template {template!r} must hold one {{}} for the class name.")

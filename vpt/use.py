@@ -1,28 +1,26 @@
-"""What is asked of a finished run or a backbone: predictions, searches, listings, looks inside, new classes."""
+"""What is asked of a finished run or a backbone: predictions, searches, looks inside, new classes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from vpt import data as datasets
 from vpt import saving
 from vpt.assemble import create
 from vpt.build import load_run
+from vpt.devices import chosen_device
 from vpt.errors import VptError
-from vpt.images import find_images, open_image
+from vpt.images import find_images
 from vpt.model import Prompted
-from vpt.options import options_of
 from vpt.predict import Prediction
+from vpt.predict_files import decoded, predict_files
 from vpt.report.attention import attention_picture
 from vpt.report.words import nearest_words
 from vpt.towers import load as towers
-
-PREDICT_BATCH = 32
 
 
 def predict(
@@ -31,28 +29,32 @@ def predict(
     *,
     labels: Sequence[str] | None = None,
     templates: Sequence[str] | None = None,
-) -> Iterator[tuple[Path, Prediction]]:
-    """Predictions for image files, and for every image below folders; all are decoded once before the first.
+    workers: int | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+) -> Iterator[tuple[Path, Prediction | VptError]]:
+    """Predictions for image files, and for every image below folders; of a broken one the error that says so.
 
     Args:
         run: a run directory, a saved model, or with labels an image-text backbone by name.
         images: files and folders.
         labels: texts to choose among, where class names are the classifier.
         templates: sentences for them, each with one {}; the labels as they are by default.
+        workers: processes that decode images; by default as many as are of use.
+        weights: a local file with the backbone's weights.
+        device: where the model runs; a GPU by default where there is one.
 
     Raises:
-        VptError: the run is not there, an image is not there or broken, the model has a linear head, or what it learned
-            goes with its own classes or without templates.
+        VptError: the run or an image is not there, the model has a linear head, or what it learned goes with its own
+            classes or without templates.
     """
-    paths = _images(images)
-    model = _model(run)
+    if templates and not labels:
+        raise VptError("--templates are sentences for --labels: give those too.")
+    paths = find_images_of(images)
+    model = _model(run, weights, device)
     if labels:
         _set_classes(model, labels, templates, default=["{}"])
-    elif templates:
-        raise VptError("--templates are sentences for --labels: give those too.")
-    for start in range(0, len(paths), PREDICT_BATCH):
-        some = paths[start : start + PREDICT_BATCH]
-        yield from zip(some, model.predict(some), strict=True)
+    return predict_files(model, paths, workers=workers)
 
 
 def new_classes(
@@ -62,6 +64,8 @@ def new_classes(
     *,
     templates: Sequence[str] | None = None,
     overwrite: bool = False,
+    weights: str | None = None,
+    device: str | None = None,
 ) -> Prompted:
     """Save a model with what was learned and other class names, for `predict` and `vpt.load`.
 
@@ -71,6 +75,8 @@ def new_classes(
         out: the folder that the model is saved to.
         templates: sentences for the names, each with one {}; those of the run by default.
         overwrite: whether a folder that holds something may be written to.
+        weights: a local file with the backbone's weights.
+        device: where the model runs.
 
     Raises:
         VptError: the folder holds something, the model has a linear head, or what it learned goes with its own
@@ -79,7 +85,7 @@ def new_classes(
     saving.check_free(out, overwrite=overwrite)
     if (Path(out) / "best").exists():
         raise VptError(f"{out} is a run directory, whose own model would be found before the new one: name another.")
-    model = _model(run)
+    model = _model(run, weights, device)
     _set_classes(model, classes, templates)
     model.save_pretrained(out, overwrite=overwrite)
     return model
@@ -93,9 +99,11 @@ def _set_classes(
     model.set_classes(classes, templates or default)
 
 
-def words(run: str | Path, *, top: int = 5) -> list[dict[str, Any]]:
+def words(
+    run: str | Path, *, top: int = 5, weights: str | None = None, device: str | None = None
+) -> list[dict[str, Any]]:
     """The `top` nearest words of each token of a run's learned context; see `vpt.report.words.nearest_words`."""
-    return nearest_words(_model(run), top)
+    return nearest_words(_model(run, weights, device), top)
 
 
 def attention(
@@ -106,6 +114,8 @@ def attention(
     blocks: Sequence[int] | None = None,
     each_prompt: bool = False,
     overwrite: bool = False,
+    weights: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Write `vpt.report.attention.attention_picture` of image files, and of those below folders, to a file.
 
@@ -116,9 +126,11 @@ def attention(
         blocks: those to show; all by default.
         each_prompt: also show each prompt by itself.
         overwrite: whether a file that is there may be written over.
+        weights: a local file with the backbone's weights.
+        device: where the model runs.
 
     Raises:
-        VptError: the file is there, its format is not known, or what `attention_picture` raises.
+        VptError: the file is there or one of the images, its format is not known, or what `attention_picture` raises.
     """
     from matplotlib.backend_bases import FigureCanvasBase
 
@@ -129,83 +141,85 @@ def attention(
     if out.is_dir():
         raise VptError(f"{out} is a folder: name a file in it.")
     saving.check_free(out, overwrite=overwrite)
-    paths = _images(images)
-    figure = attention_picture(_model(run), paths, blocks=blocks, each_prompt=each_prompt)
+    paths = find_images_of(images)
+    check_no_input(out, paths)
+    figure = attention_picture(_model(run, weights, device), paths, blocks=blocks, each_prompt=each_prompt)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150)
 
 
-@torch.inference_mode()
-def search(run: str | Path, text: str, folder: str | Path, *, top: int = 10) -> list[tuple[Path, float]]:
+def search(
+    run: str | Path,
+    text: str,
+    folder: str | Path,
+    *,
+    top: int = 10,
+    workers: int | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+) -> tuple[list[tuple[Path, float]], dict[Path, str]]:
     """The images below a folder that are most similar to a text, best first, with their cosine similarities.
+
+    Args:
+        run: an image-text run, a saved model, or an image-text backbone by name.
+        text: what to look for.
+        folder: of images.
+        top: how many are given.
+        workers: processes that decode images; by default as many as are of use.
+        weights: a local file with the backbone's weights.
+        device: where the model runs.
+
+    Returns:
+        The images with their similarities, and those that cannot be decoded with a sentence about each.
 
     Raises:
         VptError: the model has no text side, or there are no images.
     """
-    model = _model(run)
-    paths, transform = _images([folder]), model.preprocessing.transform()
-    query = F.normalize(model.encode_text(model.tokenize([text])), dim=-1)
-    scores: list[float] = []
-    for start in range(0, len(paths), PREDICT_BATCH):
-        pictures = torch.stack([transform(open_image(path)) for path in paths[start : start + PREDICT_BATCH]])
-        scores += (F.normalize(model.features(pictures), dim=-1) @ query.T)[:, 0].tolist()
-    return sorted(zip(paths, scores, strict=True), key=lambda pair: -pair[1])[:top]
+    paths, model = find_images_of([folder]), _model(run, weights, device)
+    place = next(model.parameters()).device
+    with torch.inference_mode():
+        query = F.normalize(model.encode_text(model.tokenize([text]).to(place)), dim=-1)
+    scores: dict[Path, float] = {}
+    skipped: dict[Path, str] = {}
+    for some, images, broken in decoded(model, paths, workers=workers):
+        skipped |= broken
+        if len(images):
+            with torch.inference_mode():
+                similar = (F.normalize(model.features(images), dim=-1) @ query.T)[:, 0].tolist()
+            scores |= dict(zip([path for path in some if path not in broken], similar, strict=True))
+    return sorted(scores.items(), key=lambda pair: -pair[1])[:top], skipped
 
 
-def _images(images: Sequence[str | Path]) -> list[Path]:
-    """Image files, and those below folders, each of which can be decoded."""
+def check_no_input(out: Path, paths: Sequence[Path]) -> None:
+    """Nothing, if a file that is to be written is none of those that are read.
+
+    Raises:
+        VptError: it is one of them.
+    """
+    if any(out.resolve() == path.resolve() for path in paths):
+        raise VptError(f"{out} is one of the images that are read: name another file to write.")
+
+
+def find_images_of(images: Sequence[str | Path]) -> list[Path]:
+    """Image files, and those below folders, each once.
+
+    Raises:
+        VptError: a file is not there, or a folder has no images.
+    """
     paths: list[Path] = []
     for image in map(Path, images):
         found = find_images(image) if image.is_dir() else [image]
         if not found or not found[0].exists():
             raise VptError(f"there is no image {'in ' if image.is_dir() else ''}{str(image)!r}: correct the path.")
         paths += found
-    for path in paths:
-        open_image(path)
-    return paths
+    return list(dict.fromkeys(paths))
 
 
-def _model(run: str | Path) -> Prompted:
+def _model(run: str | Path, weights: str | None, device: str | None) -> Prompted:
     """The model of a run; or of an image-text backbone as it is, such as "vpt/clip-nano"."""
     library = str(run).partition("/")[0]
     if library in towers.LIBRARIES and not Path(run).exists():
-        return create(str(run), "zero-shot", head="text")
-    return load_run(run)
-
-
-def listing(what: str, pattern: str = "") -> list[dict[str, Any]]:
-    """Rows of the methods, backbones or data sets whose names hold `pattern`."""
-    from vpt.methods import available
-
-    if what == "methods":
-        rows = [
-            {"method": name, "options": _shown(options_of(kind)), "source": kind.source}
-            for name, kind in sorted(available().items())
-        ]
-    elif what == "backbones":
-        rows = [{"backbone": name} for name in towers.names()]
+        model = create(str(run), "zero-shot", head="text", weights=weights)
     else:
-        rows = [{"data set": name, "options": _shown(datasets.source_options(name))} for name in datasets.names()]
-    return [row for row in rows if pattern in next(iter(row.values()))]
-
-
-def inspect(name: str) -> list[dict[str, Any]]:
-    """Rows that describe a backbone, at random weights: its shape, and the path of each block."""
-    backbone = towers.load(name, pretrained=name.startswith("vpt/"))
-    tower = backbone.tower
-    shape = {
-        "width": tower.width,
-        "blocks": tower.depth,
-        "features": tower.num_features,
-        "tokens before the patches": tower.prefix,
-        "tokens that are read out": tower.read or "all",
-        "patch size": tower.patch_size,
-        "image size": "×".join(map(str, backbone.preprocessing.size)),
-        "parameters": sum(p.numel() for p in tower.parameters()),
-    }
-    rows = [{"what": key, "value": value} for key, value in shape.items()]
-    return rows + [{"what": f"block {layer}", "value": tower.path(layer)} for layer in range(tower.depth)]
-
-
-def _shown(options: Mapping[str, Any]) -> str:
-    return ", ".join(name if default is ... else f"{name}={default!r}" for name, (_, default) in options.items())
+        model = load_run(run, weights=weights)
+    return model.to(chosen_device(device))

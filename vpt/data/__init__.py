@@ -19,12 +19,13 @@ from vpt.data.pairs import PairSet
 from vpt.data.split import dealt, few_shot, halves, stratified
 from vpt.errors import VptError, did_you_mean
 from vpt.images import limit_pixels
-from vpt.options import checked, options_of
+from vpt.options import checked, options_of, typed
 
 # Options of `load` that say how splits are made of what a source has.
 DEALING = ("shots", "seed", "val_fraction", "test_fraction", "classes_subset")
 
 
+@typed
 def load(
     name: str,
     *,
@@ -256,7 +257,7 @@ def _source(name: str) -> Callable[..., DataSet | PairSet]:
             if name == known or (known.endswith("/*") and name.startswith(known[:-1])):
                 source: Callable[..., DataSet | PairSet] = module.load
                 return source
-    raise VptError(f"there is no data set {name!r}: {did_you_mean(name, names())}")
+    raise VptError(f"there is no data set {name!r}: {did_you_mean(name, names(), see='vpt list datasets')}")
 
 
 def _modules() -> list[ModuleType]:

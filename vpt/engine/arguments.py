@@ -9,12 +9,20 @@ from vpt.data.base import Samples
 from vpt.errors import VptError
 from vpt.model import Prompted
 
+BELOW_ONE = math.nextafter(1, 0)
+# Of random numbers; numpy takes no more.
+MOST_SEED = 2**32 - 1
+MOST = 10**9
+# Processes that load images: more would be a slip of the hand, and bring a machine to its knees.
+MOST_WORKERS = 512
+
 WITHOUT = {"coop": ("warmup_epochs", "min_lr"), "annealing": ("warmup_epochs",), "vpt": ("min_lr",)}
 
 
 def check_counts(**values: int | None) -> None:
     """Nothing, if each is 1 or more, or not given."""
     _check_range(1, math.inf, "1 or more", values)
+    _check_range(1, MOST, f"1 to {MOST:,}", values)
 
 
 def check_not_negative(**values: float | None) -> None:
@@ -23,8 +31,16 @@ def check_not_negative(**values: float | None) -> None:
 
 
 def check_shares(**values: float | None) -> None:
-    """Nothing, if each is from 0 to 1, or not given."""
-    _check_range(0, 1, "0 to 1", values)
+    """Nothing, if each is from 0 to below 1, or not given."""
+    _check_range(0, BELOW_ONE, "0 to 1, and less than 1", values)
+
+
+def check_sizes(*, clip_norm: float | None, workers: int, seed: int) -> None:
+    """Nothing, if each makes sense."""
+    _check_range(0, MOST_WORKERS, f"0 to {MOST_WORKERS}", {"workers": workers})
+    _check_range(0, MOST_SEED, f"0 to {MOST_SEED}", {"seed": seed})
+    if clip_norm == 0:
+        raise VptError("clip_norm=0 leaves nothing of any gradient: give more, or leave it out.")
 
 
 def check_schedule(schedule: str, **given: float | None) -> None:
@@ -48,5 +64,6 @@ def check_search(model: Prompted, val: Any) -> None:
 
 def _check_range(low: float, high: float, told: str, values: dict[str, Any]) -> None:
     for name, value in values.items():
-        if value is not None and not low <= value <= high:
+        # What is no number is told with the type that it should have.
+        if isinstance(value, int | float) and not low <= value <= high:
             raise VptError(f"{name}={value}: give {told}.")

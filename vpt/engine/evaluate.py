@@ -22,6 +22,7 @@ from vpt.engine.speed import switched
 from vpt.engine.workers import told_workers
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.options import typed
 from vpt.processes import processes
 from vpt.report.progress import Progress
 from vpt.tasks.classification import Classification
@@ -31,6 +32,7 @@ Source = Samples | Pairs | Dataset[Any] | DataLoader[Any]
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
+@typed
 @switched
 def evaluate(
     model: Prompted,

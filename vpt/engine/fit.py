@@ -19,10 +19,12 @@ from vpt.engine.settings import Settings
 from vpt.engine.speed import switched
 from vpt.engine.workers import told_workers
 from vpt.model import Prompted
+from vpt.options import typed
 from vpt.preprocessing import ImageTransform
 from vpt.tasks.image_text import ImageText
 
 
+@typed
 @switched
 def fit(
     model: Prompted,

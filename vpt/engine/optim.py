@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, get_optimizer_info
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
@@ -17,6 +17,8 @@ BASE_BATCH = 256
 DEFAULT_BASE_LR = 1.0
 DEFAULT_LR = 1e-3
 COOP_FIRST = 1e-5
+# Slips of the hand lie above; the largest rate of a paper is 50.
+LARGEST_LR = 100_000
 FUSED = ("sgd", "adam", "adamw")
 # A CPU has fused kernels too, which would save nothing on some thousand numbers, and round otherwise.
 FUSED_ON = ("cuda", "mps", "xpu")
@@ -46,6 +48,8 @@ def learning_rates(
     for name, value in (("lr", rate), ("head_lr", head_lr)):
         if value is not None and value < 0:
             raise VptError(f"{name}={value} is below 0: give a positive learning rate.")
+        if value is not None and value > LARGEST_LR:
+            raise VptError(f"{name}={value} is no learning rate: give less than {LARGEST_LR:,}.")
     return rate * scale, (rate if head_lr is None else head_lr) * scale
 
 
@@ -68,31 +72,59 @@ def make_optimizer(
     add to the root of the second moment.
 
     Raises:
-        VptError: timm has no such optimizer, or it has no eps.
+        VptError: timm has no such optimizer, it has no eps, or it needs another machine or package.
     """
     rates = {"head": head_lr}
     settings = [{"params": list(parameters), "lr": rates.get(group, lr)} for group, parameters in groups.items()]
+    check_optimizer(name, eps)
     further = {} if eps is None else {"eps": eps}
     devices = {parameter.device.type for group in groups.values() for parameter in group}
     fused = name in FUSED and devices <= set(FUSED_ON) and not scaled
     try:
-        optimizer = create_optimizer_v2(
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
             settings,
-            "momentum" if name == "sgd" else name,
+            _timms(name),
             lr=lr,
             weight_decay=weight_decay,
             momentum=momentum,
             **further,
             **({"fused": True} if fused else {}),
         )
-    except (ValueError, AssertionError) as error:
+    except (AssertionError, ImportError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise VptError(f"the optimizer {name!r} cannot be had here ({error}): say sgd or adamw.") from error
+    return optimizer
+
+
+def check_optimizer(name: str, eps: float | None) -> None:
+    """Nothing, if timm has this optimizer, and it takes the options that are given.
+
+    Raises:
+        VptError: it has not, or it does not.
+    """
+    info = _info(name)
+    # timm drops it silently.
+    if eps is not None and not info.has_eps:
+        raise VptError(f"train.eps={eps} is no option of the optimizer {name!r}: leave it out.")
+
+
+def takes_momentum(name: str) -> bool:
+    """Whether momentum is an option of this optimizer; those of two moments have betas in its place."""
+    info = _info(name)
+    return bool(info.has_momentum and not info.has_betas)
+
+
+def _info(name: str) -> Any:
+    try:
+        return get_optimizer_info(_timms(name))
+    except ValueError as error:
         raise VptError(
             f"timm has no optimizer {name!r}: say sgd or adamw, or see timm.optim.list_optimizers()."
         ) from error
-    # timm drops it silently.
-    if eps is not None and "eps" not in optimizer.defaults:
-        raise VptError(f"train.eps={eps} is no option of the optimizer {name!r}: leave it out.")
-    return optimizer
+
+
+def _timms(name: str) -> str:
+    """Its name in timm, whose "sgd" has Nesterov's correction."""
+    return "momentum" if name == "sgd" else name
 
 
 class Schedule(Protocol):

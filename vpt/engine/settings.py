@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from vpt.engine.arguments import check_counts, check_not_negative, check_schedule, check_shares, check_warmup
+from vpt.engine.arguments import (
+    check_counts,
+    check_not_negative,
+    check_schedule,
+    check_shares,
+    check_sizes,
+    check_warmup,
+)
 from vpt.engine.capture import GraphChoice
-from vpt.engine.optim import ScheduleKind
+from vpt.engine.optim import LARGEST_LR, ScheduleKind, check_optimizer, learning_rates
+from vpt.errors import VptError
+from vpt.options import schema_of, validated
 from vpt.preprocessing import ImageTransform
 
 # On which no number depends.
@@ -54,14 +63,26 @@ class Settings:
     seed: int
 
     def __post_init__(self) -> None:
-        counts = ("epochs", "steps", "batch_size", "accumulate", "eval_every", "patience")
-        check_counts(**{name: getattr(self, name) for name in counts})
-        measures = ("momentum", "weight_decay", "eps", "min_lr", "clip_norm", "workers")
-        check_not_negative(**{name: getattr(self, name) for name in measures})
-        check_shares(label_smoothing=self.label_smoothing, ema=self.ema)
+        self._check_ranges()
+        # Of its own accord a dataclass takes anything.
+        validated(SCHEMA, vars(self), "")
+        # A base rate is scaled by the batch, which is not known yet.
+        rates = {"lr": self.lr, "base_lr": self.base_lr, "head_lr": self.head_lr}
+        rate, _ = learning_rates(**rates, batch=LARGEST_LR, optimizer=self.optimizer)
+        if self.min_lr > rate:
+            raise VptError(f"min_lr={self.min_lr} is above the learning rate, which ends there: give less.")
+        check_optimizer(self.optimizer, self.eps)
         check_schedule(self.schedule, warmup_epochs=self.warmup_epochs, min_lr=self.min_lr)
         if self.steps is None:
             check_warmup(self.warmup_epochs, self.epochs)
+
+    def _check_ranges(self) -> None:
+        counts = ("epochs", "steps", "batch_size", "accumulate", "eval_every", "patience")
+        check_counts(**{name: getattr(self, name) for name in counts})
+        measures = ("weight_decay", "eps", "min_lr", "clip_norm", "workers", "views")
+        check_not_negative(**{name: getattr(self, name) for name in measures})
+        check_sizes(clip_norm=self.clip_norm, workers=self.workers, seed=self.seed)
+        check_shares(label_smoothing=self.label_smoothing, ema=self.ema, momentum=self.momentum)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Settings:
@@ -72,3 +93,6 @@ class Settings:
         """Those that the numbers of a run depend on, as plain values; a transform by its type alone."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in NEUTRAL}
         return values | {"augment": self.augment if isinstance(self.augment, str) else type(self.augment).__name__}
+
+
+SCHEMA = schema_of({name: (hint, ...) for name, hint in get_type_hints(Settings).items()})

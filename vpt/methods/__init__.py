@@ -24,5 +24,5 @@ def find(name: str) -> type[Method]:
     """
     methods = available()
     if name not in methods:
-        raise VptError(f"there is no method {name!r}: {did_you_mean(name, methods)}")
+        raise VptError(f"there is no method {name!r}: {did_you_mean(name, methods, see='vpt list methods')}")
     return methods[name]

@@ -40,6 +40,8 @@ class VisualPrompts(Method):
             raise VptError(f"num_tokens={num_tokens} leaves no prompt to learn: give 1 or more.")
         if not 0 <= dropout < 1:
             raise VptError(f"dropout={dropout} must be at least 0 and below 1.")
+        if project is not None and project < 1:
+            raise VptError(f"project={project} leaves nothing to project from: give 1 or more, or leave it out.")
         if init == "patches" and project:
             raise VptError("init='patches' sets prompts of the backbone's width: leave project out, or init='uniform'.")
         self.layers = tuple(layers)

@@ -32,3 +32,8 @@ def tell(sentence: str) -> None:
     """Say one sentence on standard error, where results do not go; of several processes the first says it."""
     if speaks():
         print(f"vpt: {printable(sentence)}", file=sys.stderr)
+
+
+def say(sentence: str) -> None:
+    """Say one sentence where results go."""
+    print(printable(sentence))

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
 from tqdm import tqdm
+
+from vpt.report.notes import printable
+
+# Which of many runs this is, as lines of progress show it.
+RUN: ContextVar[str] = ContextVar("RUN", default="")
+
+
+@contextmanager
+def labelled(run: str) -> Iterator[None]:
+    """Have all lines and bars of progress begin with the name of a run."""
+    before = RUN.set(run)
+    try:
+        yield
+    finally:
+        RUN.reset(before)
 
 
 class Progress:
@@ -36,6 +53,7 @@ class Progress:
         """`batches` with a bar that goes away at the end."""
         if not (self.enabled and (in_notebook() or sys.stderr.isatty())):
             return tqdm(batches, disable=True)
+        title = f"{printable(RUN.get())}  {title}".strip()
         return tqdm(batches, desc=title, total=total, leave=False, file=self.cell, ncols=100 if self.cell else None)
 
     def epoch_bar(self, batches: Iterable[Any], epoch: int) -> Any:
@@ -51,7 +69,8 @@ class Progress:
         """Print what an epoch came to, and the time that is left."""
         if not self.enabled:
             return
-        parts = [f"epoch {row['epoch']}/{self.epochs}", _told(row)]
+        parts = [printable(RUN.get())] if RUN.get() else []
+        parts += [f"epoch {row['epoch']}/{self.epochs}", _told(row)]
         if "val/top1" in row:
             parts.append(f"val loss {row['val/loss']:.3f}, top-1 {row['val/top1']:.1%}")
         if "val/rsum" in row:

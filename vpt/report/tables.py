@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
+
+from vpt.report.notes import printable
 
 # Of classification, and of retrieval from images to texts and the other way round.
 FIGURES = {
@@ -26,31 +29,43 @@ LATEX = {character: f"\\{character}" for character in "%&#$_{}"} | {
     "→": r"$\to$",
 }
 
+# Numbers as tables show them: 1,234, -0.5, 1e-05, 12.3%, 92.00 ± 2.00, 80.1 – 90.2, 5 / 6; and what is no number.
+NUMBER = r"[-+−]?(\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?|nan|inf)"
+NUMBERS = re.compile(rf"{NUMBER}( (±|–|/) {NUMBER})*")
+WIDEST = 10_000
+
 Rows = Sequence[dict[str, Any]]
 
 
 def print_table(rows: Rows) -> None:
-    """Print `rows` with the keys of the first as columns; numbers stand to the right."""
+    """Print `rows` with the keys of the first as columns; numbers stand to the right, names as they are."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    columns = list(rows[0])
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        numeric = all(isinstance(row.get(column), int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(cell(row.get(column, "")) for column in columns))
+    columns = {column: [cell(row.get(column, "")) for row in rows] for column in rows[0]}
+    for column, cells in columns.items():
+        table.add_column(Text(printable(column)), justify="right" if numeric(cells) else "left", overflow="fold")
+    for line in zip(*columns.values(), strict=True):
+        table.add_row(*(Text(printable(text)) for text in line))
     # Without a terminal to fit into rich would fold columns at 80 characters.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else WIDEST).print(table)
+
+
+def numeric(cells: Sequence[str]) -> bool:
+    """Whether all cells of a column are numbers, shares, or numbers with a deviation, or are empty."""
+    return any(cells) and all(not text or NUMBERS.fullmatch(text) for text in cells)
 
 
 def markdown(rows: Rows) -> str:
     """`rows` as a Markdown table."""
     columns = list(rows[0])
-    lines = [columns, ["---"] * len(columns), *([cell(row.get(c, "")) for c in columns] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = [columns, *([cell(row.get(c, "")) for c in columns] for row in rows)]
+    plain = [[printable(text).replace("|", "\\|") for text in line] for line in lines]
+    plain.insert(1, ["---"] * len(columns))
+    return "".join(f"| {' | '.join(line)} |\n" for line in plain)
 
 
 def comma_separated(rows: Rows) -> str:
@@ -66,8 +81,7 @@ def latex(rows: Rows) -> str:
     r"""`rows` as a LaTeX tabular, for which the document needs booktabs; numbers stand to the right."""
     columns = list(rows[0])
     cells = [[cell(row.get(column, "")) for column in columns] for row in rows]
-    numeric = (all(not text or text[0] in "-0123456789" for text in column) for column in zip(*cells, strict=True))
-    sides = "".join("r" if right else "l" for right in numeric)
+    sides = "".join("r" if numeric(column) else "l" for column in zip(*cells, strict=True))
     head, *lines = (" & ".join(_escaped(text) for text in line) + r" \\" for line in (columns, *cells))
     parts = [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}"]
     return "\n".join(parts) + "\n"

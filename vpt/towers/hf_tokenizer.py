@@ -66,7 +66,7 @@ def _loaded(name: str, trust_remote_code: bool) -> Tokenizer:
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, ImportError) and any(each in str(error).lower() for each in SIGLIP_PACKAGES):
             raise VptError(
-                f"the tokenizer of hf/{name} needs {' and '.join(SIGLIP_PACKAGES)}: pip install 'vpt[siglip]', or pass "
+                f"the tokenizer of hf/{name} needs other packages: pip install {' '.join(SIGLIP_PACKAGES)}, or pass "
                 "tokenizer=… to vpt.attach."
             ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

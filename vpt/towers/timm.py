@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -159,6 +161,7 @@ def load(
         VptError: no such model, not a Vision Transformer, or its weights cannot be had.
     """
     _known(name)
+    _check_numbers(options)
     if ":" in name:
         _check_config(name)
     state = read_weights(Path(weights)) if weights else {}
@@ -215,6 +218,19 @@ def export(tower: Tower, folder: Path, preprocessing: Preprocessing) -> None:
         "crop_mode": preprocessing.crop_mode,
     }
     save_for_hf(model, str(folder), model_args=model._model_args, safe_serialization=True, data_config=data_config)
+
+
+def _check_numbers(options: Mapping[str, Any]) -> None:
+    """Nothing, if no boolean stands where a Vision Transformer has a number: Python would take it for 0 or 1.
+
+    Raises:
+        VptError: one does.
+    """
+    parameters = inspect.signature(VisionTransformer.__init__).parameters
+    for key, value in options.items():
+        usual = parameters[key].default if key in parameters else None
+        if isinstance(value, bool) and isinstance(usual, int | float) and not isinstance(usual, bool):
+            raise VptError(f"backbone.{key}={value} will not do: a boolean is no number.")
 
 
 def _known(name: str) -> None:

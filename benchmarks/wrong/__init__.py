@@ -1,0 +1,1 @@
+"""Wrong inputs of every kind, drawn at random, and what becomes of them."""

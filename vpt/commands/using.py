@@ -1,0 +1,123 @@
+"""eval, predict, classes and search: what is asked of a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from vpt.commands.arguments import add, add_run, loading, not_negative, positive, set_up
+from vpt.report.notes import say, tell
+
+
+def add_to(commands: Any) -> None:
+    """Add the parsers."""
+    sub = add(commands, "eval", evaluate, "measure a run on one of its splits, or on other data")
+    add_run(sub, "a run directory")
+    sub.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="other data than the run's")
+    text = "by default test of the run's own data, and all of other data"
+    sub.add_argument("--split", choices=["train", "val", "test", "all"], help=text)
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+    sub = add(commands, "predict", predict, "classify image files")
+    add_run(sub, "a run directory, a saved model, or a repository of the hub")
+    sub.add_argument("images", nargs="+", metavar="IMAGES", help="image files, or folders of them")
+    shown = sub.add_mutually_exclusive_group()
+    shown.add_argument("--top", type=positive, metavar="K", help="classes to show (default: 3; in --csv the best)")
+    shown.add_argument("--all-scores", action="store_true", help="show the probability of every class")
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object a line")
+    form.add_argument("--csv", metavar="FILE", help="write a table: image, label, score")
+    sub.add_argument("--overwrite", action="store_true", help="write over a --csv file that is there")
+    text = "choose among these, where class names are the classifier"
+    sub.add_argument("--labels", nargs="+", metavar="TEXT", help=text)
+    text = "sentences with {} for the labels, e.g. 'a photo of a {}.'"
+    sub.add_argument("--templates", nargs="+", metavar="TEXT", help=text)
+    add_workers(sub)
+
+    sub = add(commands, "classes", classes, "save a model with what a run learned and other class names")
+    add_run(sub, "a run directory, a saved model, or an image-text backbone")
+    sub.add_argument("classes", nargs="+", metavar="CLASS", help="the names to choose among")
+    sub.add_argument("--out", required=True, metavar="FOLDER", help="where the model is saved, for predict")
+    sub.add_argument("--templates", nargs="+", metavar="TEXT", help="sentences with {} for the names; else the run's")
+    sub.add_argument("--overwrite", action="store_true", help="write to a folder that holds something")
+
+    sub = add(commands, "search", search, "find the images of a folder that a text describes best")
+    add_run(sub, "an image-text run, a saved model, or an image-text backbone")
+    sub.add_argument("text", metavar="TEXT", help="what to look for")
+    sub.add_argument("folder", metavar="FOLDER", help="a folder of images")
+    sub.add_argument("--top", type=positive, default=10, metavar="K", help="images to show (default: %(default)s)")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    add_workers(sub)
+
+
+def add_workers(sub: argparse.ArgumentParser) -> None:
+    """--workers."""
+    text = "processes that decode images; by default as many as are of use"
+    sub.add_argument("--workers", type=not_negative, metavar="N", help=text)
+
+
+def evaluate(given: argparse.Namespace) -> None:
+    """`vpt eval`."""
+    set_up(given)
+    from vpt import experiment
+    from vpt.report.tables import print_table
+
+    metrics = experiment.measure(given.run, given.split, given.overrides, weights=given.weights)
+    if given.json:
+        print(json.dumps(metrics))
+    else:
+        print_table([metrics])
+
+
+def predict(given: argparse.Namespace) -> int | None:
+    """`vpt predict`; 1 where images could not be decoded."""
+    from vpt import use
+    from vpt.commands.predictions import show_predictions, write_predictions
+    from vpt.saving import check_free
+
+    if given.csv is not None:
+        check_free(given.csv, overwrite=given.overwrite)
+        use.check_no_input(Path(given.csv), use.find_images_of(given.images))
+    how = {"labels": given.labels, "templates": given.templates, "workers": given.workers}
+    found = use.predict(given.run, given.images, **how, **loading(given))
+    if given.csv is None:
+        broken = show_predictions(found, top=None if given.all_scores else given.top or 3, as_json=given.json)
+    else:
+        broken = write_predictions(Path(given.csv), found, top=None if given.all_scores else given.top or 1)
+        say(f"predictions written to {given.csv}")
+    return _tell_broken(broken)
+
+
+def _tell_broken(count: int) -> int | None:
+    if not count:
+        return None
+    tell(f"{count} image{'s' if count > 1 else ''} could not be decoded.")
+    return 1
+
+
+def classes(given: argparse.Namespace) -> None:
+    """`vpt classes`."""
+    from vpt import use
+
+    how = {"templates": given.templates, "overwrite": given.overwrite}
+    model = use.new_classes(given.run, given.classes, given.out, **how, **loading(given))
+    say(f"{model.method.name} with {len(model.classes)} classes written to {given.out}")
+    say(f"try: vpt predict {given.out} IMAGES…")
+
+
+def search(given: argparse.Namespace) -> int | None:
+    """`vpt search`; 1 where images could not be decoded."""
+    from vpt import use
+    from vpt.report.tables import print_table
+
+    how = {"top": given.top, "workers": given.workers}
+    found, broken = use.search(given.run, given.text, given.folder, **how, **loading(given))
+    for sentence in broken.values():
+        tell(sentence)
+    if given.json:
+        print(json.dumps([{"image": str(path), "score": score} for path, score in found], ensure_ascii=False))
+    elif found:
+        print_table([{"image": str(path), "similarity": round(score, 4)} for path, score in found])
+    return _tell_broken(len(broken))
