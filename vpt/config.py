@@ -24,6 +24,7 @@ NEUTRAL = (
     "train.workers",
     "train.compile",
     "train.recompute",
+    "train.graph",
 )
 
 # Of random numbers; numpy takes no more.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vpt.methods.base import Method
-from vpt.towers.attention import Attended, Beginning
+from vpt.towers.attention import Attended
 from vpt.towers.base import Change, ImageTower
 from vpt.towers.packing import Texts
 from vpt.towers.text import TextTower
@@ -83,7 +83,7 @@ def encode_texts(
     precision: torch.dtype | None = None,
     recompute: bool = False,
 ) -> Tensor:
-    """Texts to prompted features (G, N, F): what they begin with is advanced once for all of them.
+    """Texts to prompted features (G, N, F): what they begin with is advanced once for those of a row.
 
     Args:
         tower: the encoder.
@@ -115,7 +115,6 @@ def _encode_part(
         positions = tower.positions()[texts.positions.flatten()[texts.learned]]
         x = _put(x, texts, context, positions)
     x = x.unflatten(1, (rows, -1)).flatten(0, 1)
-    beginning = Beginning(texts.beginning, rows) if texts.beginning else None
     mask = None
     if texts.seen is not None:
         # Added to the scores, once for all blocks; a boolean mask is made into this one at each attention.
@@ -133,7 +132,7 @@ def _encode_part(
         if layer in method.text_enters:
             x = _put(flat(x), texts, method.text_prompts(layer)).unflatten(1, (rows, -1)).flatten(0, 1)
         read = picked if layer + 1 == tower.depth else None
-        x = tower.advance(layer, x, beginning, mask, change=method.text_change, read=read)
+        x = tower.advance(layer, x, mask=mask, change=method.text_change, read=read)
     return tower.readout(flat(x).index_select(1, texts.order).flatten(0, 1)).unflatten(0, (groups, -1))
 
 

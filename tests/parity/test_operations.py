@@ -14,7 +14,7 @@ from tests.operations import operations
 from tests.zoo import HF, SMALL, shaken
 from vpt.methods import available
 
-DEPTH = 12
+DEPTH = 4
 
 # In the last block the token that is read is picked from tokens and from queries, which the plain form has no need of:
 # the gradient of each is one operation.

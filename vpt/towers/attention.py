@@ -23,25 +23,6 @@ class Attended:
     values: Tensor
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """A context that is advanced with the tokens that attend to it.
-
-    It stands at the head of every `rows`-th row of them, and these `rows` rows see it.
-
-    Attributes:
-        tokens: how many tokens M it has.
-        rows: how many rows see it.
-    """
-
-    tokens: int
-    rows: int
-
-    def of(self, x: Tensor) -> Tensor:
-        """The contexts (G, M, …) that stand in (G · rows, L, …)."""
-        return x.unflatten(0, (-1, self.rows))[:, 0, : self.tokens]
-
-
 def attend(
     q: Tensor, k: Tensor, v: Tensor, contexts: Sequence[Attended], mask: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
@@ -81,12 +62,10 @@ class Packing:
     Attributes:
         rows: (B, L) of the tokens' own rows, which come first.
         contexts: (G, M) of each context that follows.
-        beginning: of these rows, which stands before those contexts where it is attended to.
     """
 
     rows: torch.Size
-    contexts: tuple[torch.Size, ...] = ()
-    beginning: Beginning | None = None
+    contexts: tuple[torch.Size, ...]
 
     def own(self, packed: Tensor) -> Tensor:
         """The tokens' own rows, (B, L, …), of (T, …)."""
@@ -94,10 +73,8 @@ class Packing:
 
     def attended(self, packed: Tensor) -> list[Tensor]:
         """What the rows attend to beside themselves, (G, M, …) each, of (T, …)."""
-        found = [] if self.beginning is None else [self.beginning.of(self.own(packed))]
-        sizes = [size.numel() for size in self.contexts]
-        parts = packed[self.rows.numel() :].split(sizes) if sizes else []
-        return found + [part.unflatten(0, size) for part, size in zip(parts, self.contexts, strict=True)]
+        parts = packed[self.rows.numel() :].split([size.numel() for size in self.contexts])
+        return [part.unflatten(0, size) for part, size in zip(parts, self.contexts, strict=True)]
 
     def spread(self, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of each row (B, L, heads, d), and keys and values of all that it attends to (B, M + L, heads, d).
@@ -146,13 +123,10 @@ class _Spread(torch.autograd.Function):
             start = gradient.shape[1] - packing.rows[1]
             packing.own(packed).copy_(gradient[:, start:])
             start = 0
-            for number, part in enumerate(packing.attended(packed)):
+            for part in packing.attended(packed):
                 of_part = gradient[:, start : start + part.shape[1]].unflatten(0, (len(part), -1))
                 start += part.shape[1]
-                if packing.beginning is not None and number == 0:
-                    part.add_(of_part.sum(1))
-                else:
-                    torch.sum(of_part, 1, out=part)
+                torch.sum(of_part, 1, out=part)
         return None, *found
 
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vpt.towers.attention import Attended, Beginning, Packing, attend, separate, shared
+from vpt.towers.attention import Attended, Packing, attend, separate, shared
 
-Context = Tensor | Attended | Beginning
+Context = Tensor | Attended
 Change = Callable[[int, Any], Any] | None
 Pick = Callable[[Tensor], Tensor]
 
@@ -101,7 +101,7 @@ class Tower(nn.Module, ABC):
             x: tokens, (B, L, D).
             context: further tokens, (G, M, D) with G a divisor of B, or several such tensors, which count as
                 one after another; each row is shared by B / G neighbours of the batch, and its keys and
-                values are computed once, or come as `attended` gave them. Or a `Beginning` that stands in `x`.
+                values are computed once, or come as `attended` gave them.
             mask: added to the attention scores, (L, M + L) or (B, L, M + L), -inf where a token is not to see
                 another; the context's columns come first. Boolean masks are taken too, True where a token is seen.
             change: a method's part in the block: the layer and its `Opened` to another that takes its place.
@@ -136,8 +136,7 @@ class Tower(nn.Module, ABC):
 
     def _advance_whole(self, layer: int, x: Tensor, contexts: Sequence[Context], mask: Tensor | None) -> Tensor:
         """The general fallback: the library's block on context and `x` together, of which `x`'s part is kept."""
-        tokens = [context.of(x) if isinstance(context, Beginning) else context for context in contexts]
-        parts = [shared(each, len(x)) for each in tokens if isinstance(each, Tensor)]
+        parts = [shared(context, len(x)) for context in contexts if isinstance(context, Tensor)]
         both = torch.cat([*parts, x], dim=1) if parts else x
         num_context = both.shape[1] - x.shape[1]
         if mask is not None:
@@ -216,7 +215,7 @@ def _advance_opened(
     else:
         # Known keys and values are of inference, where a method's prompts are all of them.
         assert not known
-        y, (q, k, v) = _packed(block, x, contexts)
+        y, (q, k, v) = _packed(block, x, [context for context in contexts if isinstance(context, Tensor)])
     if read is not None:
         x, y, q = read(x), read(y), read(q)
         mask = mask if mask is None else read(mask)
@@ -224,18 +223,15 @@ def _advance_opened(
     return x + block.feed(x)
 
 
-def _packed(block: Opened, x: Tensor, contexts: Sequence[Context]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+def _packed(block: Opened, x: Tensor, contexts: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """`x` normed, its queries, and keys and values of all that it attends to, norm and products taken together."""
-    tokens = [context for context in contexts if isinstance(context, Tensor)]
-    if len(tokens) == len(contexts) and all(len(each) == len(x) for each in tokens):
+    if all(len(context) == len(x) for context in contexts):
         # Each row has contexts of its own: they stand in it, and nothing need be copied.
-        y = block.norm(torch.cat([*tokens, x], dim=1))
+        y = block.norm(torch.cat([*contexts, x], dim=1))
         q, k, v = block.projected(y)
         return y[:, -x.shape[1] :], (q[:, -x.shape[1] :], k, v)
-    beginning = next((context for context in contexts if isinstance(context, Beginning)), None)
-    packing = Packing(x.shape[:2], tuple(each.shape[:2] for each in tokens), beginning)
-    flat = [each.flatten(0, 1) for each in (x, *tokens)]
-    y = block.norm(torch.cat(flat)[None] if tokens else flat[0][None])
+    packing = Packing(x.shape[:2], tuple(context.shape[:2] for context in contexts))
+    y = block.norm(torch.cat([each.flatten(0, 1) for each in (x, *contexts)])[None])
     projected = [each.squeeze(0) for each in block.query_key_value(y)]
     return packing.own(y.squeeze(0)), packing.spread(*projected)
 

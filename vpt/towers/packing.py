@@ -1,4 +1,4 @@
-"""Many short texts as a few rows of tokens, planned once: what they begin with stands once, and hardly any padding."""
+"""Many short texts as a few rows of tokens, planned once: each row holds what all begin with, and hardly any padding."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ CLASS_TOKEN = -1
 
 # Lengths of rows are multiples of so many tokens, which fused kernels of attention want of a mask's columns.
 MULTIPLE = 16
-
-# What it costs to have several rows, which copy what they share, in tokens that could be advanced meanwhile.
-SEVERAL = 64
 
 # No row is longer, unless a text is.
 LONGEST = 512
@@ -57,11 +54,9 @@ class Texts(NamedTuple):
         positions: of all tokens, (R, L).
         learned: places, of R · L, at which learned context stands, (K,).
         context: which of the context vectors stands there, (K,); None where they are all of them, in order.
-        seen: what each token sees, (1 or R, L, P + L) booleans, the beginning first; None where each sees its row.
+        seen: what each token sees of its row, (1 or R, L, L) booleans; None where it sees all.
         picked: places of R · L whose tokens are read out, n of each row, (R · n,).
         order: which of R · n is each text's, (N,).
-        beginning: tokens P that all texts begin with, at the head of row 0; 0 where they are not shared, or there is
-            one row alone.
     """
 
     codes: Tensor
@@ -71,7 +66,6 @@ class Texts(NamedTuple):
     seen: Tensor | None
     picked: Tensor
     order: Tensor
-    beginning: int
 
     def to(self, device: torch.device) -> Texts:
         """The same on `device`."""
@@ -94,12 +88,11 @@ def in_rows(layout: Layout) -> Texts:
         seen=layout.seen,
         picked=places * size + layout.read,
         order=places,
-        beginning=0,
     )
 
 
 def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = None) -> Texts:
-    """Texts of a causal encoder one behind another in rows, and what all of them begin with at the head of row 0.
+    """Texts of a causal encoder one behind another in rows, and what all of them begin with at the head of each row.
 
     Args:
         layout: of the texts.
@@ -113,17 +106,16 @@ def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = N
     needed[:, :shared] = False
     counts = needed.sum(1)
     length = row_length(counts.tolist() if longest is None else [longest - shared] * len(counts), shared, width)
-    row, offset, used = _placed(counts.tolist(), shared, length)
+    row, offset, used = _placed(counts.tolist(), length - shared)
     rows = -(-used // grid) * grid
-    several = rows > 1
     # Texts and places of all tokens that are kept, and where each goes.
     text, place = needed.nonzero(as_tuple=True)
-    within = needed.cumsum(1)[text, place] - 1
-    target = row[text] * length + offset[text] + within
+    target = row[text] * length + shared + offset[text] + needed.cumsum(1)[text, place] - 1
     codes = torch.zeros(rows * length, dtype=torch.long)
     positions = torch.zeros(rows * length, dtype=torch.long)
     codes[target], positions[target] = layout.codes[text, place], layout.positions[place]
-    codes[:shared], positions[:shared] = layout.codes[0, :shared], layout.positions[:shared]
+    codes.view(rows, length)[:, :shared] = layout.codes[0, :shared]
+    positions.view(rows, length)[:, :shared] = layout.positions[:shared]
     learned = (codes < -1).nonzero()[:, 0]
     context = -2 - codes[learned]
     codes[learned] = 0
@@ -133,10 +125,9 @@ def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = N
         positions=positions.view(rows, length),
         learned=learned,
         context=_in_order(context),
-        seen=_seen(layout, needed, shared, row, offset, rows, length, beginning=shared if several else 0),
+        seen=_seen(layout, needed, shared, row, offset + shared, rows, length),
         picked=picked,
         order=order,
-        beginning=shared if several else 0,
     )
 
 
@@ -145,24 +136,17 @@ def _in_order(context: Tensor) -> Tensor | None:
 
 
 def row_length(counts: Sequence[int], shared: int, width: int) -> int:
-    """Tokens of a row, so that products, attention within rows and copies of what they share are the least together.
+    """Tokens of a row, so that products, attention within rows and what stands in each of them are the least together.
 
     A token costs 24 · width² operations in products, and 4 · width for each token that it is held against.
     """
-    total, most = shared + sum(counts), max(max(counts, default=0), shared)
+    total, most = sum(counts), max(counts, default=0)
 
-    def price(length: int) -> float:
-        rows = -(-total // length)
-        context = shared if rows > 1 else 0
-        return rows * (length * (6 * width + context + length) + context * width) + (rows > 1) * SEVERAL * 6 * width
+    def price(length: int) -> int:
+        return -(-total // (length - shared)) * length * (6 * width + length)
 
-    def rounded(length: int) -> int:
-        # Of several rows, what they share counts as columns too.
-        whole = -(-length // MULTIPLE) * MULTIPLE
-        return whole if total <= whole else -(-(length + shared) // MULTIPLE) * MULTIPLE - shared
-
-    wanted = {rounded(length) for length in range(most, max(LONGEST, most) + 1, MULTIPLE)}
-    return min(sorted(wanted), key=price)
+    shortest, longest = (-(-max(size, 1) // MULTIPLE) * MULTIPLE for size in (shared + most, shared + total))
+    return min(range(shortest, min(longest, max(LONGEST, shortest)) + 1, MULTIPLE), key=price)
 
 
 def _shared(layout: Layout) -> int:
@@ -173,14 +157,10 @@ def _shared(layout: Layout) -> int:
     return min(int(same.long().cumprod(0).sum()), int(layout.read.min()))
 
 
-def _placed(counts: Sequence[int], first: int, length: int) -> tuple[Tensor, Tensor, int]:
-    """Row and offset of each text, and how many rows there are: the longest first, each where it fits best.
-
-    `first` tokens of row 0 are taken already.
-    """
+def _placed(counts: Sequence[int], length: int) -> tuple[Tensor, Tensor, int]:
+    """Row and offset of each text, and how many rows there are: the longest first, each where it fits best."""
     room: list[list[int]] = [[] for _ in range(length + 1)]
-    room[length - first].append(0)
-    rows, placed = 1, [(0, 0)] * len(counts)
+    rows, placed = 0, [(0, 0)] * len(counts)
     for text in sorted(range(len(counts)), key=lambda text: -counts[text]):
         need = counts[text]
         left = next((left for left in range(need, length + 1) if room[left]), None)
@@ -212,29 +192,17 @@ def _picked(
     return picked.flatten(), row * most + number
 
 
-def _seen(
-    layout: Layout,
-    needed: Tensor,
-    shared: int,
-    row: Tensor,
-    offset: Tensor,
-    rows: int,
-    length: int,
-    *,
-    beginning: int,
-) -> Tensor:
-    """(R, L, P + L): each text sees the beginning and itself, and padding itself alone."""
-    seen = torch.zeros(rows, length, beginning + length, dtype=torch.bool)
-    seen[:, torch.arange(length), beginning + torch.arange(length)] = True
+def _seen(layout: Layout, needed: Tensor, shared: int, row: Tensor, offset: Tensor, rows: int, length: int) -> Tensor:
+    """(R, L, L): each text sees the beginning and itself, and padding itself alone."""
     assert layout.seen is not None
     own = layout.seen.expand(len(needed), -1, -1)
-    seen[0, :shared, beginning : beginning + shared] = own[0, :shared, :shared]
+    seen = torch.eye(length, dtype=torch.bool).repeat(rows, 1, 1)
+    seen[:, :shared, :shared] = own[0, :shared, :shared]
     text, place = needed.nonzero(as_tuple=True)
     within = needed.cumsum(1) - 1 + offset[:, None]
     at = within[text, place]
-    seen[row[text], at, beginning + at] = False
-    # The beginning is in these columns of every row, whether it stands before them or at the head of the only one.
+    seen[row[text], at, at] = False
     seen[row[text], at, :shared] = own[text, place, :shared]
     token, other = (own[text, place] & needed[text]).nonzero(as_tuple=True)
-    seen[row[text[token]], at[token], beginning + within[text[token], other]] = True
+    seen[row[text[token]], at[token], within[text[token], other]] = True
     return seen
