@@ -1,4 +1,4 @@
-"""Many short texts as a few rows of tokens, planned once: each row holds what all begin with, and hardly any padding."""
+"""Many short texts as a few rows of tokens, planned once: each holds what all begin with, and hardly any padding."""
 
 from __future__ import annotations
 
