@@ -104,8 +104,7 @@ class CoOp(LearnedContext):
         self.csc = csc
         self.position = position
         self.before = {"end": self.num_context, "middle": self.num_context // 2, "front": 0}[position]
-        if text is not None and position != "end":
-            _check_ends(text, position)
+        self._stop = 0 if text is None or position == "end" else _full_stop(text, position)
 
     def set_num_classes(self, num_classes: int) -> None:
         """Class-specific context becomes one for each class, (C, n, D)."""
@@ -122,14 +121,15 @@ class CoOp(LearnedContext):
             self._check_count(len(ids))
             vectors = vectors + torch.arange(len(ids))[:, None] * self.num_context
         tokens = torch.cat([ids, (-2 - vectors).expand(len(ids), -1)], dim=1)
-        return tokens.gather(1, self._order(ids.shape[1], start, lengths))
+        return tokens.gather(1, self._order(ids.shape[1], start, self._names(ids, lengths, start)))
 
     def plain_sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         """[start tokens, context before the name, name, context behind it, ".", end token, padding] text by text."""
         words, lengths, rows = text.words(ids), text.lengths(ids), []
-        for row, context, length in zip(words, self._for(words), lengths.tolist(), strict=True):
+        for row, token, context, length in zip(words, ids.tolist(), self._for(words), lengths.tolist(), strict=True):
             # At the end no name need be told from what follows it.
-            name = text.start if self.position == "end" else length - 2
+            end = length - 2 if token[length - 2] == self._stop else length - 1
+            name = text.start if self.position == "end" else end
             parts = [row[: text.start], context[: self.before], row[text.start : name], context[self.before :]]
             rows.append(torch.cat([*parts, row[name:]]))
         return torch.stack(rows), lengths + self.num_context
@@ -149,11 +149,20 @@ class CoOp(LearnedContext):
         if texts != len(self.values):
             raise VptError(f"csc=True has contexts for {len(self.values)} class names, and not for {texts} texts.")
 
-    def _order(self, length: int, start: int, lengths: Tensor) -> Tensor:
+    def _names(self, ids: Tensor, lengths: Tensor, start: int) -> Tensor:
+        """How many tokens of each text, (N,), stand in front of the context where that is not before all of them.
+
+        They are those before "." and the end token. A name whose last sign fuses with ".", as "crane (bird)" does in
+        CLIP's tokenizer, stays whole: the token of both is its last one.
+        """
+        if self.position == "end":
+            return torch.zeros_like(lengths)
+        last = ids[torch.arange(len(ids)), lengths - 2]
+        return lengths - start - 1 - (last == self._stop).long()
+
+    def _order(self, length: int, start: int, names: Tensor) -> Tensor:
         """Which of [words, context] stands at each place of N texts, (N, L + n)."""
-        place = torch.arange(length + self.num_context, device=lengths.device)
-        # In front of the context stands what is no "." and no end token.
-        names = torch.zeros_like(lengths) if self.position == "end" else lengths - start - 2
+        place = torch.arange(length + self.num_context, device=names.device)
         behind = (start + self.before + names)[:, None]
         order = torch.where(place < start, place, length + place - start)
         order = torch.where((place >= start + self.before) & (place < behind), place - self.before, order)
@@ -180,8 +189,14 @@ def word_embeddings(text: TextEncoder, words: str) -> Tensor:
     raise VptError(f"init={words!r} cannot be context: give at least one word, and no more than a text has places for.")
 
 
-def _check_ends(text: TextEncoder, position: str) -> None:
+def _full_stop(text: TextEncoder, position: str) -> int:
+    """The token of a "." that stands by itself.
+
+    Raises:
+        VptError: the encoder does not end a text behind it.
+    """
     with torch.device("cpu"):
         ids = text.tokenize(["x."])
     if int(text.lengths(ids)) != text.start + 3:
         raise VptError(f"position={position!r}: this text encoder does not tell where names end; use position='end'.")
+    return int(ids[0, text.start + 1])
