@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import vpt
+from tests.text_models import image_text_model
 from tests.zoo import vit
 from vpt import VptError
 
@@ -77,3 +79,21 @@ def test_the_head_starts_small_and_without_a_bias() -> None:
     head = model().head
     assert torch.equal(head.bias, torch.zeros(3))
     assert 0 < head.weight.std() < 0.03
+
+
+@pytest.mark.parametrize("method", ["linear", "zero-shot"])
+@pytest.mark.parametrize("images", [np.zeros((1, 3, 16, 16), np.float32), np.zeros((1, 12)), "photo.png", [None]])
+def test_images_that_are_no_tensor_are_named(method: str, images: object) -> None:
+    made = vpt.attach(image_text_model(), method, classes=["ant", "bee"])
+    uses = [made, made.features, made.block_inputs, *([made.outputs] if method == "zero-shot" else [])]
+    for use in uses:
+        with pytest.raises(TypeError, match=rf"^images is a {type(images).__name__}, and should be a tensor.*predict"):
+            use(images)
+
+
+@pytest.mark.parametrize("ids", [np.zeros((1, 16), np.int64), "an ant", ["an ant"], None])
+def test_ids_that_are_no_tensor_are_named(ids: object) -> None:
+    made = vpt.attach(image_text_model(), "zero-shot", classes=["ant", "bee"])
+    for use in (made.encode_text, made.plan, lambda texts: made.compare(torch.zeros(1, 3, 16, 16), texts)):
+        with pytest.raises(TypeError, match=rf"^ids is a {type(ids).__name__}, and should be a tensor.*tokenize"):
+            use(ids)

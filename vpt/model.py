@@ -82,7 +82,11 @@ class Prompted(nn.Module):
         self.train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images, preprocessed (B, 3, H, W), to logits (B, C); their features (B, F) may be given in their place."""
+        """Images, preprocessed (B, 3, H, W), to logits (B, C); their features (B, F) may be given in their place.
+
+        Raises:
+            TypeError: they are no tensor, here and wherever a model is given images or ids of texts.
+        """
         if self.head is not None:
             return self.head(self.features(images).to(self.head.weight.dtype))
         return self.outputs(images, frozen=False).logits
@@ -104,6 +108,7 @@ class Prompted(nn.Module):
             plain: run the method's definition, which advances every token, in place of the fast form.
                 Both give the same values and gradients, to rounding.
         """
+        _check_images(images)
         if images.ndim == 2:
             return images
         if plain:
@@ -147,10 +152,13 @@ class Prompted(nn.Module):
 
     def encode_text(self, ids: Tensor | Sequence[Texts], image: Tensor | None = None, *, plain: bool = False) -> Tensor:
         """Token ids (N, L - num_context) to prompted text features (N, F); see `TextSide.encode`."""
+        if not isinstance(ids, Sequence) or not all(isinstance(part, Texts) for part in ids):
+            _check_ids(ids)
         return self._text().encode(self.method, ids, image, plain=plain)
 
     def plan(self, ids: Tensor) -> list[Texts]:
         """Where the tokens of a batch of texts (N, L - num_context) stand; see `TextSide.plan`."""
+        _check_ids(ids)
         side = self._text()
         return side.plan(self.method, ids, alike=True)
 
@@ -208,6 +216,7 @@ class Prompted(nn.Module):
             images: preprocessed (B, 3, H, W).
             prompted: with the method's part; without it the tokens are those of the frozen model.
         """
+        _check_images(images)
         found: list[Tensor] = []
 
         def keep(layer: int, x: Tensor) -> Tensor:
@@ -343,6 +352,19 @@ class Prompted(nn.Module):
 
 
 _NOTHING = Method()
+
+
+def _check_images(images: Any) -> None:
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"images is a {type(images).__name__}, and should be a tensor of preprocessed images (B, 3, H, W): "
+            "model.predict takes files, pictures and arrays."
+        )
+
+
+def _check_ids(ids: Any) -> None:
+    if not isinstance(ids, Tensor):
+        raise TypeError(f"ids is a {type(ids).__name__}, and should be a tensor: say model.tokenize([…]) for texts.")
 
 
 def _new_head(num_features: int, num_classes: int) -> nn.Linear:

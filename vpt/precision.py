@@ -1,4 +1,4 @@
-"""Which precision an encoder computes in: that of its weights where it is half, and autocast's elsewhere."""
+"""Which precision encoders compute in (their own where it is half, and autocast's elsewhere), and losses."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def cast_to(device: torch.device) -> torch.dtype | None:
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return None
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 where it is; losses of half precision are rounded too much."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vpt.errors import VptError
 from vpt.images import open_image, to_rgb
+from vpt.precision import full_precision
 
 if TYPE_CHECKING:
     from vpt.model import Prompted
@@ -74,7 +75,7 @@ def check_classes(model: Prompted) -> None:
 def predictions(logits: Tensor, classes: Sequence[str]) -> list[Prediction]:
     """What logits (B, C) say of each image, its classes from the most to the least probable."""
     found = []
-    for row in logits.float().softmax(-1).tolist():
+    for row in full_precision(logits).softmax(-1).tolist():
         scores = dict(sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1]))
         label = next(iter(scores))
         found.append(Prediction(label, scores[label], scores))

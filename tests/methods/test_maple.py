@@ -121,7 +121,9 @@ def test_the_loss_of_promptsrc_is_its_formula() -> None:
     image = (outputs.image - outputs.frozen_image).abs().mean()
     entropy = F.cross_entropy(outputs.logits, LABELS)
     expected = entropy + 3 * text + 5 * image + 7 * divergence
-    torch.testing.assert_close(model.method.loss(outputs, LABELS, 0.0), expected, rtol=1e-5, atol=1e-5)
+    found = model.method.loss(outputs, LABELS, 0.0)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @torch.no_grad()

@@ -54,3 +54,13 @@ def test_the_loss_is_in_the_precision_of_the_model_and_never_in_half(dtype: torc
     loss, logits, _ = Classification(2).loss(model, (images, labels))
     assert loss.dtype == of_loss
     assert torch.equal(loss.detach(), torch.nn.functional.cross_entropy(logits.to(of_loss), labels))
+
+
+def test_what_is_measured_and_shown_of_a_double_model_is_in_double() -> None:
+    data = [(image, int(label)) for image, label in zip(torch.randn(6, 3, 32, 32), [0, 1] * 3, strict=True)]
+    model = vpt.attach(vit(), "linear", num_classes=2).double()
+    images, labels = torch.stack([image for image, _ in data]).double(), torch.tensor([0, 1] * 3)
+    expected = torch.nn.functional.cross_entropy(model(images), labels).item()
+    assert vpt.evaluate(model, data, batch_size=4, progress=False)["loss"] == pytest.approx(expected, abs=1e-14)
+    result = vpt.fit(model, data, epochs=1, lr=0.0, batch_size=4, progress=False)
+    assert result.history[0]["train/loss"] == pytest.approx(expected, abs=1e-14)

@@ -23,6 +23,7 @@ from vpt.engine.workers import told_workers
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.options import typed
+from vpt.precision import full_precision
 from vpt.processes import processes
 from vpt.report.progress import Progress
 from vpt.tasks.classification import Classification
@@ -107,8 +108,8 @@ def score(
     logits_of = repeated(forward, accelerator.device, len(batches))
     for batch in progress.bar(batches, "evaluating"):
         logits = logits_of(batch[0])
-        logits, labels = accelerator.gather_for_metrics((logits.float(), batch[1]))
-        total_loss += torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        logits, labels = accelerator.gather_for_metrics((full_precision(logits), batch[1]))
+        total_loss = total_loss + torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
         hits.append(logits.argmax(-1) == labels)
         metrics.update(logits.softmax(-1), labels)
         count += len(labels)

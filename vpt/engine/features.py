@@ -16,6 +16,7 @@ from vpt.data.pairs import Pairs
 from vpt.engine.capture import repeated
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.precision import full_precision
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
 
@@ -74,8 +75,7 @@ def image_features(
 
     def forward(images: Tensor) -> Tensor:
         with accelerator.autocast():
-            features = model.features(images)
-            return features.to(torch.promote_types(features.dtype, torch.float32))
+            return full_precision(model.features(images))
 
     features_of = repeated(forward, accelerator.device, views * len(batches))
     found = []

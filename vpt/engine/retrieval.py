@@ -12,6 +12,7 @@ from torch import Tensor
 from vpt.data.pairs import Pairs
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.precision import full_precision
 from vpt.report.progress import Progress
 from vpt.tasks.retrieval import retrieval_metrics
 
@@ -39,7 +40,7 @@ def measure_retrieval(
     for batch in progress.bar(batches, "evaluating images"):
         with accelerator.autocast():
             features = model.features(batch[0])
-        images.append(accelerator.gather_for_metrics(F.normalize(features.float(), dim=-1)))
+        images.append(accelerator.gather_for_metrics(F.normalize(full_precision(features), dim=-1)))
     captions = [(owner, caption) for owner, of_image in enumerate(pairs.captions) for caption in of_image]
     texts = text_features(model, [caption for _, caption in captions], accelerator, progress)
     model.train(was_training)
@@ -56,6 +57,6 @@ def text_features(model: Prompted, texts: list[str], accelerator: Accelerator, p
     for part in progress.bar(parts, "evaluating texts"):
         ids = model.tokenize([texts[index] for index in part])
         with accelerator.autocast():
-            found.append(F.normalize(model.encode_text(ids).float(), dim=-1))
+            found.append(F.normalize(full_precision(model.encode_text(ids)), dim=-1))
     features = torch.cat(found)
     return features[torch.tensor(order, device=features.device).argsort()]

@@ -34,7 +34,7 @@ class Tally:
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Take in a batch, with its mean loss."""
         count = torch.full_like(self.sums[0], len(labels))
-        self.sums += torch.stack([loss.detach() * count, (logits.argmax(-1) == labels).sum(), count])
+        self.sums = self.sums + torch.stack([loss.detach() * count, (logits.argmax(-1) == labels).sum(), count])
 
     def figures(self) -> dict[str, float]:
         """Means over the images so far, images per second, and the share of the time that went by waiting for data.

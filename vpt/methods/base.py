@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vpt.precision import full_precision
+
 
 class Encoder(Protocol):
     """The shape of an image tower, and its parameters: all that a method may know of it."""
@@ -250,11 +252,6 @@ class Method(nn.Module):
         Raises:
             VptError: what was learned belongs to the classes that it was learned for.
         """
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 where it is; losses of half precision are rounded too much."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _inserted(words: Tensor, context: Tensor, start: int) -> Tensor:

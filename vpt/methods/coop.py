@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.methods.base import Encoder, Method, TextEncoder, full_precision
+from vpt.methods.base import Encoder, Method, TextEncoder
+from vpt.precision import full_precision
 
 DEFAULT_TOKENS = 16
 

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from vpt.errors import VptError
-from vpt.methods.base import Encoder, Outputs, TextEncoder, full_precision
+from vpt.methods.base import Encoder, Outputs, TextEncoder
 from vpt.methods.coop import LearnedContext
+from vpt.precision import full_precision
 
 
 class KgCoOp(LearnedContext):

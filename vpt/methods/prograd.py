@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.methods.base import Encoder, Outputs, TextEncoder, full_precision
+from vpt.methods.base import Encoder, Outputs, TextEncoder
 from vpt.methods.coop import LearnedContext
+from vpt.precision import full_precision
 
 
 class ProGrad(LearnedContext):

@@ -9,6 +9,7 @@ from torch import Tensor
 from vpt.errors import VptError
 from vpt.methods.base import Encoder, Outputs, TextEncoder
 from vpt.methods.ivlp import IVLP, up_to
+from vpt.precision import full_precision
 
 
 class PromptSRC(IVLP):
@@ -84,8 +85,8 @@ class PromptSRC(IVLP):
         if outputs.frozen_image is None or outputs.frozen_text is None:
             return loss
         frozen_logits = outputs.scale.detach() * outputs.frozen_image @ outputs.frozen_text.T
-        predicted = outputs.logits.float().log_softmax(dim=1)
-        frozen = frozen_logits.float().log_softmax(dim=1)
+        predicted = full_precision(outputs.logits).log_softmax(dim=1)
+        frozen = full_precision(frozen_logits).log_softmax(dim=1)
         divergence = F.kl_div(predicted, frozen, reduction="sum", log_target=True) / predicted.numel()
         text = F.l1_loss(outputs.text, outputs.frozen_text)
         image = F.l1_loss(outputs.image, outputs.frozen_image)

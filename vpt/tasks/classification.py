@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from vpt.methods.base import full_precision
 from vpt.model import Prompted
+from vpt.precision import full_precision
 from vpt.tasks.shares import own, share, weighted
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.precision import full_precision
 from vpt.processes import processes
 from vpt.tasks.shares import gathered, own
 
@@ -72,7 +73,7 @@ class ImageText:
         self.check(model)
         images, ids = batch
         assert model.text is not None
-        image, text = (_full_precision(features) for features in model.compare(images, ids))
+        image, text = (full_precision(features) for features in model.compare(images, ids))
         scale, bias = model.text.scale(), model.text.logit_bias
         if sizes is not None and len(set(sizes)) > 1:
             image, text = own(image, sizes), own(text, sizes)
@@ -85,7 +86,3 @@ class ImageText:
             texts = gather(text.detach())
             places = torch.arange(len(image), device=image.device) + self.processes.process_index * len(image)
             return loss, image @ texts.T, places
-
-
-def _full_precision(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
