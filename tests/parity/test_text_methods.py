@@ -26,6 +26,7 @@ METHODS: dict[str, dict[str, object]] = {
 }
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     **{name: (name, options) for name, options in METHODS.items()},
+    "prograd, words with a comma": ("prograd", {"init": "pet, a", "init_count": "words"}),
     "coop, words": ("coop", {"init": WORDS}),
     "coop, name in the middle": ("coop", {"num_tokens": 3, "position": "middle"}),
     "coop, name in front": ("coop", {"num_tokens": 3, "position": "front"}),
@@ -344,9 +345,37 @@ def test_prograd_begins_with_zeros_before_its_words() -> None:
     assert torch.equal(values[:, 2:], made("coop", init=WORDS).method.values)
 
 
+PET = "a type of pet, a photo of a"
+
+
+def test_prograd_can_count_words_as_its_code_does() -> None:
+    tokens, words = (made("prograd", num_tokens=10, init=PET, init_count=count) for count in ("tokens", "words"))
+    # A comma is a token: of ten vectors the last nine, or eight, begin as words.
+    assert torch.equal(words.method.values[:, 2:], tokens.method.values[:, 1:9])
+    assert not words.method.values[:, :2].any()
+    assert words.method.template == "a {}."
+    ids = words.tokenize(["a ant."])
+    (row,) = words.method.codes(ids, words.text.tower.lengths(ids), 1)
+    assert row[1:11].tolist() == [-2 - j for j in range(10)]
+    assert row[11] == ids[0, 1]
+
+
+@pytest.mark.parametrize("count", ["tokens", "words"])
+def test_prograd_without_zeros_is_zero_shot_with_all_its_words(count: str) -> None:
+    model = made("prograd", init=PET, init_count=count)
+    assert model.method.num_context == {"tokens": 9, "words": 8}[count]
+    assert_close([model(images())], [zero_shot(f"{PET} {{}}.")(images())])
+
+
+def test_words_and_tokens_of_words_alone_are_the_same() -> None:
+    model = made("prograd", init=WORDS, init_count="words")
+    assert (model.method.template, model.method.num_context) == ("{}.", 4)
+
+
 @pytest.mark.parametrize(
     ("method", "options", "sentence"),
     [
+        ("prograd", {"init": "a photomicrograph", "init_count": "words"}, "its first 2 tokens end within one"),
         ("kgcoop", {"weight": -1.0}, "weight=-1.0 would drive class features from the templates'"),
         ("prograd", {"lambd": 2.0}, "lambd=2.0 must lie between 0"),
         ("prograd", {"num_tokens": 2}, "init='a photo of a' is 4 tokens and num_tokens=2"),

@@ -173,7 +173,14 @@ class CoOp(LearnedContext):
 
 @torch.no_grad()
 def word_embeddings(text: TextEncoder, words: str) -> Tensor:
-    """Embeddings (n, D) of the n tokens of `words`, in float32 or more.
+    """Embeddings (n, D) of the n tokens of `words`, in float32 or more; errors as those of `token_ids`."""
+    ids = token_ids(text, words)
+    device = next(iter(dict(text.named_parameters()).values())).device
+    return full_precision(text.words(ids[None].to(device))[0])
+
+
+def token_ids(text: TextEncoder, words: str) -> Tensor:
+    """The n tokens of `words`, (n,).
 
     Raises:
         VptError: there are none, they do not stay the same before other words, or there are too many.
@@ -184,9 +191,7 @@ def word_embeddings(text: TextEncoder, words: str) -> Tensor:
     for count in range(1, length - start - 2):
         # A text that begins with these tokens goes on as it would without them.
         if torch.equal(torch.cat([ids[:, :start], ids[:, start + count :]], dim=1), rest[:, : length - count]):
-            device = next(iter(dict(text.named_parameters()).values())).device
-            found = text.words(ids[:, start : start + count].to(device))[0]
-            return full_precision(found)
+            return ids[0, start : start + count]
     raise VptError(f"init={words!r} cannot be context: give at least one word, and no more than a text has places for.")
 
 

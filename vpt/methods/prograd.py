@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.methods.base import Encoder, Outputs, TextEncoder
-from vpt.methods.coop import LearnedContext
+from vpt.methods.coop import LearnedContext, token_ids
 from vpt.precision import full_precision
 
 
@@ -27,6 +27,9 @@ class ProGrad(LearnedContext):
         text: the text encoder.
         init: words that the context begins as; None for N(0, 0.02).
         num_tokens: tokens of context n; zeros stand before the words where it is more than those are.
+        init_count: how many tokens of `init` are learned: all of them, or, with "words", as many as there are words
+            between blanks, as in the paper's code. There a comma is a token and no word, so that the last tokens of "a
+            type of pet, a photo of a" stay before the class name as they are.
         lambd: λ in equation 4; with 0 the gradient is that of CoOp.
     """
 
@@ -35,8 +38,21 @@ class ProGrad(LearnedContext):
     needs_frozen = True
     pads = True
 
-    def __init__(self, tower: Encoder, text: TextEncoder | None = None, *, lambd: float = 1.0, **context: Any) -> None:
-        super().__init__(tower, text, **context)
+    def __init__(
+        self,
+        tower: Encoder,
+        text: TextEncoder | None = None,
+        *,
+        init: str | None = "a photo of a",
+        init_count: Literal["tokens", "words"] = "tokens",
+        lambd: float = 1.0,
+        **context: Any,
+    ) -> None:
+        rest = ""
+        if init_count == "words" and init is not None and text is not None:
+            init, rest = _cut(text, init)
+        super().__init__(tower, text, init=init, **context)
+        self.template = f"{rest} {{}}.".strip()
         if not 0 <= lambd <= 1:
             raise VptError(f"lambd={lambd} must lie between 0 (no correction) and 1 (nothing left of the conflict).")
         self.lambd = lambd
@@ -81,6 +97,26 @@ class ProGrad(LearnedContext):
         along = F.normalize(guide.flatten(), dim=0)
         conflict = (down.flatten() @ along).clamp(max=0)
         return down - self.lambd * conflict * along.view_as(down)
+
+
+def _cut(text: TextEncoder, init: str) -> tuple[str, str]:
+    """`init` behind as many tokens as it has words.
+
+    Raises:
+        VptError: that is within a word.
+    """
+    ids, count = token_ids(text, init), len(init.split())
+    if len(ids) == count:
+        return init, ""
+    for place in range(1, len(init)):
+        parts = init[:place], init[place:]
+        if all(part.strip() for part in parts):
+            found = [token_ids(text, part) for part in parts]
+            if torch.equal(found[0], ids[:count]) and torch.equal(found[1], ids[count:]):
+                return parts[0].strip(), parts[1].strip()
+    raise VptError(
+        f"init={init!r} has {count} words, and its first {count} tokens end within one: leave init_count out."
+    )
 
 
 def _divergence(outputs: Outputs) -> Tensor:
