@@ -53,6 +53,17 @@ def test_ivlp_given_the_values_of_maple_is_maple() -> None:
     close(ivlp(images()), maple(images()))
 
 
+def test_depths_of_the_two_sides_of_ivlp_are_apart() -> None:
+    both = prompted("ivlp", depth=2)
+    deeper, language = prompted("ivlp", image_depth=3, text_depth=2), prompted("ivlp", image_depth=0, text_depth=2)
+    close(deeper.class_features(), both.class_features())
+    close(language.class_features(), both.class_features())
+    close(F.normalize(language.features(images()), dim=-1), clip().encode_image(images(), normalize=True))
+    assert [len(model.method.image_values) for model in (both, deeper)] == [2, 3]
+    assert set(dict(language.method.named_parameters())) == {"text_values"}
+    assert language.image_is_frozen
+
+
 def test_promptsrc_with_zero_weights_is_ivlp() -> None:
     options = {"num_tokens": 4, "num_context": 4}
     found = prompted("promptsrc", text_weight=0.0, image_weight=0.0, logit_weight=0.0, **options)
@@ -181,6 +192,8 @@ def test_a_sum_goes_on_where_it_was_interrupted() -> None:
         ("maple", {"num_context": 14, "init": None}, "num_context=14 leaves no place for words: a text has 16"),
         ("maple", {"depth": 3}, "depth=3: maple takes 1 to 2, the blocks of the shallower encoder"),
         ("promptsrc", {"depth": 0}, "depth=0: promptsrc takes 1 to 2"),
+        ("ivlp", {"text_depth": 0}, "text_depth=0: ivlp takes 1 to 2 blocks"),
+        ("ivlp", {"image_depth": 4}, "image_depth=4: ivlp takes 0 to 3 blocks"),
         ("promptsrc", {"image_weight": -1.0}, "image_weight=-1.0 would drive prompts from the frozen model"),
         ("promptsrc", {"std": 0.0}, "std=0.0 is no width of a Gaussian over epochs: give more than 0"),
     ],

@@ -14,11 +14,11 @@ from vpt.methods.coop import word_embeddings
 
 
 class BothSides(Method):
-    """New prompts before each of the first J blocks of both encoders; what becomes of the last flows on.
+    """New prompts before each of the first blocks of both encoders; what becomes of the last flows on.
 
     Image prompts stand behind the patches. Those of block 0 have no position and go through CLIP's norm before
-    the blocks; before blocks 1 to J-1 new ones take their places. Text prompts stand behind the start token: those
-    of block 0 are word embeddings and get positions, and before blocks 1 to J-1 new ones take their places. Words
+    the blocks; before the next blocks new ones take their places. Text prompts stand behind the start token: those
+    of block 0 are word embeddings and get positions, and before the next blocks new ones take their places. Words
     of `init` beyond `num_context` stay in every text, frozen.
 
     Args:
@@ -27,7 +27,12 @@ class BothSides(Method):
         num_tokens: image prompts P a block.
         num_context: text prompts n a block.
         depth: J, how many blocks of each encoder get prompts; no more than the shallower one has.
+        image_depth: how many blocks of the image encoder do, in place of J; with 0 it has no prompts.
+        text_depth: how many blocks of the text encoder do, in place of J, 1 or more.
         init: words whose embeddings the text prompts of block 0 begin as; None for N(0, 0.02).
+
+    Attributes:
+        image_depth: as it was given, or J.
 
     Raises:
         VptError: no text encoder, an option out of range, or words that are not `num_context` tokens.
@@ -35,7 +40,6 @@ class BothSides(Method):
 
     head = "text"
     heads = ("text",)
-    prompts_image = True
     prompts_text = True
     enters_before_norm = True
 
@@ -48,6 +52,8 @@ class BothSides(Method):
         num_context: int,
         depth: int,
         init: str | None,
+        image_depth: int | None = None,
+        text_depth: int | None = None,
     ) -> None:
         super().__init__(tower, text)
         if text is None:
@@ -58,14 +64,21 @@ class BothSides(Method):
         most = min(tower.depth, text.depth)
         if not 1 <= depth <= most:
             raise VptError(f"depth={depth}: {self.name} takes 1 to {most}, the blocks of the shallower encoder.")
+        image_depth = depth if image_depth is None else image_depth
+        text_depth = depth if text_depth is None else text_depth
+        for side, value, least, blocks in (("image", image_depth, 0, tower.depth), ("text", text_depth, 1, text.depth)):
+            if not least <= value <= blocks:
+                raise VptError(f"{side}_depth={value}: {self.name} takes {least} to {blocks} blocks.")
         if num_context + text.start + 2 > text.context_length:
             raise VptError(f"num_context={num_context} leaves no place for words: a text has {text.context_length}.")
-        self.enters = frozenset(range(depth))
-        self.text_enters = frozenset(range(1, depth))
+        self.image_depth = image_depth
+        self.enters = frozenset(range(image_depth))
+        self.prompts_image = image_depth > 0
+        self.text_enters = frozenset(range(1, text_depth))
         self.num_tokens = num_tokens
         self.num_context = num_context
         first, self.template = (None, "{}.") if init is None else initial_words(text, init, num_context)
-        values = torch.randn(depth, num_context, text.width) * 0.02
+        values = torch.randn(text_depth, num_context, text.width) * 0.02
         if first is not None:
             values[0] = first
         self.text_values = nn.Parameter(values)
@@ -73,7 +86,7 @@ class BothSides(Method):
         self._pre_norm = tower.pre_norm
 
     def plain(self, layer: int, x: Tensor) -> Tensor:
-        """[prefix, patches, P_layer]: appended before block 0, put in place before blocks 1 to J-1."""
+        """[prefix, patches, P_layer]: appended before block 0, put in place before the next ones."""
         if layer not in self.enters:
             return x
         prompts = self.prompts(layer, len(x)).to(x.dtype).expand(len(x), -1, -1)
@@ -83,7 +96,7 @@ class BothSides(Method):
 
     def strip(self, x: Tensor) -> Tensor:
         """[prefix, patches]."""
-        return x[:, : -self.num_tokens]
+        return x[:, : -self.num_tokens] if self.prompts_image else x
 
     def context(self, features: Tensor | None) -> Tensor:
         """Text prompts of block 0, (1, n, D)."""
@@ -103,6 +116,8 @@ class IVLP(BothSides):
         num_tokens: image prompts a block.
         num_context: text prompts a block.
         depth: how many blocks of each encoder get prompts; by default all of the shallower one.
+        image_depth: how many of the image encoder, where not `depth`; 0 prompts language only.
+        text_depth: how many of the text encoder, where not `depth`; for images only there is vpt-deep.
         init: words that the text prompts of block 0 begin as; None for N(0, 0.02), as all others do.
     """
 
@@ -117,14 +132,27 @@ class IVLP(BothSides):
         num_tokens: int = 2,
         num_context: int = 2,
         depth: int | None = None,
+        image_depth: int | None = None,
+        text_depth: int | None = None,
         init: str | None = "a photo of a",
     ) -> None:
-        depth = up_to(12, tower, text) if depth is None else depth
-        super().__init__(tower, text, num_tokens=num_tokens, num_context=num_context, depth=depth, init=init)
-        self.image_values = nn.Parameter(torch.randn(depth, num_tokens, tower.width) * 0.02)
+        super().__init__(
+            tower,
+            text,
+            num_tokens=num_tokens,
+            num_context=num_context,
+            depth=up_to(12, tower, text) if depth is None else depth,
+            image_depth=image_depth,
+            text_depth=text_depth,
+            init=init,
+        )
+        self.image_values: nn.Parameter | None = None
+        if self.prompts_image:
+            self.image_values = nn.Parameter(torch.randn(self.image_depth, num_tokens, tower.width) * 0.02)
 
     def prompts(self, layer: int, batch: int) -> Tensor:
         """Image prompts of block `layer`, (1, P, D)."""
+        assert self.image_values is not None
         return self.image_values[layer : layer + 1]
 
 
