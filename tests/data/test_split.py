@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vpt
 from vpt.data.split import few_shot, halves, stratified
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=80)
@@ -95,6 +96,23 @@ def test_validation_images_are_drawn_after_those_for_training_by_the_same_genera
     assert few_shot(train, val, 4, 1)[0] == few_shot(train, None, 4, 1)[0]
     assert few_shot(train, val, 4, 1)[1] != few_shot(val, None, 4, 1)[0]
     assert few_shot([0] * 40, val, 4, 1)[1] == random_after(4, range(40), range(20))
+
+
+def test_validation_images_can_be_drawn_first() -> None:
+    train, val = [0] * 40, [0] * 20
+    assert few_shot(train, val, 4, 1, first="val") == (
+        random_after(4, range(20), range(40)),
+        few_shot(val, [], 4, 1)[0],
+    )
+    assert few_shot(train, None, 4, 1, first="val") == few_shot(train, None, 4, 1)
+    drawn = [
+        [vpt.data.load("digits", shots=4, seed=1, **options).train.name(0) for options in ({}, {"shots_first": first})]
+        for first in ("train", "val")
+    ]
+    assert [one == other for one, other in drawn] == [True, False]
+    for options in ({"shots_first": "val"}, {"shots": 1, "shots_first": "test"}):
+        with pytest.raises(vpt.VptError, match=r"data\.shots_first="):
+            vpt.data.load("digits", **options)
 
 
 def random_after(shots: int, first: range, second: range) -> list[int]:

@@ -22,7 +22,7 @@ from vpt.images import limit_pixels
 from vpt.options import checked, options_of, typed
 
 # Options of `load` that say how splits are made of what a source has.
-DEALING = ("shots", "seed", "val_fraction", "test_fraction", "classes_subset")
+DEALING = ("shots", "shots_first", "seed", "val_fraction", "test_fraction", "classes_subset")
 
 
 @typed
@@ -30,6 +30,7 @@ def load(
     name: str,
     *,
     shots: int | None = None,
+    shots_first: Literal["train", "val"] = "train",
     seed: int = 0,
     val_fraction: float | None = None,
     test_fraction: float | None = None,
@@ -51,6 +52,8 @@ def load(
         name: as `vpt list datasets` shows, e.g. "folder", "digits", "torchvision/Flowers102".
         shots: keep so many training images a class, and min(shots, 4) validation images, as CoOp samples them; of
             a set for testing only nothing is left out. Of labelled images only.
+        shots_first: the images that are drawn first: "train" as in CoOp's code, or "val" as in CLIP-LoRA's. One random
+            generator draws both, so that other images come of it.
         seed: of the split and of the shots.
         val_fraction: share of the images for a val split to be made, in [0, 1); 0.15 by default.
         test_fraction: likewise for a test split; 0 makes none.
@@ -69,11 +72,13 @@ def load(
         VptError: no such data set or option, something missing, broken files, or a split with no images.
     """
     _check_numbers(shots=shots, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
-    _check_choices(broken=broken, classes_subset=classes_subset, cache=cache, new=new)
+    _check_choices(broken=broken, classes_subset=classes_subset, cache=cache, new=new, shots_first=shots_first)
     if not isinstance(check, bool):
         raise VptError(f"data.check={check!r}: give true or false.")
     if max_pixels is not None:
         limit_pixels(max_pixels)
+    if shots is None and shots_first != "train":
+        raise VptError(f"data.shots_first={shots_first} is the order in which data.shots is drawn: say how many, too.")
     data = _read(name, options, broken, check)
     if isinstance(data, PairSet):
         if shots is not None:
@@ -90,7 +95,7 @@ def load(
     data = _with_splits(data, val_fraction, test_fraction, seed)
     if shots is not None and len(data.train):
         tell_few(data, shots)
-        train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed)
+        train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed, shots_first)
         data = data.keep({"train": train} | ({"val": val} if val else {}))
     if classes_subset != "all":
         data = data.with_classes(halves(len(data.classes))[classes_subset])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Literal
 
 
 def stratified(labels: Sequence[int], fractions: Sequence[float], seed: int) -> list[list[int]]:
@@ -31,7 +32,7 @@ def stratified(labels: Sequence[int], fractions: Sequence[float], seed: int) -> 
 
 
 def few_shot(
-    train: Sequence[int], val: Sequence[int] | None, shots: int, seed: int
+    train: Sequence[int], val: Sequence[int] | None, shots: int, seed: int, first: Literal["train", "val"] = "train"
 ) -> tuple[list[int], list[int] | None]:
     """Indices of `shots` training images a class, and of min(shots, 4) validation images.
 
@@ -44,6 +45,7 @@ def few_shot(
         val: labels of the validation images, where there are any.
         shots: images a class.
         seed: 1 to 3 in the papers.
+        first: which are drawn before the others; "val" in the code of CLIP-LoRA (Zanella and Ben Ayed, 2024).
     """
     generator = random.Random(seed)
 
@@ -53,8 +55,12 @@ def few_shot(
             drawn += generator.sample(members, count) if len(members) >= count else members
         return drawn
 
-    chosen = draw(train, shots)
-    return chosen, draw(val, min(shots, 4)) if val is not None else None
+    if val is None:
+        return draw(train, shots), None
+    if first == "train":
+        return draw(train, shots), draw(val, min(shots, 4))
+    held_out = draw(val, min(shots, 4))
+    return draw(train, shots), held_out
 
 
 def dealt(names: Sequence[str], fractions: Sequence[float], seed: int) -> list[list[int]]:
