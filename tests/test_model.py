@@ -1,5 +1,6 @@
 """The prompted model as its users hold it: modes, counts, predictions."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,17 @@ def test_the_head_starts_small_and_without_a_bias() -> None:
     head = model().head
     assert torch.equal(head.bias, torch.zeros(3))
     assert 0 < head.weight.std() < 0.03
+
+
+def test_the_head_of_vpts_code_starts_by_the_fan_out_and_a_prior() -> None:
+    torch.manual_seed(0)
+    head = vpt.attach(vit(), "vpt-deep", num_classes=200, head_init="vpt").head
+    assert torch.equal(head.bias, torch.full((200,), -math.log(99)))
+    assert head.weight.std().item() == pytest.approx(math.sqrt(2 / 200), rel=0.05)
+    with pytest.raises(VptError, match="head_init='vpt': a linear head takes vpt, and class names as classifier take"):
+        vpt.attach(image_text_model(), "coop", classes=["ant", "bee"], head_init="vpt")
+    with pytest.raises(VptError, match="head_init='fan'"):
+        vpt.attach(vit(), num_classes=2, head_init="fan")
 
 
 @pytest.mark.parametrize("method", ["linear", "zero-shot"])

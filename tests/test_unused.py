@@ -28,6 +28,8 @@ def named(**values: Any) -> list[str]:
         (LINEAR, {"task": {"loss": "sigmoid"}}, ["task"]),
         (LINEAR, {"train": {"optimizer": "adamw", "momentum": 0.5}}, ["train.momentum"]),
         (LINEAR, {"head": "linear", "train": {"head_lr": 0.1}}, []),
+        (LINEAR, {"head_init": "vpt", "train": {"no_decay": "biases"}}, []),
+        (COOP, {"head_init": "vpt"}, ["head_init"]),
         (COOP, {"train": {"head_lr": 0.1}}, ["train.head_lr"]),
         (COOP, {"templates": "openai-7", "text_chunk": 2}, ["templates"]),
         (COOP | {"method": "zero-shot"}, {"train": {"lr": 0.1, "batch_size": 3}}, ["train.lr"]),

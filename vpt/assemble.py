@@ -33,6 +33,7 @@ def create(
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
     head: str | None = None,
+    head_init: Literal["vpt"] | None = None,
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     learn_scale: bool = False,
     pretrained: bool = True,
@@ -52,6 +53,9 @@ def create(
         classes: names of the classes; or
         num_classes: how many there are. With head="text" there may be none, to compare images with texts.
         head: "linear", or "text" for the features of the class names; by default what the method is used with.
+        head_init: how a linear head begins: "vpt" as in VPT's code (Jia et al., ECCV 2022), weights by Kaiming's normal
+            initialisation for the fan-out and biases of -log 99, a probability of 0.01 for each class; by default
+            weights of N(0, 0.02) and biases of 0.
         templates: sentences for class names, each with one {}, whose features are averaged.
         learn_scale: with head="text", train the scale (and bias) of the logits too.
         pretrained: load the backbone's weights.
@@ -75,7 +79,9 @@ def create(
     given = {key: value for key, value in given.items() if value is not None}
     backbone = towers.with_tokenizer(towers.load(name, pretrained=pretrained, **given), tokenizer)
     names = _class_names(classes, num_classes)
-    model = _assemble(backbone, method, names, options, head=head, templates=templates, learn_scale=learn_scale)
+    model = _assemble(
+        backbone, method, names, options, head=head, head_init=head_init, templates=templates, learn_scale=learn_scale
+    )
     return _held(model, dtype)
 
 
@@ -86,6 +92,7 @@ def attach(
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
     head: str | None = None,
+    head_init: Literal["vpt"] | None = None,
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     learn_scale: bool = False,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
@@ -100,6 +107,7 @@ def attach(
         classes: names of the classes; or
         num_classes: how many there are.
         head: "linear" or "text".
+        head_init: how a linear head begins, as in `create`.
         templates: sentences for class names.
         learn_scale: train the scale of the logits too.
         preprocessing: what the model was trained to see, as in `create`; by default what timm and open_clip keep with
@@ -112,7 +120,9 @@ def attach(
     _check_types(model=(model, nn.Module), method=(method, str), tokenizer=(tokenizer, Callable | None))
     names = _class_names(classes, num_classes)
     backbone = towers.wrap(model, tokenizer).prepared(preprocessing)
-    return _assemble(backbone, method, names, options, head=head, templates=templates, learn_scale=learn_scale)
+    return _assemble(
+        backbone, method, names, options, head=head, head_init=head_init, templates=templates, learn_scale=learn_scale
+    )
 
 
 def load(
@@ -192,12 +202,15 @@ def _assemble(
     head: str | None,
     templates: Sequence[str],
     learn_scale: bool,
+    head_init: Literal["vpt"] | None = None,
 ) -> Prompted:
     kind = find(method)
     values = checked(kind, options, "method")
     head = head or kind.head
     if head not in kind.heads:
         raise VptError(f"head={head!r}: {method} takes {' or '.join(kind.heads)}.")
+    if head_init is not None and (head_init != "vpt" or head == "text"):
+        raise VptError(f"head_init={head_init!r}: a linear head takes vpt, and class names as classifier take none.")
     pair = backbone.pair if head == "text" else None
     if isinstance(pair, str):
         raise VptError(
@@ -211,6 +224,7 @@ def _assemble(
         pair=pair,
         templates=checked_templates(templates),
         learn_scale=learn_scale,
+        head_init=head_init,
         preprocessing=backbone.preprocessing,
         recipe={
             "backbone": backbone.recipe() | {"traits": traits(backbone.tower, *([pair.text] if pair else []))},

@@ -82,11 +82,13 @@ def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
     if paired and (config.head == "linear" or "text" not in find(config.method["name"]).heads):
         what = "head=linear" if config.head == "linear" else f"method={config.method['name']}"
         raise VptError(f"{what} classifies by a linear head, and {data.name} has captions: name another one.")
+    head = "text" if paired else config.head or find(config.method["name"]).head
     model = create(
         config.backbone["name"],
         config.method["name"],
         classes=() if isinstance(data, PairSet) else data.classes,
-        head="text" if paired else config.head,
+        head=head,
+        head_init=config.head_init if head == "linear" else None,
         templates=templates_for(config.templates, data),
         learn_scale=config.learn_scale,
         **{key: value for key, value in backbone.items() if key in known},

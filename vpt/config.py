@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -46,6 +46,9 @@ class Config(BaseModel):
         default_factory=dict, description="keyword arguments of `vpt.fit`, such as compile, recompute and graph"
     )
     head: str | None = Field(default=None, description="linear, or text for class names as classifier")
+    head_init: Literal["vpt"] | None = Field(
+        default=None, description="how a linear head begins: vpt for VPT's code; by default N(0, 0.02) and no bias"
+    )
     templates: list[str] | str = Field(
         default="data",
         description="sentences for class names: a list, data for the data set's own, or openai-7 or openai-80",

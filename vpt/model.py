@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vpt import saving
 from vpt.errors import VptError
+from vpt.head import new_head
 from vpt.loops import Folded, ImageLoop, encode_images, encode_images_plain, fold
 from vpt.methods.base import Method, Outputs
 from vpt.precision import in_own
@@ -40,6 +41,7 @@ class Prompted(nn.Module):
         pair: the text encoder and the scale of logits, where text features are the classifier.
         templates: sentences for class names, each with one {}; used where the method has none of its own.
         learn_scale: train the logit scale (and bias) too, as in pre-training.
+        head_init: how a linear head begins, as `vpt.create` tells.
 
     Attributes:
         loop: the block loop that images go through, `encode_images` or what it was compiled to.
@@ -58,6 +60,7 @@ class Prompted(nn.Module):
         pair: Pair | None = None,
         templates: Sequence[str] = DEFAULT_TEMPLATES,
         learn_scale: bool = False,
+        head_init: Literal["vpt"] | None = None,
     ) -> None:
         super().__init__()
         if not classes and pair is None:
@@ -66,7 +69,7 @@ class Prompted(nn.Module):
         self.text = TextSide(pair, learn_scale=learn_scale) if pair else None
         self.method = method
         method.set_num_classes(len(classes))
-        self.head = None if pair else _new_head(tower.num_features, len(classes))
+        self.head = None if pair else new_head(tower.num_features, len(classes), head_init)
         self.classes: tuple[str, ...] = tuple(classes)
         self.templates: tuple[str, ...] = tuple(templates)
         self.preprocessing = preprocessing
@@ -365,13 +368,6 @@ def _check_images(images: Any) -> None:
 def _check_ids(ids: Any) -> None:
     if not isinstance(ids, Tensor):
         raise TypeError(f"ids is a {type(ids).__name__}, and should be a tensor: say model.tokenize([…]) for texts.")
-
-
-def _new_head(num_features: int, num_classes: int) -> nn.Linear:
-    head = nn.Linear(num_features, num_classes)
-    nn.init.trunc_normal_(head.weight, std=0.02)
-    nn.init.zeros_(head.bias)
-    return head
 
 
 def _freeze_modes(module: nn.Module, mode: bool) -> None:

@@ -33,9 +33,11 @@ def unused(config: Config, model: Prompted, data: DataSet | PairSet) -> Iterator
     own = {name for name, field in type(config).model_fields.items() if getattr(config, name) != field.default}
     if model.text is None:
         yield from _of("the classifier is a linear head", own & {"templates", "text_chunk", "learn_scale"})
-    elif isinstance(data, PairSet) or model.method.template is not None:
-        reason = "captions" if isinstance(data, PairSet) else f"{model.method.name} learned words"
-        yield from _of(f"{reason} stand in the place of templates", own & {"templates"})
+    else:
+        yield from _of("there is no linear head", own & {"head_init"})
+        if isinstance(data, PairSet) or model.method.template is not None:
+            reason = "captions" if isinstance(data, PairSet) else f"{model.method.name} learned words"
+            yield from _of(f"{reason} stand in the place of templates", own & {"templates"})
     if config.task and isinstance(data, DataSet):
         yield "the images have labels", ["task"]
     train = set(config.train)

@@ -52,9 +52,10 @@ def test_accumulated_batches_make_the_step_of_one_large_batch() -> None:
         torch.testing.assert_close(twice.tuned_state()[name], tensor, rtol=1e-9, atol=1e-12)
 
 
-def test_a_step_is_sgd_with_momentum_and_decay_on_every_trained_parameter() -> None:
+@pytest.mark.parametrize("no_decay", [None, "biases"])
+def test_a_step_is_sgd_with_momentum_and_decay_on_every_trained_parameter_but_those_spared(no_decay: str) -> None:
     data, lr = [(image.double(), label) for image, label in pairs()], 0.05
-    prompted = model().double()
+    prompted = model(head_init="vpt").double()
     values = {name: tensor.clone() for name, tensor in prompted.tuned_state().items()}
     velocity: dict[str, Tensor] = {}
     reference = model().double()
@@ -66,11 +67,12 @@ def test_a_step_is_sgd_with_momentum_and_decay_on_every_trained_parameter() -> N
         gradients = torch.autograd.grad(loss, list(parameters.values()))
         rate = lr / 2 * (1 + math.cos(math.pi * (step + 1) / 4))
         for name, gradient in zip(parameters, gradients, strict=True):
-            decayed = gradient + 0.01 * values[name]
+            decayed = gradient + (0.0 if name == "head.bias" and no_decay else 0.01) * values[name]
             velocity[name] = 0.9 * velocity.get(name, 0) + decayed
             values[name] = values[name] - rate * velocity[name]
-    settings = {**QUIET, "weight_decay": 0.01, "label_smoothing": 0.1}
-    vpt.fit(prompted, data, epochs=3, batch_size=12, **settings)
+    settings = {**QUIET, "weight_decay": 0.01, "no_decay": no_decay, "label_smoothing": 0.1}
+    result = vpt.fit(prompted, data, epochs=3, batch_size=12, **settings)
+    assert {key for key in result.history[0] if key.startswith("lr/")} == {"lr/prompts", "lr/head"}
     for name, tensor in prompted.tuned_state().items():
         torch.testing.assert_close(tensor, values[name], rtol=1e-6, atol=1e-9)
 
@@ -266,6 +268,7 @@ def test_fitting_leaves_nothing_behind_on_the_model() -> None:
         ({"patience": 0}, "patience=0: give 1 or more"),
         ({"workers": -1}, "workers=-1: give 0 or more"),
         ({"weight_decay": -1.0}, "weight_decay=-1.0: give 0 or more"),
+        ({"no_decay": "bias"}, "no_decay='bias' will not do"),
         ({"clip_norm": -1.0}, "clip_norm=-1.0: give 0 or more"),
         ({"label_smoothing": 2.0}, "label_smoothing=2.0: give 0 to 1"),
         ({"ema": math.nan}, "ema=nan: give 0 to 1"),

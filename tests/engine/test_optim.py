@@ -109,6 +109,15 @@ def test_eps_is_the_optimizers_where_it_has_one() -> None:
         make_optimizer(parameters(), name="sgd", **settings)
 
 
+def test_what_is_spared_has_no_decay_and_the_rate_of_its_group() -> None:
+    groups = {"prompts": [nn.Parameter(torch.ones(2))], "head": [nn.Parameter(torch.ones(2)) for _ in range(2)]}
+    given = {"name": "sgd", "lr": 1.0, "head_lr": 0.5, "momentum": 0.9, "weight_decay": 0.1}
+    optimizer = make_optimizer(groups, spared=groups["head"][1:], **given)
+    found = [(group["params"], group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+    (weight, bias), prompts = groups["head"], groups["prompts"]
+    assert found == [(prompts, 1.0, 0.1), ([weight], 0.5, 0.1), ([bias], 0.5, 0.0)]
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_a_gpu_takes_the_step_in_one_kernel_and_a_cpu_as_ever(name: str) -> None:
     options = {"name": name, "lr": 1.0, "head_lr": 1.0, "momentum": 0.9, "weight_decay": 0.0}

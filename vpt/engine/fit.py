@@ -41,6 +41,7 @@ def fit(
     head_lr: float | None = None,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
+    no_decay: Literal["biases"] | None = None,
     eps: float | None = None,
     warmup_epochs: float | None = None,
     min_lr: float = 0.0,
@@ -82,7 +83,8 @@ def fit(
         base_lr: learning rate for a batch of 256, scaled to the batch of a step.
         head_lr: the head's learning rate, in the unit of the one that is given.
         momentum: of SGD.
-        weight_decay: of every trained parameter.
+        weight_decay: of every trained parameter; but
+        no_decay: "biases" have none, as the head's in VPT's code.
         eps: of Adam and its like; the optimizer's own by default.
         warmup_epochs: of linear warm-up; a tenth of the epochs by default. Schedules "cosine" and "vpt" have one.
         min_lr: where the cosine ends. Schedules "cosine" and "annealing" have it.

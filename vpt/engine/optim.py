@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -62,20 +62,29 @@ def make_optimizer(
     momentum: float,
     weight_decay: float,
     eps: float | None = None,
+    spared: Collection[nn.Parameter] = (),
     scaled: bool = False,
 ) -> torch.optim.Optimizer:
-    """timm's optimizer `name` over what is trained; weight decay is for every parameter, as in VPT's code.
+    """timm's optimizer `name` over what is trained; weight decay is for every parameter but those that are `spared`.
 
     "sgd" is SGD with momentum and without Nesterov's correction, which timm calls "momentum". On a GPU the
     optimizers that have a fused kernel use it, unless the loss is `scaled`, as in fp16: fused SGD whose first step is
     left out, since a gradient is not finite, goes on from momentum that was never set. `eps` is what Adam and its like
-    add to the root of the second moment.
+    add to the root of the second moment. Its groups are those given, and behind them one of what each has spared.
 
     Raises:
         VptError: timm has no such optimizer, it has no eps, or it needs another machine or package.
     """
     rates = {"head": head_lr}
-    settings = [{"params": list(parameters), "lr": rates.get(group, lr)} for group, parameters in groups.items()]
+    apart = {id(parameter) for parameter in spared}
+    settings: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if id(p) not in apart], "lr": rates.get(group, lr)}
+        for group, parameters in groups.items()
+    ]
+    for group, parameters in groups.items():
+        found = [p for p in parameters if id(p) in apart]
+        if found:
+            settings.append({"params": found, "lr": rates.get(group, lr), "weight_decay": 0.0})
     check_optimizer(name, eps)
     further = {} if eps is None else {"eps": eps}
     devices = {parameter.device.type for group in groups.values() for parameter in group}

@@ -130,6 +130,7 @@ class Preparation:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             eps=settings.eps,
+            spared=biases(self.model) if settings.no_decay == "biases" else (),
             scaled=self.accelerator.scaler is not None,
         )
         warmup = self.epochs / 10 if settings.warmup_epochs is None else settings.warmup_epochs
@@ -193,6 +194,11 @@ class Preparation:
             "asked": self.settings.recorded(),
             "data": data,
         }
+
+
+def biases(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters whose name ends in "bias"."""
+    return [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
 
 
 def _facts(data: Any) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Settings:
     head_lr: float | None
     momentum: float
     weight_decay: float
+    no_decay: Literal["biases"] | None
     eps: float | None
     warmup_epochs: float | None
     min_lr: float

@@ -124,7 +124,8 @@ class Steps:
             if ends and index + 1 < len(self.batches):
                 self.batches.end()
                 break
-        used = {f"lr/{name}": of["lr"] for name, of in zip(self.groups, self.updates.param_groups, strict=True)}
+        # Behind the groups there may be some of what they have spared from weight decay, with the same rates.
+        used = {f"lr/{name}": of["lr"] for name, of in zip(self.groups, self.updates.param_groups, strict=False)}
         return {"epoch": epoch + 1, "step": step, **used, **figures}
 
     def state_dict(self) -> dict[str, Any]:
