@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from vpt import config
+from vpt.build import check
 from vpt.config import Config
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
 from vpt.protocols.sources import labels, source_row, sources
@@ -140,6 +141,21 @@ GOLDEN = [
 ]  # fmt: skip
 
 
+# Of Tip-Adapter's data sets: alpha, and the largest alpha and beta that are searched.
+TIP_SEARCHES = {
+    "caltech101": (3, 5, 12),
+    "oxford_pets": (1.17, 3, 7),
+    "stanford_cars": (3, 10, 20),
+    "oxford_flowers": (10, 50, 50),
+    "food101": (1.17, 10, 10),
+    "fgvc_aircraft": (5, 30, 30),
+    "sun397": (1.17, 10, 12),
+    "dtd": (2, 13, 13),
+    "eurosat": (2, 10, 12),
+    "ucf101": (3, 3, 7),
+}
+
+
 def test_every_paper_has_its_files() -> None:
     learning = {"coop", "cocoop", "kgcoop", "prograd", "maple", "ivlp", "promptsrc", "clip-adapter", "tip-adapter"}
     assert {path.parent.name for path in FILES} == learning | {"tip-adapter-f", "clip-lora", "vpt-shallow", "vpt-deep"}
@@ -206,8 +222,27 @@ def test_what_a_data_set_changes_is_the_papers() -> None:
     assert late == {"stanford_cars", "oxford_flowers", "fgvc_aircraft", "dtd", "eurosat"}
     assert (promptsrc["imagenet"]["mean"], promptsrc["imagenet"]["std"]) == (30, 30)
     tip = {r.data["name"]: r.method for r in experiments(PAPER / "tip-adapter-f/few_shot.yaml")}
-    assert [tip[name]["grid"] for name in ("oxford_pets", "dtd", "eurosat")] == [(3, 7), (13, 13), (10, 12)]
-    assert [tip[name]["alpha"] for name in ("oxford_pets", "dtd", "fgvc_aircraft")] == [1.17, 2, 5]
+    assert {name: (method["alpha"], *method["grid"]) for name, method in tip.items()} == TIP_SEARCHES
+    plain = {r.data["name"]: r.method for r in experiments(PAPER / "tip-adapter/few_shot.yaml")}
+    assert {name: (method["alpha"], *method["grid"]) for name, method in plain.items()} == TIP_SEARCHES
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("prograd/base_to_new.yaml", ["method.init_count=words"]),
+        ("clip-lora/few_shot.yaml", ["data.shots_first=val"]),
+        ("clip-lora/base_to_new.yaml", ["data.shots_first=val"]),
+        ("ivlp/base_to_new.yaml", ["method.image_depth=0"]),
+        *((f"vpt-{depth}/{data}.yaml", ["head_init=vpt", "train.no_decay=biases"])
+          for depth in ("deep", "shallow") for data in ("fgvc_flowers", "vtab_cifar100")),
+    ],
+)  # fmt: skip
+def test_what_a_file_says_to_do_as_the_code_does_can_be_done(file: str, options: list[str]) -> None:
+    path = PAPER / file
+    head = " ".join(path.read_text(encoding="utf-8").replace("\n# ", " ").split())
+    assert all(option in head for option in options)
+    check(config.read(path, [*options, "datasets=[]", "shots={}", "compare={}", "select={}"]))
 
 
 def test_a_cache_never_chooses_by_imagenets_test_images() -> None:
