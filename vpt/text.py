@@ -118,6 +118,8 @@ class TextSide(nn.Module):
             image: L2-normalised image features (B, F), where the method's context depends on them.
             plain: run the method's definition in place of the fast form.
         """
+        if method.conditional and image is None:
+            raise VptError(f"texts have no features of their own with {method.name}: its context depends on the image.")
         if plain:
             assert isinstance(ids, Tensor)
             return self._plainly(method, ids, image)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
@@ -150,10 +151,14 @@ def field(hint: Any, *, alone: bool = True) -> Any:
     if hint in READERS:
         return Annotated[hint, BeforeValidator(READERS[hint])]
     if kind is Literal:
-        return Annotated[hint, BeforeValidator(lambda value: _text(value) if value in parts else untyped(value))]
+        return Annotated[hint, BeforeValidator(partial(_choice, choices=parts))]
     if kind in (list, tuple, dict) or (isinstance(kind, type) and issubclass(kind, Sequence | Mapping)):
         return Annotated[kind[tuple(part if part is ... else field(part) for part in parts)], READ_COLLECTION]
     return hint
+
+
+def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
+    return str(value) if isinstance(value, str) and value in choices else untyped(value)
 
 
 def _none(value: Any) -> Any:

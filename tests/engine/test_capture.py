@@ -15,7 +15,7 @@ from vpt.data.base import Samples
 from vpt.engine import prepare
 from vpt.methods import available
 
-RUN: dict[str, Any] = {**QUIET, "epochs": 4, "batch_size": 5, "lr": 0.02, "views": 0}
+RUN: dict[str, Any] = {**QUIET, "epochs": 3, "batch_size": 5, "lr": 0.02, "views": 0}
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     **{name: (name, {}, {}) for name in available()},
     "class-specific context": ("coop", {"csc": True}, {}),
@@ -32,7 +32,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 class Drawn(Samples):
     """Random pictures."""
 
-    def __init__(self, indices: Sequence[int] = range(13)) -> None:
+    def __init__(self, indices: Sequence[int] = range(11)) -> None:
         self.indices = list(indices)
         self.labels = [index % len(CLASSES) for index in indices]
         self.classes = tuple(CLASSES)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vpt.errors import VptError
 from vpt.methods.base import Encoder, TextEncoder
 from vpt.methods.coop import LearnedContext
 
@@ -39,15 +38,14 @@ class CoCoOp(LearnedContext):
         )
 
     def context(self, features: Tensor | None) -> Tensor:
-        """Of images (B, F), (B, n, D)."""
+        """Of images (B, F), (B, n, D); without them what all images share, (1, n, D)."""
         if features is None:
-            raise VptError("texts have no features of their own with cocoop: its context depends on the image.")
+            return self.values
         # Features that were computed in half precision meet a network in full.
         return self.values + self.meta_net(features.to(self.values.dtype))[:, None]
 
     def plain_sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         """The texts of one image after another."""
-        if features is None:
-            return super().plain_sequences(text, ids, features)
+        assert features is not None
         parts = [super(CoCoOp, self).plain_sequences(text, ids, row[None]) for row in features]
         return torch.cat([rows for rows, _ in parts]), torch.cat([lengths for _, lengths in parts])
