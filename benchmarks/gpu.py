@@ -18,7 +18,7 @@ from torch import Tensor
 
 import vpt
 from benchmarks.text import class_names
-from vpt.engine.capture import CudaRecorder, Graphs
+from vpt.capture import CudaRecorder, Graphs
 
 IMAGE, PAIR = "timm/vit_base_patch16_224", "open_clip/ViT-B-16"
 IMAGES = 64

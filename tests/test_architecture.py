@@ -13,6 +13,8 @@ PACKAGE = Path(vpt.__file__).parent
 
 # Each room and what it may import, beside itself and the leaves.
 LEAVES = {
+    "capture",
+    "devices",
     "errors",
     "processes",
     "files",
@@ -31,6 +33,7 @@ LEAVES = {
     "__version__",
 }
 MAY_IMPORT = {
+    "capture": set(),
     "errors": set(),
     "paths": set(),
     "processes": set(),

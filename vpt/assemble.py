@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from vpt import saving
+from vpt.devices import chosen_device
 from vpt.errors import VptError
 from vpt.methods import find
 from vpt.model import Prompted
 from vpt.options import checked
 from vpt.preprocessing import Preprocessing
-from vpt.processes import processes
 from vpt.text import DEFAULT_TEMPLATES, checked_classes, checked_templates
 from vpt.towers import load as towers
 from vpt.towers import saved
@@ -133,7 +133,7 @@ def load(
     any_backbone: bool = False,
     dtype: Literal["fp32", "bf16"] | None = None,
     tokenizer: Callable[..., Any] | None = None,
-    device: torch.device | str | None = None,
+    device: str | None = None,
 ) -> Prompted:
     """What `save_pretrained` wrote, in evaluation mode.
 
@@ -189,8 +189,8 @@ def load(
         )
     model.load_tuned_state(tensors)
     if isinstance(backbone, nn.Module):
-        return model if device is None else model.to(device)
-    return _held(model, dtype or recipe.dtype).to(processes().device if device is None else device)
+        return model if device is None else model.to(chosen_device(device))
+    return _held(model, dtype or recipe.dtype).to(chosen_device(device))
 
 
 def _assemble(

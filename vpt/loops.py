@@ -110,11 +110,9 @@ def _encode_part(
 ) -> Tensor:
     tokens = tower.tokens(texts)
     rows, groups = len(tokens), 1 if context is None else len(context)
-    x = tokens.flatten(0, 1).expand(groups, -1, -1)
+    x = tokens if groups == 1 else tokens.repeat(groups, 1, 1)
     if context is not None:
-        positions = tower.positions()[texts.positions.flatten()[texts.learned]]
-        x = _put(x, texts, context, positions)
-    x = x.unflatten(1, (rows, -1)).flatten(0, 1)
+        x = _put(x, texts, context, tower.positions())
     mask = None
     if texts.seen is not None:
         # Added to the scores, once for all blocks; a boolean mask is made into this one at each attention.
@@ -130,7 +128,7 @@ def _encode_part(
 
     for layer in range(tower.depth):
         if layer in method.text_enters:
-            x = _put(flat(x), texts, method.text_prompts(layer)).unflatten(1, (rows, -1)).flatten(0, 1)
+            x = _put(x, texts, method.text_prompts(layer))
         read = picked if layer + 1 == tower.depth else None
         x = tower.advance(layer, x, mask=mask, change=method.text_change, read=read)
     return tower.readout(flat(x).index_select(1, texts.order).flatten(0, 1)).unflatten(0, (groups, -1))
@@ -156,10 +154,20 @@ def encode_texts_plain(
 
 
 def _put(x: Tensor, texts: Texts, vectors: Tensor, positions: Tensor | None = None) -> Tensor:
-    """Tokens (G, R · L, D) with learned vectors (1 or G, K, D), and their positions, in the places of context."""
+    """Tokens (G · R, L, D) with learned vectors (1 or G, K, D), and their positions, in the places of context."""
+    count, groups = vectors.shape[1], len(vectors)
+    if texts.start is not None:
+        end = texts.start + count
+        vectors = vectors if positions is None else vectors + positions[texts.start : end]
+        vectors = vectors.to(x.dtype)[:, None].expand(-1, len(x) // groups, -1, -1).flatten(0, 1)
+        return torch.cat([x[:, : texts.start], vectors, x[:, end:]], dim=1)
     vectors = vectors if texts.context is None else vectors.index_select(1, texts.context)
-    vectors = vectors if positions is None else vectors + positions
-    return x.index_copy(1, texts.learned, vectors.to(x.dtype).expand(len(x), -1, -1))
+    if positions is not None:
+        vectors = vectors + positions[texts.positions.flatten()[texts.learned]]
+    rows = len(texts.codes)
+    together = x.unflatten(0, (-1, rows)).flatten(1, 2)
+    put = together.index_copy(1, texts.learned, vectors.to(x.dtype).expand(len(together), -1, -1))
+    return put.unflatten(1, (rows, -1)).flatten(0, 1)
 
 
 def _embedded(tower: ImageTower, images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vpt.capture import repeated
 from vpt.errors import VptError
 from vpt.images import open_image, to_rgb
 from vpt.precision import full_precision
@@ -33,7 +34,7 @@ class Prediction:
     scores: dict[str, float] = field(repr=False)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(model: Prompted, images: Any, batch_size: int) -> list[Prediction]:
     """Class probabilities of images, `batch_size` at a time.
 
@@ -51,11 +52,12 @@ def predict(model: Prompted, images: Any, batch_size: int) -> list[Prediction]:
     transform, device = model.preprocessing.transform(), next(model.parameters()).device
     was_training = model.training
     model.compile_prompts()
+    logits_of = repeated(model, device, len(images) // batch_size)
     found: list[Prediction] = []
     try:
         for start in range(0, len(images), batch_size):
             pictures = [as_picture(image) for image in images[start : start + batch_size]]
-            logits = model(torch.stack([transform(picture) for picture in pictures]).to(device))
+            logits = logits_of(torch.stack([transform(picture) for picture in pictures]).to(device))
             found += predictions(logits, model.classes)
     finally:
         model.train(was_training)

@@ -11,8 +11,8 @@ import vpt
 from benchmarks.text import class_names
 from tests.engine.test_capture import RUN, VARIANTS, Drawn
 from tests.text_models import CLASSES, image_text_model
+from vpt.capture import CudaRecorder, Graphs
 from vpt.engine import prepare
-from vpt.engine.capture import CudaRecorder, Graphs
 
 pytestmark = [
     pytest.mark.gpu,
@@ -105,7 +105,7 @@ def test_captions_are_captured_too(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_evaluation_is_captured_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model = vpt.attach(image_text_model(), "maple", classes=CLASSES).double()
     found = vpt.evaluate(model, Drawn(range(63)), batch_size=4, progress=False)
-    monkeypatch.setattr("vpt.engine.capture.WORTH", 10**6)
+    monkeypatch.setattr("vpt.capture.WORTH", 10**6)
     expected = vpt.evaluate(model, Drawn(range(63)), batch_size=4, progress=False)
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-6)
     assert found["confusion"] == expected["confusion"]

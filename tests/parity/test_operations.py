@@ -45,7 +45,7 @@ def clip(**text: Any) -> nn.Module:
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
     vision = {"layers": DEPTH, "width": 24, "head_width": 8, "patch_size": 8, "image_size": 16, "mlp_ratio": 2.0}
-    words = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": DEPTH}
+    words = {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": DEPTH}
     kind = CustomTextCLIP if text else CLIP
     return shaken(partial(kind, 12, CLIPVisionCfg(**vision), CLIPTextCfg(**words, **text)))
 
@@ -54,7 +54,7 @@ def hf_clip() -> nn.Module:
     import transformers
 
     sizes = {"hidden_size": 24, "num_hidden_layers": DEPTH, "num_attention_heads": 3, "intermediate_size": 48}
-    text = {**sizes, "vocab_size": 49408, "eos_token_id": 49407, "bos_token_id": 49406}
+    text = {**sizes, "hidden_size": 126, "vocab_size": 49408, "eos_token_id": 49407, "bos_token_id": 49406}
     config = transformers.CLIPConfig(text_config=text, vision_config={**sizes, "image_size": 16, "patch_size": 8})
     return shaken(lambda: transformers.CLIPModel(config))
 
@@ -126,4 +126,5 @@ def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompt
 def test_with_class_names(pair: str, method: str, count: int) -> None:
     model = of_classes(PAIRS[pair], method, count)
     batch = 1 if count == 1000 else 4
-    assert step(model, plain=False, batch=batch) <= step(model, plain=True, batch=batch) + PICKED
+    fast, plain = (step(model, plain=form, batch=batch) for form in (False, True))
+    assert fast <= (1.05 * plain if (pair, method) in MORE else plain + PICKED)

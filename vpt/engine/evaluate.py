@@ -12,11 +12,11 @@ from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vpt.capture import repeated
 from vpt.data.base import Samples
 from vpt.data.given import checked_source
 from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
-from vpt.engine.capture import repeated
 from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.speed import switched
 from vpt.engine.workers import told_workers

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
+from vpt.capture import repeated
 from vpt.data.aligned import aligned
 from vpt.data.base import Samples
 from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
-from vpt.engine.capture import repeated
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.precision import full_precision

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from vpt.engine.capture import GraphChoice
+from vpt.capture import GraphChoice
 from vpt.engine.evaluate import Source
 from vpt.engine.keeping import Keeping
 from vpt.engine.optim import ScheduleKind

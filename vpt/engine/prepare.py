@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vpt.capture import recorder_of
 from vpt.data.base import Samples
 from vpt.data.pairs import Pairs
 from vpt.data.transforms import as_transform
 from vpt.digest import of_bytes
 from vpt.engine.arguments import check_search, check_warmup
 from vpt.engine.average import Average, kept_epoch
-from vpt.engine.capture import recorder_of
 from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
 from vpt.engine.features import chosen_views, features_once, prepare_method, search_method
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule

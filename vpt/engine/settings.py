@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_type_hints
 
+from vpt.capture import GraphChoice
 from vpt.engine.arguments import (
     check_counts,
     check_not_negative,
@@ -14,7 +15,6 @@ from vpt.engine.arguments import (
     check_sizes,
     check_warmup,
 )
-from vpt.engine.capture import GraphChoice
 from vpt.engine.optim import LARGEST_LR, ScheduleKind, check_optimizer, learning_rates
 from vpt.errors import VptError
 from vpt.options import schema_of, validated

@@ -10,9 +10,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
+from vpt.capture import Graphs, Recorder, tell_failed
 from vpt.data.loading import EpochSampler, mix
 from vpt.engine.average import Average
-from vpt.engine.capture import Graphs, Recorder, tell_failed
 from vpt.engine.optim import Schedule
 from vpt.engine.tally import Tally
 from vpt.errors import DivergedError

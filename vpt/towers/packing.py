@@ -52,6 +52,7 @@ class Texts(NamedTuple):
     Attributes:
         codes: of all tokens as in `Layout`, (R, L), with an id of the vocabulary where context is learned, or padding.
         positions: of all tokens, (R, L).
+        start: where the vectors of the context stand one after another in every row; None where they do not.
         learned: places, of R · L, at which learned context stands, (K,).
         context: which of the context vectors stands there, (K,); None where they are all of them, in order.
         seen: what each token sees of its row, (1 or R, L, L) booleans; None where it sees all.
@@ -61,6 +62,7 @@ class Texts(NamedTuple):
 
     codes: Tensor
     positions: Tensor
+    start: int | None
     learned: Tensor
     context: Tensor | None
     seen: Tensor | None
@@ -83,6 +85,7 @@ def in_rows(layout: Layout) -> Texts:
     return Texts(
         codes=layout.codes.masked_fill(layout.codes < -1, 0),
         positions=layout.positions.expand(count, -1),
+        start=_start(layout.codes),
         learned=learned,
         context=_in_order(-2 - layout.codes.flatten()[learned]),
         seen=layout.seen,
@@ -116,19 +119,30 @@ def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = N
     codes[target], positions[target] = layout.codes[text, place], layout.positions[place]
     codes.view(rows, length)[:, :shared] = layout.codes[0, :shared]
     positions.view(rows, length)[:, :shared] = layout.positions[:shared]
-    learned = (codes < -1).nonzero()[:, 0]
+    learned, start = (codes < -1).nonzero()[:, 0], _start(codes.view(rows, length))
     context = -2 - codes[learned]
     codes[learned] = 0
     picked, order = _picked(row, target, text, place, layout.read, rows, length, grid)
     return Texts(
         codes=codes.view(rows, length),
         positions=positions.view(rows, length),
+        start=start,
         learned=learned,
         context=_in_order(context),
         seen=_seen(layout, needed, shared, row, offset + shared, rows, length),
         picked=picked,
         order=order,
     )
+
+
+def _start(codes: Tensor) -> int | None:
+    """Where the same vectors, from the first on, stand in each row of codes (R, L)."""
+    learned = codes < -1
+    if not learned.any() or not (learned == learned[:1]).all():
+        return None
+    first, count = int(learned[0].nonzero()[0]), int(learned[0].sum())
+    there = torch.equal(codes[:, first : first + count], (-2 - torch.arange(count)).expand(len(codes), -1))
+    return first if there else None
 
 
 def _in_order(context: Tensor) -> Tensor | None:
