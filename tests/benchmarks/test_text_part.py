@@ -26,7 +26,7 @@ def coop() -> Case:
 def test_names_of_100_classes_cost_a_small_part_of_the_plain_forms_operations(coop: Case) -> None:
     counted = {name: flops(run.eager) for name, run in coop.runs.items()}
     assert counted["step"] <= counted["plain step"] / 16
-    # Attention, whose backward pass is more than its forward pass, is the larger part of a slim model: 2.12 at full width.
+    # Attention, whose backward pass is more than its forward pass, is much of a slim model: 2.12 at full width.
     assert counted["step"] <= 2.5 * counted["forward"]
 
 
