@@ -13,6 +13,7 @@ from vpt.methods.base import Method
 from vpt.towers.attention import Attended
 from vpt.towers.base import Change, ImageTower
 from vpt.towers.packing import Texts
+from vpt.towers.places import Places
 from vpt.towers.text import TextTower
 
 Folded = Mapping[int, Tensor | Attended]
@@ -43,7 +44,7 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
 
     `folded` is what `fold` gave for the prompts as they are.
     """
-    x = _embedded(tower, images)
+    x, places = _embedded(tower, images)
     own, last = x.shape[1], tower.depth - 1
     for layer in range(tower.depth):
         context: Tensor | Attended | None = None
@@ -56,7 +57,7 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
                 x, context = torch.cat([x, context.expand(len(x), -1, -1)], dim=1), None
         wanted = own if layer < last or tower.read is None else tower.read
         read = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
-        x = tower.advance(layer, x, context, change=method.image_change, read=read)
+        x = tower.advance(layer, x, context, change=method.image_change, read=read, places=places)
     return tower.readout(x)
 
 
@@ -65,12 +66,21 @@ def _first(x: Tensor, count: int) -> Tensor:
 
 
 def encode_images_plain(
-    tower: ImageTower, images: Tensor, given: Callable[[int, Tensor], Tensor], change: Change = None
+    tower: ImageTower,
+    images: Tensor,
+    given: Callable[[int, Tensor], Tensor],
+    strip: Callable[[Tensor], Tensor],
+    change: Change = None,
 ) -> Tensor:
-    """Images to tokens after the last block, (B, N, D); block i advances all that `given(i, x)` puts before it."""
-    x = _embedded(tower, images)
+    """Images to tokens after the last block, (B, N, D); block i advances all that `given(i, x)` puts before it.
+
+    `strip` leaves of a sequence with prompts the image's own tokens.
+    """
+    x, places = _embedded(tower, images)
     for layer in range(tower.depth):
-        x = tower.advance(layer, given(layer, x).to(x.dtype), change=change)
+        x = given(layer, x).to(x.dtype)
+        here = None if places is None else places.plain(x.shape[1], strip)
+        x = tower.advance(layer, x, change=change, places=here)
     return x
 
 
@@ -170,6 +180,6 @@ def _put(x: Tensor, texts: Texts, vectors: Tensor, positions: Tensor | None = No
     return put.unflatten(1, (rows, -1)).flatten(0, 1)
 
 
-def _embedded(tower: ImageTower, images: Tensor) -> Tensor:
-    """Tokens before block 0. Not every library brings images to the precision of its weights."""
-    return tower.embed(images.to(tower.dtype) if images.is_floating_point() else images)
+def _embedded(tower: ImageTower, images: Tensor) -> tuple[Tensor, Places | None]:
+    """Tokens before block 0, and their places. Not every library brings images to the precision of its weights."""
+    return tower.embedded(images.to(tower.dtype) if images.is_floating_point() else images)

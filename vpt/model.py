@@ -116,7 +116,9 @@ class Prompted(nn.Module):
             return images
         if plain:
             with in_own(self.tower.kernel):
-                x = encode_images_plain(self.tower, images, self.method.plain, self.method.image_change)
+                x = encode_images_plain(
+                    self.tower, images, self.method.plain, self.method.strip, self.method.image_change
+                )
                 return self.tower.readout(self.method.strip(x))
         return self._encoded(self.method, images, self._folded)
 
@@ -226,7 +228,8 @@ class Prompted(nn.Module):
             found.append(self.method.plain(layer, x).to(x.dtype) if prompted else x)
             return found[-1]
 
-        encode_images_plain(self.tower, images, keep, self.method.image_change if prompted else None)
+        change = self.method.image_change if prompted else None
+        encode_images_plain(self.tower, images, keep, self.method.strip, change)
         return found
 
     def train(self, mode: bool = True) -> Prompted:

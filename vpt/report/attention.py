@@ -69,10 +69,18 @@ class BlockAttention:
         return self.weights[:, queries][:, :, keys]
 
 
-def attention_weights(block: Any, x: Tensor) -> Tensor:
-    """Softmax of the scaled products of queries and keys of tokens (B, N, D) in an `Opened` block, (B, heads, N, N)."""
-    queries, keys, _ = (each.transpose(1, 2) for each in block.projected(block.norm(x)))
+def attention_weights(block: Any, x: Tensor, places: Any = None) -> Tensor:
+    """Softmax of the scaled products of queries and keys of tokens (B, N, D) in an `Opened` block, (B, heads, N, N).
+
+    `places` says where the tokens stand, as `Tower.advance` takes it.
+    """
+    queries, keys, _ = block.projected(block.norm(x))
+    if places is not None and block.turn is not None:
+        queries, keys = block.turn(queries, places), block.turn(keys, places)
+    queries, keys = queries.transpose(1, 2), keys.transpose(1, 2)
     scores = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
+    if places is not None and block.bias is not None:
+        scores = scores + block.bias(places, x.shape[1])
     return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
 
@@ -105,13 +113,15 @@ def attention(model: Any, images: Tensor, *, blocks: Sequence[int] | None = None
         model.train(was_training)
     grid = (images.shape[-2] // tower.patch_size, images.shape[-1] // tower.patch_size)
     found = []
+    places = tower.embedded(images.to(tower.dtype))[1] if tower.placed else None
     for layer in chosen:
         x, opened = given[layer], tower.open(layer)
+        here = None if places is None else places.plain(x.shape[1], method.strip)
         block = opened if method.image_change is None else method.image_change(layer, opened)
         kept, prompts = _places(method, x.shape[1], tower.prefix + grid[0] * grid[1])
         kept, prompts = kept.to(x.device), prompts.to(x.device)
         advanced = len(prompts) > 0 and layer + 1 < tower.depth and layer + 1 not in method.enters
-        weights = attention_weights(block, x).mean(1)
+        weights = attention_weights(block, x, here).mean(1)
         read, patches = kept[: tower.read], kept[tower.prefix :]
         found.append(BlockAttention(layer, weights, read, patches, prompts, grid, advanced))
     return found

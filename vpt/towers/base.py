@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vpt.errors import VptError
 from vpt.towers.attention import Attended, Packing, attend, separate, shared
+from vpt.towers.places import Places
 
 Context = Tensor | Attended
 Change = Callable[[int, Any], Any] | None
@@ -23,7 +25,7 @@ Pick = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Opened:
-    """A pre-norm transformer block, x + out(attention(norm(x))) and then x + feed(x), taken apart.
+    """A transformer block, x + out(attention(norm(x))) and then x + feed(x), taken apart.
 
     Attributes:
         norm: the norm before attention, (B, N, D) to (B, N, D).
@@ -32,7 +34,12 @@ class Opened:
         out: what attention gives, (B, N, heads · d), and the normed tokens, to what is added to x.
         feed: x to what the MLP adds to it, its norm included.
         dropout: of attention weights, 0 in evaluation mode.
-        linear: queries, keys and values are linear in the normed tokens: nothing norms or turns them after.
+        linear: queries, keys and values are linear in the normed tokens: nothing norms them after.
+        turn: queries or keys of tokens, (B, L, heads, d), turned by where the tokens stand (rotary positions).
+        bias: added to the scores of L tokens among each other by where they stand, (heads, L, L), given places and L.
+        post1: the norm of x + out(…) where norms stand behind the sums, None where they do not.
+        post2: likewise of the sum with what the MLP adds.
+        parallel: the MLP is given x as the block was, beside attention.
     """
 
     norm: Callable[[Tensor], Tensor]
@@ -42,6 +49,11 @@ class Opened:
     feed: Callable[[Tensor], Tensor]
     dropout: float = 0.0
     linear: bool = True
+    turn: Callable[[Tensor, Places], Tensor] | None = None
+    bias: Callable[[Places, int], Tensor] | None = None
+    post1: Callable[[Tensor], Tensor] | None = None
+    post2: Callable[[Tensor], Tensor] | None = None
+    parallel: bool = False
 
     def projected(self, y: Tensor) -> Sequence[Tensor]:
         """Queries, keys and values of normed tokens (B, N, D), (B, N, heads, d) each."""
@@ -55,6 +67,7 @@ class Tower(nn.Module, ABC):
         width: size D of a token.
         depth: number of blocks.
         num_features: size F of what is read out.
+        placed: attention depends on where tokens stand, and `advance` has to be told by `places`.
         recompute: what is not kept for the backward pass but computed again there: nothing (None), the MLP of
             each block that can be opened, or each block whole.
     """
@@ -62,6 +75,7 @@ class Tower(nn.Module, ABC):
     width: int
     depth: int
     num_features: int
+    placed: bool = False
     recompute: Literal["mlp", "block"] | None = None
 
     @abstractmethod
@@ -80,7 +94,11 @@ class Tower(nn.Module, ABC):
     def open(self, layer: int) -> Opened:
         """The parts of a block that can be opened."""
 
-    def run(self, layer: int, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def width_at(self, layer: int) -> int:
+        """D of tokens before block `layer`, 0 to depth; the same everywhere but in towers of stages."""
+        return self.width
+
+    def run(self, layer: int, x: Tensor, mask: Tensor | None = None, places: Places | None = None) -> Tensor:
         """The library's own block on tokens (B, N, D), with an additive mask, (N, N) or (B, N, N)."""
         block = self.block(layer)
         return block(x) if mask is None else block(x, attn_mask=mask if mask.ndim == 2 else mask.unsqueeze(1))
@@ -93,6 +111,7 @@ class Tower(nn.Module, ABC):
         mask: Tensor | None = None,
         change: Change = None,
         read: Pick | None = None,
+        places: Places | None = None,
     ) -> Tensor:
         """Block `layer` applied to `x`, which also attends to `context`; the context is not advanced.
 
@@ -106,15 +125,27 @@ class Tower(nn.Module, ABC):
                 another; the context's columns come first. Boolean masks are taken too, True where a token is seen.
             change: a method's part in the block: the layer and its `Opened` to another that takes its place.
             read: the tokens that are advanced, (B, L, …) to (B, N, …); the others are attended to. All by default.
+            places: where the tokens of `x` stand, as `ImageTower.embedded` gave it; of towers that are `placed`. The
+                context has no place.
 
         Returns:
             (B, N, D), N = L without `read`.
+
+        Raises:
+            VptError: a tower that is `placed` is not told where tokens stand.
         """
+        if self.placed and places is None:
+            raise VptError(
+                f"attention of a {type(self).__name__} depends on where tokens stand: say places=…, which "
+                "tower.embedded(images) gives beside the tokens."
+            )
         contexts = list(context) if isinstance(context, Sequence) else [] if context is None else [context]
         if self.recompute == "block" and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(self._advance, layer, x, contexts, mask, change, read, use_reentrant=False)
+            kept: Tensor = checkpoint(
+                self._advance, layer, x, contexts, mask, change, read, places, use_reentrant=False
+            )
             return kept
-        return self._advance(layer, x, contexts, mask, change, read)
+        return self._advance(layer, x, contexts, mask, change, read, places)
 
     def _advance(
         self,
@@ -124,17 +155,20 @@ class Tower(nn.Module, ABC):
         mask: Tensor | None,
         change: Change,
         read: Pick | None,
+        places: Places | None,
     ) -> Tensor:
         part = self.recompute == "mlp" and torch.is_grad_enabled()
         if change is not None or ((contexts or part or read) and self.why_whole(layer) is None):
             block = self.open(layer) if change is None else change(layer, self.open(layer))
             if part:
                 block = replace(block, feed=partial(checkpoint, block.feed, use_reentrant=False))
-            return _advance_opened(block, x, contexts, mask, read)
-        x = self._advance_whole(layer, x, contexts, mask)
+            return _advance_opened(block, x, contexts, mask, read, places)
+        x = self._advance_whole(layer, x, contexts, mask, places)
         return x if read is None else read(x)
 
-    def _advance_whole(self, layer: int, x: Tensor, contexts: Sequence[Context], mask: Tensor | None) -> Tensor:
+    def _advance_whole(
+        self, layer: int, x: Tensor, contexts: Sequence[Context], mask: Tensor | None, places: Places | None
+    ) -> Tensor:
         """The general fallback: the library's block on context and `x` together, of which `x`'s part is kept."""
         parts = [shared(context, len(x)) for context in contexts if isinstance(context, Tensor)]
         both = torch.cat([*parts, x], dim=1) if parts else x
@@ -143,7 +177,9 @@ class Tower(nn.Module, ABC):
             if mask.dtype == torch.bool:
                 mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, -torch.inf)
             mask = F.pad(mask, (0, 0, num_context, 0)) if num_context else mask
-        found = self.run(layer, both, mask)
+        if places is not None:
+            places = places.behind(num_context, x.shape[1], x)
+        found = self.run(layer, both, mask, places)
         return found[:, num_context:] if num_context else found
 
     def why_unchanged(self, layer: int) -> str | None:
@@ -180,6 +216,10 @@ class ImageTower(Tower):
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to tokens before block 0 (B, N, D), positions added."""
 
+    def embedded(self, images: Tensor) -> tuple[Tensor, Places | None]:
+        """`embed`, and where the tokens stand, which blocks of a tower that is `placed` have to be told."""
+        return self.embed(images), None
+
     @abstractmethod
     def final_norm(self) -> nn.Module:
         """The norm between the last block and the pooling, an identity where there is none."""
@@ -205,7 +245,12 @@ def _attended(block: Opened, context: Tensor | Attended) -> Attended:
 
 
 def _advance_opened(
-    block: Opened, x: Tensor, contexts: Sequence[Context], mask: Tensor | None, read: Pick | None
+    block: Opened,
+    x: Tensor,
+    contexts: Sequence[Context],
+    mask: Tensor | None,
+    read: Pick | None,
+    places: Places | None,
 ) -> Tensor:
     """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`."""
     known = [context for context in contexts if isinstance(context, Attended)]
@@ -216,11 +261,38 @@ def _advance_opened(
         # Known keys and values are of inference, where a method's prompts are all of them.
         assert not known
         y, (q, k, v) = _packed(block, x, [context for context in contexts if isinstance(context, Tensor)])
+    bias = None
+    if places is not None:
+        if block.turn is not None:
+            q, k = block.turn(q, places), _turned_behind(block.turn, k, places, x.shape[1])
+        if block.bias is not None:
+            num_context = k.shape[1] - x.shape[1] + sum(context.keys.shape[1] for context in known)
+            bias = F.pad(block.bias(places, x.shape[1]), (num_context, 0))
     if read is not None:
         x, y, q = read(x), read(y), read(q)
         mask = mask if mask is None else read(mask)
-    x = x + block.out(attend(q, k, v, known, mask, block.dropout), y)
-    return x + block.feed(x)
+        bias = bias if bias is None else read(bias)
+    attended = x + block.out(attend(q, k, v, known, _together(mask, bias), block.dropout), y)
+    attended = attended if block.post1 is None else block.post1(attended)
+    found = attended + block.feed(x if block.parallel else attended)
+    return found if block.post2 is None else block.post2(found)
+
+
+def _turned_behind(turn: Callable[[Tensor, Places], Tensor], k: Tensor, places: Places, length: int) -> Tensor:
+    """Keys of context, which stay as they are, and of the last `length` tokens, which are turned."""
+    num_context = k.shape[1] - length
+    return torch.cat([k[:, :num_context], turn(k[:, num_context:], places)], dim=1) if num_context else turn(k, places)
+
+
+def _together(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """A mask, (L, M + L) or (B, L, M + L), and a bias of each head, (heads, L, M + L), as one."""
+    if bias is None:
+        return mask
+    bias = bias[None]
+    if mask is None:
+        return bias
+    mask = mask.unsqueeze(1) if mask.ndim == 3 else mask
+    return bias.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else bias + mask
 
 
 def _packed(block: Opened, x: Tensor, contexts: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:

@@ -19,6 +19,7 @@ from vpt.towers.hf_processor import converted, processor_of, published
 from vpt.towers.hf_text import pair_of
 from vpt.towers.hf_tokenizer import adapted, by_name
 from vpt.towers.memory import check_memory
+from vpt.towers.places import Places
 from vpt.towers.text import Tokenizer
 from vpt.towers.weights import UNREADABLE, reason_of
 
@@ -117,7 +118,7 @@ class HfTower(ImageTower):
         """transformers' layer."""
         return self.family.layers(self.model)[layer]
 
-    def run(self, layer: int, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def run(self, layer: int, x: Tensor, mask: Tensor | None = None, places: Places | None = None) -> Tensor:
         """transformers' layer."""
         return run_layer(self.block(layer), x, mask)
 

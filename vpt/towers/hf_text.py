@@ -13,6 +13,7 @@ from vpt.errors import VptError
 from vpt.towers.backbone import Pair
 from vpt.towers.base import Opened
 from vpt.towers.hf_block import open_layer, run_layer, why_not_layer
+from vpt.towers.places import Places
 from vpt.towers.text import TextTower, Tokenizer
 
 # A text that shares its beginning with others has a mask that kernels for whole sequences know nothing of.
@@ -93,7 +94,7 @@ class HfTextTower(TextTower):
         """transformers' layer."""
         return self.layers[layer]
 
-    def run(self, layer: int, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def run(self, layer: int, x: Tensor, mask: Tensor | None = None, places: Places | None = None) -> Tensor:
         """transformers' layer."""
         return run_layer(self.block(layer), x, mask)
 

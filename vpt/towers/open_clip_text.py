@@ -15,6 +15,7 @@ from vpt.errors import VptError
 from vpt.towers.base import Opened
 from vpt.towers.open_clip_block import open_residual, why_not_residual
 from vpt.towers.packing import CLASS_TOKEN, Layout
+from vpt.towers.places import Places
 from vpt.towers.text import TextTower, Tokenizer
 
 POOLING = ("argmax", "eos", "first", "last")
@@ -139,7 +140,7 @@ class OpenClipTextTower(TextTower):
         """open_clip's residual block."""
         return self.transformer.resblocks[layer]
 
-    def run(self, layer: int, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def run(self, layer: int, x: Tensor, mask: Tensor | None = None, places: Places | None = None) -> Tensor:
         """open_clip's block, which takes a mask for each head."""
         block: Any = self.block(layer)
         if mask is not None and mask.ndim == 3:
