@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import open_clip
-import torch
 from open_clip.model import get_model_preprocess_cfg
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
-from vpt.towers import sizes
+from vpt.towers import sizes, timm
 from vpt.towers.backbone import Backbone, Pair
 from vpt.towers.base import ImageTower, Opened
 from vpt.towers.hf_tokenizer import adapted
@@ -23,7 +22,6 @@ from vpt.towers.open_clip_block import open_residual, why_not_residual
 from vpt.towers.open_clip_load import SENSELESS, NamedTokenizer, create, divided
 from vpt.towers.open_clip_text import OpenClipTextTower, why_no_text
 from vpt.towers.text import Tokenizer
-from vpt.towers.timm import TimmTower, why_not
 from vpt.towers.weights import UNREADABLE, reason_of
 
 
@@ -73,21 +71,6 @@ class OpenClipTower(ImageTower):
     def open(self, layer: int) -> Opened:
         """The parts of `ResidualAttentionBlock`."""
         return open_residual(self.block(layer))
-
-
-class TrunkTower(TimmTower):
-    """A timm model as open_clip's image tower, as in SigLIP, with what open_clip adds after it."""
-
-    def __init__(self, visual: TimmModel) -> None:
-        super().__init__(visual.trunk)
-        self.projection = nn.Sequential(visual.trunk.head, visual.head)
-        with torch.no_grad():
-            token = next(visual.parameters()).new_zeros(1, self.prefix + 1, self.width)
-            self.num_features = self.readout(token).shape[-1]
-
-    def readout(self, x: Tensor) -> Tensor:
-        """timm's readout and the projection."""
-        return self.projection(super().readout(x))
 
 
 def load(
@@ -193,7 +176,7 @@ def pair_of(model: Any, tokenizer: Tokenizer | None) -> Pair | str:
     return Pair(OpenClipTextTower(text, tokenizer), model.logit_scale, model.logit_bias)
 
 
-def tower_of(visual: nn.Module) -> ImageTower:
+def tower_of(visual: Any) -> ImageTower:
     """A tower around open_clip's `visual`.
 
     Raises:
@@ -201,10 +184,12 @@ def tower_of(visual: nn.Module) -> ImageTower:
     """
     if isinstance(visual, VisionTransformer):
         return OpenClipTower(visual)
-    reason = why_not(visual.trunk) if isinstance(visual, TimmModel) else f"a {type(visual).__name__} has no tokens"
+    reason = timm.why_not(visual.trunk) if isinstance(visual, TimmModel) else f"a {type(visual).__name__} has no tokens"
     if reason:
         raise VptError(f"the image tower of this open_clip model cannot be prompted: {reason}.")
-    return TrunkTower(visual)
+    # SigLIP, EVA and others: a timm model, and what open_clip adds after it.
+    trunk = visual.trunk
+    return timm.tower_of(trunk, nn.Sequential(trunk.head, visual.head))
 
 
 def preprocessing_of(model: nn.Module) -> Preprocessing:

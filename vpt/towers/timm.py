@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,129 +14,53 @@ from typing import Any
 import timm
 from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
-from timm.layers import Attention
 from timm.models import deit
 from timm.models._factory import parse_model_name
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path, save_for_hf
-from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
-from vpt.towers import sizes
-from vpt.towers.attention import separate
 from vpt.towers.backbone import Backbone
-from vpt.towers.base import ImageTower, Opened, Tower, why_hooked, without
+from vpt.towers.base import Tower
 from vpt.towers.memory import check_memory
+from vpt.towers.timm_vit import TimmTower, why_not_vit
 from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
+
+Family = tuple[type[nn.Module], type[TimmTower], Callable[[Any], str | None]]
+
+# Classes of models, the tower that opens them, and what says why one cannot be.
+FAMILIES: list[Family] = [
+    (VisionTransformer, TimmTower, why_not_vit),
+]
 
 # Beginnings of the names of what the tower leaves out.
 CLASSIFIERS = ("head.", "head_dist.")
 
 
-class TimmTower(ImageTower):
-    """timm's `VisionTransformer` family: any pooling, prefix tokens, patch and image size.
+def tower_of(model: nn.Module, projection: nn.Module | None = None) -> TimmTower:
+    """A live model of timm, opened; `projection` is put behind what is read.
 
-    The classifier is left out; the weights are shared with `model`, which itself stays as it is.
+    Raises:
+        VptError: it cannot be.
     """
-
-    def __init__(self, model: VisionTransformer) -> None:
-        super().__init__()
-        reason = why_not(model)
-        if reason:
-            raise VptError(f"{type(model).__name__} cannot be prompted as it stands: {reason}.")
-        sizes.check_channels(model, f"this {type(model).__name__}")
-        self.model = without(model)
-        self.model.reset_classifier(0)
-        self.width = model.embed_dim
-        self.depth = len(model.blocks)
-        self.num_features = model.num_features
-        self.prefix = model.num_prefix_tokens
-        # The distilled model reads class and distillation token, the others that pool by token the first.
-        reads_tokens = model.global_pool == "token" and model.attn_pool is None
-        self.read = (2 if isinstance(model, VisionTransformerDistilled) else 1) if reads_tokens else None
-        self.patch_size = model.patch_embed.feat_ratio(as_scalar=True)
-        self.image_size = None if model.dynamic_img_size else tuple(model.patch_embed.img_size)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Patches, class token, positions, patch dropout and CLIP's norm before block 0."""
-        if not self.model.patch_embed.dynamic_img_pad:
-            images = sizes.fitted(images, self)
-        x = self.model._pos_embed(self.model.patch_embed(images))
-        return self.model.norm_pre(self.model.patch_drop(x))
-
-    def block(self, layer: int) -> nn.Module:
-        """timm's block."""
-        return self.model.blocks[layer]
-
-    def readout(self, x: Tensor) -> Tensor:
-        """Norm, pooling and the norm after pooling."""
-        return self.model.forward_head(self.model.norm(x), pre_logits=True)
-
-    def final_norm(self) -> nn.Module:
-        """`norm`, an identity in models that norm after pooling."""
-        return self.model.norm
-
-    def pre_norm(self, tokens: Tensor) -> Tensor:
-        """`norm_pre`."""
-        return self.model.norm_pre(tokens)
-
-    def why_whole(self, layer: int) -> str | None:
-        """A block other than timm's plain pre-norm one with plain attention, or one with hooks."""
-        block: Any = self.block(layer)
-        if type(block) is not Block:
-            return f"{type(block).__name__} is not timm's pre-norm Block"
-        if type(block.attn) is not Attention:
-            return f"{type(block.attn).__name__} is not timm's plain Attention"
-        return why_hooked(block, block.attn)
-
-    def open(self, layer: int) -> Opened:
-        """The parts of `Block` and of its `Attention`."""
-        block: Any = self.block(layer)
-        attn = block.attn
-
-        linear = isinstance(attn.q_norm, nn.Identity) and isinstance(attn.k_norm, nn.Identity)
-
-        def query_key_value(y: Tensor) -> tuple[Tensor, ...]:
-            qkv = attn.qkv(y).unflatten(-1, (3, attn.num_heads, attn.head_dim))
-            if linear:
-                return (qkv,)
-            q, k, v = qkv.unbind(2)
-            return attn.q_norm(q), attn.k_norm(k), v
-
-        def key_value(y: Tensor) -> tuple[Tensor, Tensor]:
-            _, k, v = separate(query_key_value(y))
-            return k, v
-
-        def out(o: Tensor, y: Tensor) -> Tensor:
-            o = attn.norm(o)
-            if attn.gate is not None:
-                o = o * attn.gate(y).sigmoid()
-            return block.drop_path1(block.ls1(attn.proj_drop(attn.proj(o))))
-
-        return Opened(
-            norm=block.norm1,
-            query_key_value=query_key_value,
-            key_value=key_value,
-            out=out,
-            feed=lambda x: block.drop_path2(block.ls2(block.mlp(block.norm2(x)))),
-            dropout=attn.attn_drop.p if attn.training else 0.0,
-            linear=linear,
-        )
+    reason, family = why_not(model), _family(model)
+    if reason or family is None:
+        raise VptError(f"{type(model).__name__} cannot be prompted as it stands: {reason}.")
+    return family[1](model, projection)
 
 
 def why_not(model: nn.Module) -> str | None:
-    """Why `model` cannot be a `TimmTower`, or None where it can."""
-    if not isinstance(model, VisionTransformer):
-        return "it is not of timm's VisionTransformer family"
-    if type(model).forward_features is not VisionTransformer.forward_features:
-        return "it changes VisionTransformer's forward pass"
-    if model.patch_embed.dynamic_img_pad and not model.dynamic_img_size:
-        return "it pads images (dynamic_img_pad) and has no positions for it; make it with dynamic_img_size=True"
-    if not model.global_pool and model.attn_pool is None:
-        return "it was made without pooling; make it with global_pool='token', 'avg' or 'map'"
-    return None
+    """Why `model` cannot be opened, or None where it can."""
+    family = _family(model)
+    if family is None:
+        return f"it is not of timm's {' or '.join(kind.__name__ for kind, _, _ in FAMILIES)} family"
+    return family[2](model)
+
+
+def _family(model: nn.Module) -> Family | None:
+    return next((family for family in FAMILIES if isinstance(model, family[0])), None)
 
 
 def load(
@@ -187,20 +111,20 @@ def load(
     if not pretrained:
         # A crop belongs to the weights that it was found best for.
         read = replace(read, crop=1.0)
-    return Backbone(TimmTower(model), read, f"timm/{name}", kept, revision)
+    return Backbone(tower_of(model), read, f"timm/{name}", kept, revision)
 
 
-def wrap(model: nn.Module) -> Backbone | None:
+def wrap(model: Any) -> Backbone | None:
     """A tower around a live model of this library; None for a model of another one."""
-    if not isinstance(model, VisionTransformer):
+    if _family(model) is None:
         return None
     config = model.pretrained_cfg or {}
     name = ".".join(part for part in (config.get("architecture"), config.get("tag")) if part)
     options = {key: value for key, value in model._model_args.items() if key != "num_classes"}
     # What cannot be written down cannot be made again by name.
     if not name or any(isinstance(value, type) or callable(value) for value in options.values()):
-        return Backbone(TimmTower(model), preprocessing_of(model), None, {})
-    return Backbone(TimmTower(model), preprocessing_of(model), f"timm/{name}", options)
+        return Backbone(tower_of(model), preprocessing_of(model), None, {})
+    return Backbone(tower_of(model), preprocessing_of(model), f"timm/{name}", options)
 
 
 def export(tower: Tower, folder: Path, preprocessing: Preprocessing) -> None:
