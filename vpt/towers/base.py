@@ -31,8 +31,9 @@ class Opened:
         norm: the norm before attention, (B, N, D) to (B, N, D).
         query_key_value: normed tokens to queries, keys and values, (B, N, heads, d) each, or one (B, N, 3, heads, d).
         key_value: normed tokens to keys and values alone, two tensors.
-        out: what attention gives, (B, N, heads · d), and the normed tokens, to what is added to x.
-        feed: x to what the MLP adds to it, its norm included.
+        out: what attention gives, (B, N, heads · d), and the normed tokens, to what is added to x; a `stages.Out` where
+            its projection can be added to.
+        feed: x to what the MLP adds to it, its norm included; a `stages.Mlp` where its layers can be added to.
         dropout: of attention weights, 0 in evaluation mode.
         linear: queries, keys and values are linear in the normed tokens: nothing norms them after.
         turn: queries or keys of tokens, (B, L, heads, d), turned by where the tokens stand (rotary positions).

@@ -12,6 +12,7 @@ from transformers.models.vit.modeling_vit import ViTAttention, ViTLayer
 
 from vpt.towers.attention import heads_of
 from vpt.towers.base import Opened, why_hooked
+from vpt.towers.stages import Out, mlp_of
 
 
 class Names(NamedTuple):
@@ -104,7 +105,7 @@ def open_layer(block: Any) -> Opened:
         norm=norm1,
         query_key_value=lambda y: (heads_of(attn.q_proj(y), num_heads), *key_value(y)),
         key_value=key_value,
-        out=lambda o, y: drop(scale1(output(o))),
-        feed=lambda x: drop(scale2(block.mlp(norm2(x)))),
+        out=Out(output, lambda x: drop(scale1(x))),
+        feed=mlp_of(block.mlp, norm2, lambda x: drop(scale2(x))),
         dropout=getattr(attn.config, names.dropout) if attn.training else 0.0,
     )

@@ -8,6 +8,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
 from vpt.towers.base import Opened, multihead_projections, why_hooked
+from vpt.towers.stages import Out, mlp_of
 
 
 def why_not_residual(block: Any) -> str | None:
@@ -27,7 +28,7 @@ def open_residual(block: Any) -> Opened:
         norm=block.ln_1,
         query_key_value=query_key_value,
         key_value=key_value,
-        out=lambda o, y: block.ls_1(attn.out_proj(o)),
-        feed=lambda x: block.ls_2(block.mlp(block.ln_2(x))),
+        out=Out(attn.out_proj, block.ls_1),
+        feed=mlp_of(block.mlp, block.ln_2, block.ls_2),
         dropout=attn.dropout if attn.training else 0.0,
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.layers import Attention
+from timm.layers import Attention, Mlp
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from vpt.towers import sizes
+from vpt.towers import sizes, stages
 from vpt.towers.attention import separate
 from vpt.towers.base import ImageTower, Opened, why_hooked, without
+from vpt.towers.stages import Out, is_hooked
 
 
 class TimmTower(ImageTower):
@@ -97,18 +99,16 @@ class TimmTower(ImageTower):
             _, k, v = separate(query_key_value(y))
             return k, v
 
-        def out(o: Tensor, y: Tensor) -> Tensor:
+        def before(o: Tensor, y: Tensor) -> Tensor:
             o = attn.norm(o)
-            if attn.gate is not None:
-                o = o * attn.gate(y).sigmoid()
-            return block.drop_path1(block.ls1(attn.proj_drop(attn.proj(o))))
+            return o if attn.gate is None else o * attn.gate(y).sigmoid()
 
         return Opened(
             norm=block.norm1,
             query_key_value=query_key_value,
             key_value=key_value,
-            out=out,
-            feed=lambda x: block.drop_path2(block.ls2(block.mlp(block.norm2(x)))),
+            out=Out(attn.proj, lambda x: block.drop_path1(block.ls1(attn.proj_drop(x))), before),
+            feed=feed_of(block),
             dropout=attn.attn_drop.p if attn.training else 0.0,
             linear=linear,
         )
@@ -123,3 +123,17 @@ def why_not_vit(model: VisionTransformer) -> str | None:
     if not model.global_pool and model.attn_pool is None:
         return "it was made without pooling; make it with global_pool='token', 'avg' or 'map'"
     return None
+
+
+def feed_of(block: Any) -> Callable[[Tensor], Tensor]:
+    """What a block's MLP adds to its tokens, taken apart where it is timm's plain one."""
+    mlp = block.mlp
+    if type(mlp) is not Mlp or is_hooked(mlp):
+        return lambda x: block.drop_path2(block.ls2(mlp(block.norm2(x))))
+    return stages.Mlp(
+        norm=block.norm2,
+        up=mlp.fc1,
+        act=lambda h: mlp.norm(mlp.drop1(mlp.act(h))),
+        down=mlp.fc2,
+        end=lambda x: block.drop_path2(block.ls2(mlp.drop2(x))),
+    )

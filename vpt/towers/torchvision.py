@@ -16,6 +16,7 @@ from vpt.preprocessing import Preprocessing
 from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, multihead_projections, why_hooked, without
+from vpt.towers.stages import Out, mlp_of
 from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
 
 
@@ -68,8 +69,8 @@ class TorchvisionTower(ImageTower):
             norm=block.ln_1,
             query_key_value=query_key_value,
             key_value=key_value,
-            out=lambda o, y: block.dropout(attn.out_proj(o)),
-            feed=lambda x: block.mlp(block.ln_2(x)),
+            out=Out(attn.out_proj, block.dropout),
+            feed=mlp_of(block.mlp, block.ln_2),
             dropout=attn.dropout if attn.training else 0.0,
         )
 
