@@ -50,11 +50,11 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
         context: Tensor | Attended | None = None
         if layer in method.enters:
             context = folded.get(layer) if folded else None
-            context = _entering(tower, method, layer, len(x), x.dtype) if context is None else context
+            context = _entering(tower, method, layer, x.shape[0], x.dtype) if context is None else context
             x = x if x.shape[1] == own else x[:, :own]
             if isinstance(context, Tensor) and layer < last and layer + 1 not in method.enters:
                 # The next block reads what becomes of these prompts: they are advanced with the image.
-                x, context = torch.cat([x, context.expand(len(x), -1, -1)], dim=1), None
+                x, context = torch.cat([x, context.expand(x.shape[0], -1, -1)], dim=1), None
         wanted = own if layer < last or tower.read is None else tower.read
         read = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
         x = tower.advance(layer, x, context, change=method.image_change, read=read, places=places)

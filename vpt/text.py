@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from numbers import Integral
 from typing import Any, Literal, TypeVar
@@ -200,6 +201,9 @@ class TextSide(nn.Module):
                 found = [F.normalize(each, dim=-1) for each in found]
             return F.normalize(torch.stack(found).mean(0), dim=-1)
 
+        # While a graph is traced weights have no values: the program computes the features, from what was planned.
+        if torch.compiler.is_exporting():
+            return compute()
         if image is not None or plain or (torch.is_grad_enabled() and not self.frozen_under(method)):
             return compute()
         return self._once(
@@ -234,9 +238,18 @@ class TextSide(nn.Module):
     def _once(self, name: str, key: Any, compute: Callable[[], T]) -> T:
         """What `compute` gives, remembered until `key` changes."""
         if name not in self._remembered or self._remembered[name][0] != key:
-            # What is remembered may be met again while gradients are kept, where no inference tensor may be.
-            with torch.inference_mode(False), torch.no_grad():
-                self._remembered[name] = (key, compute())
+
+            def apart() -> T:
+                # What is remembered may be met again while gradients are kept, where no inference tensor may be.
+                with torch.inference_mode(False), torch.no_grad():
+                    return compute()
+
+            if torch.compiler.is_exporting():
+                # Ids and places of tokens are constants of the program; another thread computes and does not trace.
+                with ThreadPoolExecutor(1) as other:
+                    self._remembered[name] = (key, other.submit(apart).result())
+            else:
+                self._remembered[name] = (key, apart())
         found: T = self._remembered[name][1]
         return found
 

@@ -81,7 +81,7 @@ class TipAdapter(Method):
         if self.trained and self.training and not len(self.keys):
             raise VptError(f"{self.name} has no keys to train yet: call prepare before the first step.")
         known = super().logits(image, text, scale)
-        return known + self.alpha * self._votes(self._affinities(image), self.beta, len(text))
+        return known + self.alpha * self._votes(self._affinities(image), self.beta, text.shape[0])
 
     @torch.no_grad()
     def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
@@ -152,7 +152,7 @@ class TipAdapter(Method):
         """exp(-beta · (1 - f · Kᵀ)) V, (B, C)."""
         weights = (beta * (affinities - 1)).exp()
         # The product with one-hot values, which are mostly zeros, without holding them.
-        return weights.new_zeros(len(weights), num_classes).index_add(1, self.labels, weights)
+        return weights.new_zeros(weights.shape[0], num_classes).index_add(1, self.labels, weights)
 
 
 class TipAdapterF(TipAdapter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,7 @@ def attend(
 
 def _joined(contexts: Sequence[Tensor], own: Tensor) -> Tensor:
     """Contexts (G, M, …), each row for B / G neighbours, before what is each row's own (B, L, …)."""
-    groups = max(map(len, contexts))
+    groups = max(context.shape[0] for context in contexts)
     # Rows of a group side by side, so that what they share is copied into its place and nowhere else.
     own = own.unflatten(0, (groups, -1))
     parts = [shared(context, groups)[:, None].expand(-1, own.shape[1], -1, -1, -1) for context in contexts]
@@ -67,13 +68,18 @@ class Packing:
     rows: torch.Size
     contexts: tuple[torch.Size, ...]
 
+    @property
+    def count(self) -> int:
+        """Tokens of the rows, B · L; `torch.Size.numel` would make a constant of B where a graph is traced."""
+        return math.prod(self.rows)
+
     def own(self, packed: Tensor) -> Tensor:
         """The tokens' own rows, (B, L, …), of (T, …)."""
-        return packed[: self.rows.numel()].unflatten(0, self.rows)
+        return packed[: self.count].unflatten(0, self.rows)
 
     def attended(self, packed: Tensor) -> list[Tensor]:
         """What the rows attend to beside themselves, (G, M, …) each, of (T, …)."""
-        parts = packed[self.rows.numel() :].split([size.numel() for size in self.contexts])
+        parts = packed[self.count :].split([size.numel() for size in self.contexts])
         return [part.unflatten(0, size) for part, size in zip(parts, self.contexts, strict=True)]
 
     def spread(self, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,9 +121,9 @@ class _Spread(torch.autograd.Function):
         query, *others = separate(found)
         if len(found) == 1:
             packing.own(query).copy_(gradients[0])
-            query[packing.rows.numel() :].zero_()
+            query[packing.count :].zero_()
         else:
-            behind = len(query) - packing.rows.numel()
+            behind = len(query) - packing.count
             found[0] = F.pad(gradients[0].flatten(0, 1), (0, 0, 0, 0, 0, behind))
         for packed, gradient in zip(others, gradients[1:], strict=True):
             start = gradient.shape[1] - packing.rows[1]
@@ -137,9 +143,11 @@ def separate(projected: Sequence[Tensor]) -> Sequence[Tensor]:
 
 def shared(rows: Tensor, batch: int) -> Tensor:
     """G rows (G, …) for a batch of B, each for B / G neighbours, as (B, …)."""
-    if len(rows) == 1:
+    # Not by `len`, at which `torch.export` takes the size of a batch for a constant.
+    groups = rows.shape[0]
+    if groups == 1:
         return rows.expand(batch, *rows.shape[1:])
-    return rows if len(rows) == batch else rows.repeat_interleave(batch // len(rows), dim=0)
+    return rows if groups == batch else rows.repeat_interleave(batch // groups, dim=0)
 
 
 def heads_of(tokens: Tensor, num_heads: int) -> Tensor:

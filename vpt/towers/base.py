@@ -171,7 +171,7 @@ class Tower(nn.Module, ABC):
         self, layer: int, x: Tensor, contexts: Sequence[Context], mask: Tensor | None, places: Places | None
     ) -> Tensor:
         """The general fallback: the library's block on context and `x` together, of which `x`'s part is kept."""
-        parts = [shared(context, len(x)) for context in contexts if isinstance(context, Tensor)]
+        parts = [shared(context, x.shape[0]) for context in contexts if isinstance(context, Tensor)]
         both = torch.cat([*parts, x], dim=1) if parts else x
         num_context = both.shape[1] - x.shape[1]
         if mask is not None:
@@ -298,7 +298,7 @@ def _together(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
 
 def _packed(block: Opened, x: Tensor, contexts: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """`x` normed, its queries, and keys and values of all that it attends to, norm and products taken together."""
-    if all(len(context) == len(x) for context in contexts):
+    if all(context.shape[0] == x.shape[0] for context in contexts):
         # Each row has contexts of its own: they stand in it, and nothing need be copied.
         y = block.norm(torch.cat([*contexts, x], dim=1))
         q, k, v = block.projected(y)

@@ -38,7 +38,7 @@ class TorchvisionTower(ImageTower):
         """Patches, class token, positions and dropout."""
         images = sizes.fitted(images, self)
         patches = self.model._process_input(images)
-        x = torch.cat([self.model.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        x = torch.cat([self.model.class_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         return self.model.encoder.dropout(x + self.model.encoder.pos_embedding)
 
     def block(self, layer: int) -> nn.Module:
