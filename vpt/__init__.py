@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vpt import data
     from vpt.assemble import attach, create, load
-    from vpt.engine.callbacks import Callback, Training
     from vpt.engine.evaluate import evaluate
     from vpt.engine.fit import fit
     from vpt.errors import VptError
@@ -31,8 +30,6 @@ _PUBLIC = {
     "load": "vpt.assemble:load",
     "data": "vpt.data",
     "fit": "vpt.engine.fit:fit",
-    "Callback": "vpt.engine.callbacks:Callback",
-    "Training": "vpt.engine.callbacks:Training",
     "evaluate": "vpt.engine.evaluate:evaluate",
     "Prompted": "vpt.model:Prompted",
     "Prediction": "vpt.predict:Prediction",
@@ -40,10 +37,8 @@ _PUBLIC = {
 }
 
 __all__ = [
-    "Callback",
     "Prediction",
     "Prompted",
-    "Training",
     "VptError",
     "attach",
     "create",

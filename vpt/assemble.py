@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from vpt import saving
+from vpt import fits, saving
 from vpt.devices import chosen_device
 from vpt.errors import VptError
 from vpt.methods import find
@@ -102,7 +102,8 @@ def attach(
     """A method and a classifier on a backbone in hand, whose weights are shared and frozen.
 
     Args:
-        model: of timm, open_clip, transformers or torchvision.
+        model: of timm, open_clip, transformers or torchvision; or any module that makes features (B, F) of images, with
+            preprocessing=, for methods that do not enter it.
         method: as in `create`, and so are the other arguments and the errors raised.
         classes: names of the classes; or
         num_classes: how many there are.
@@ -119,7 +120,7 @@ def attach(
     """
     _check_types(model=(model, nn.Module), method=(method, str), tokenizer=(tokenizer, Callable | None))
     names = _class_names(classes, num_classes)
-    backbone = towers.wrap(model, tokenizer).prepared(preprocessing)
+    backbone = towers.wrap(model, tokenizer, preprocessing).prepared(preprocessing)
     return _assemble(
         backbone, method, names, options, head=head, head_init=head_init, templates=templates, learn_scale=learn_scale
     )
@@ -163,7 +164,7 @@ def load(
             raise VptError(
                 f"weights={weights!r} are those of a backbone by name, and a live one is given: leave it out."
             )
-        found = towers.wrap(backbone, tokenizer)
+        found = towers.wrap(backbone, tokenizer, Preprocessing.from_dict(facts.preprocessing.model_dump()))
     else:
         found = saved.load(recipe, str(source), name=backbone, weights=weights)
     learned = any(name.startswith("text.logit_") for name in tensors)
@@ -217,9 +218,10 @@ def _assemble(
             f"{backbone.name or 'this model'} has no text side for head='text' ({pair}): take an image-text model "
             "such as vpt/clip-nano or open_clip/ViT-B-16/openai."
         )
+    text = pair.text if pair else None
     return Prompted(
         backbone.tower,
-        kind(backbone.tower, pair.text if pair else None, **values),
+        fits.made(kind, backbone.tower, text, values, head=head, name=backbone.name or "this model"),
         classes=classes,
         pair=pair,
         templates=checked_templates(templates),

@@ -13,7 +13,6 @@ from vpt.methods.base import Method
 from vpt.towers.attention import Attended
 from vpt.towers.base import Change, ImageTower
 from vpt.towers.packing import Texts
-from vpt.towers.places import Places
 from vpt.towers.text import TextTower
 
 Folded = Mapping[int, Tensor | Attended]
@@ -42,9 +41,11 @@ def _entering(tower: ImageTower, method: Method, layer: int, batch: int, dtype: 
 def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Folded | None = None) -> Tensor:
     """Images (B, 3, H, W) to prompted features (B, F): advanced is what is read, all else is attended to.
 
-    `folded` is what `fold` gave for the prompts as they are.
+    `folded` is what `fold` gave for the prompts as they are. An encoder that nothing enters is called as it is.
     """
-    x, places = _embedded(tower, images)
+    if tower.closed is not None:
+        return tower.features(_cast(tower, images))
+    x, places = tower.embedded(_cast(tower, images))
     own, last = x.shape[1], tower.depth - 1
     for layer in range(tower.depth):
         context: Tensor | Attended | None = None
@@ -74,9 +75,12 @@ def encode_images_plain(
 ) -> Tensor:
     """Images to tokens after the last block, (B, N, D); block i advances all that `given(i, x)` puts before it.
 
-    `strip` leaves of a sequence with prompts the image's own tokens.
+    `strip` leaves of a sequence with prompts the image's own tokens. Of an encoder that nothing enters they are its
+    features (B, F), which its `readout` hands on.
     """
-    x, places = _embedded(tower, images)
+    if tower.closed is not None:
+        return tower.features(_cast(tower, images))
+    x, places = tower.embedded(_cast(tower, images))
     for layer in range(tower.depth):
         x = given(layer, x).to(x.dtype)
         here = None if places is None else places.plain(x.shape[1], strip)
@@ -180,6 +184,6 @@ def _put(x: Tensor, texts: Texts, vectors: Tensor, positions: Tensor | None = No
     return put.unflatten(1, (rows, -1)).flatten(0, 1)
 
 
-def _embedded(tower: ImageTower, images: Tensor) -> tuple[Tensor, Places | None]:
-    """Tokens before block 0, and their places. Not every library brings images to the precision of its weights."""
-    return tower.embedded(images.to(tower.dtype) if images.is_floating_point() else images)
+def _cast(tower: ImageTower, images: Tensor) -> Tensor:
+    """Images in the precision of the weights, to which not every library brings them."""
+    return images.to(tower.dtype) if images.is_floating_point() else images

@@ -222,6 +222,8 @@ class Prompted(nn.Module):
             prompted: with the method's part; without it the tokens are those of the frozen model.
         """
         _check_images(images)
+        if self.tower.closed is not None:
+            raise VptError(f"nothing can be seen between the blocks of this encoder: {self.tower.closed}.")
         found: list[Tensor] = []
 
         def keep(layer: int, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from vpt.errors import VptError
 from vpt.images import open_image
 from vpt.model import Prompted
-from vpt.predict import Prediction, check_classes, predictor
+from vpt.predict import Prediction, check_classes, predictions
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
 
@@ -78,8 +78,9 @@ def predict_files(
         VptError: the model has no classes.
     """
     check_classes(model)
-    of = predictor(model, len(paths) // BATCH)
+    model.compile_prompts()
     for some, images, broken in decoded(model, paths, workers=workers):
-        found = iter(of(images))
+        with torch.inference_mode():
+            found = iter(predictions(model(images), model.classes) if len(images) else [])
         for path in some:
             yield path, VptError(broken[path]) if path in broken else next(found)

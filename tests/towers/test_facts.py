@@ -282,7 +282,6 @@ def test_the_border_that_no_patch_sees(capsys: pytest.CaptureFixture[str]) -> No
         ("timm/vit_tiny_patch16_224", {"backbone_options": {"act_layer": "foo"}}),
         ("timm/vit_tiny_patch16_224", {"backbone_options": {"embed_dim": 50}}),
         ("timm/vit_tiny_patch16_224", {"backbone_options": {"num_heads": 0}}),
-        ("timm/vit_tiny_patch16_224", {"backbone_options": {"dynamic_img_pad": True}}),
         ("timm/vit_tiny_patch16_224", {"backbone_options": {"num_heads": -3}}),
         ("timm/vit_tiny_patch16_224", {"backbone_options": {"img_size": [32]}}),
         ("timm/vit_tiny_patch16_224", {"backbone_options": {"patch_size": 300}}),

@@ -89,7 +89,7 @@ def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
 
     small = {key: value for key, value in HF.items() if key not in ("image_size", "patch_size")}
     BertModel(BertConfig(**small, vocab_size=32)).save_pretrained(tmp_path)
-    with pytest.raises(VptError, match="is a BertModel; ViT, DINOv2, CLIP and SigLIP can be prompted"):
+    with pytest.raises(VptError, match="is a BertModel, which has no image encoder: name an image model"):
         load(f"hf/{tmp_path}")
 
 

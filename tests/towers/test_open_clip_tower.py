@@ -9,7 +9,7 @@ import torch
 import vpt
 from tests.zoo import clip
 from vpt import VptError
-from vpt.towers.load import load, names, wrap
+from vpt.towers.load import load, names
 
 
 def test_a_model_by_name_at_its_true_size() -> None:
@@ -36,22 +36,12 @@ def test_prompts_on_a_live_model_are_saved_and_loaded(tmp_path: Path) -> None:
         vpt.load(tmp_path / "saved")
 
 
-def test_a_resnet_has_no_tokens() -> None:
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-
-    text = CLIPTextCfg(context_length=8, vocab_size=16, width=8, heads=2, layers=1)
-    model = CLIP(8, CLIPVisionCfg(layers=(1, 1, 1, 1), width=8, image_size=32, head_width=8), text)
-    with pytest.raises(VptError, match="no tower opens a CLIP"):
-        wrap(model)
-
-
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
         ("open_clip/ViT-B-33", {}, "open_clip has no model 'ViT-B-33': did you mean ViT-B-32"),
         ("open_clip/ViT-B-32", {}, "open_clip/ViT-B-32 has no weights '': say open_clip/ViT-B-32/{openai"),
         ("open_clip/ViT-B-32/laion", {}, "has no weights 'laion'"),
-        ("open_clip/RN50", {"pretrained": False}, "cannot be prompted: a ModifiedResNet has no tokens"),
         ("open_clip/ViT-B-32", {"pretrained": False, "depth": 3}, "does not take these backbone options"),
         ("open_clip/ViT-B-32/laion2b_s34b_b79k", {}, "could not be had"),
     ],

@@ -63,11 +63,6 @@ def test_names_can_be_listed() -> None:
         ("tim/vit_base_patch16_224", {}, "names no library"),
         ("timm/vit_bse_patch16_224", {}, "did you mean vit_base_patch16_224"),
         (
-            "timm/resnet18",
-            {"pretrained": False},
-            "cannot be prompted: it is not of timm's VisionTransformer family",
-        ),
-        (
             "timm/vit_tiny_patch16_224",
             {"pretrained": False, "dpth": 3},
             "does not take these backbone options",
@@ -98,12 +93,6 @@ def test_images_of_another_size() -> None:
     model = vpt.attach(vit(), num_classes=2)
     with pytest.raises(VptError, match="takes images of 32×32 pixels and got 48×48: resize them, or create it"):
         model(torch.zeros(1, 3, 48, 48))
-
-
-@pytest.mark.parametrize("model", [timm.create_model("resnet18"), torch.nn.Linear(2, 2)])
-def test_a_live_model_that_no_tower_opens(model: torch.nn.Module) -> None:
-    with pytest.raises(VptError, match="no tower opens a"):
-        vpt.attach(model, num_classes=2)
 
 
 def test_a_model_without_pooling() -> None:

@@ -29,7 +29,7 @@ def test_weights_from_a_local_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("torchvision/vit_b_15", {}, "torchvision has no Vision Transformer 'vit_b_15': did you mean vit_b_1"),
+        ("torchvision/vit_b_15", {}, "torchvision has no model 'vit_b_15': did you mean vit_b_1"),
         ("torchvision/vit_b_16/V1", {}, "torchvision/vit_b_16 has no weights 'V1': say IMAGENET1K_V1"),
         ("torchvision/vit_b_16", {"pretrained": False, "dpth": 1}, "could not be had"),
         ("torchvision/vit_b_16", {"weights": "none.pt"}, "'none.pt' does not exist"),

@@ -206,12 +206,15 @@ class ImageTower(Tower):
         read: `readout` looks at the first `read` tokens alone; None where it looks at all of them.
         patch_size: side of a patch, in pixels.
         image_size: height and width that `embed` takes, in pixels; None for any.
+        closed: why no prompt can enter its blocks, as the end of a sentence; None where they can. It is then called by
+            `features` as it is.
     """
 
     prefix: int
     read: int | None
     patch_size: int
     image_size: tuple[int, int] | None
+    closed: str | None = None
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
@@ -220,6 +223,13 @@ class ImageTower(Tower):
     def embedded(self, images: Tensor) -> tuple[Tensor, Places | None]:
         """`embed`, and where the tokens stand, which blocks of a tower that is `placed` have to be told."""
         return self.embed(images), None
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to features (B, F), with nothing entered."""
+        x, places = self.embedded(images)
+        for layer in range(self.depth):
+            x = self.advance(layer, x, places=places)
+        return self.readout(x)
 
     @abstractmethod
     def final_norm(self) -> nn.Module:

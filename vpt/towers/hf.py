@@ -22,6 +22,7 @@ from vpt.towers.memory import check_memory
 from vpt.towers.places import Places
 from vpt.towers.text import Tokenizer
 from vpt.towers.weights import UNREADABLE, reason_of
+from vpt.towers.whole_models import whole_hf
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def load(
     except (ArithmeticError, AttributeError, KeyError, TypeError, *UNREADABLE) as error:
         raise VptError(f"hf/{name} could not be had ({reason_of(error)}): check the name and the network.") from error
     if found is None:
-        raise VptError(f"hf/{name} is a {type(model).__name__}; ViT, DINOv2, CLIP and SigLIP can be prompted.")
+        raise VptError(f"hf/{name} is a {type(model).__name__}, which has no image encoder: name an image model.")
     found = _processed(found, name, trust_remote_code)
     if image_size is not None and (image_size, image_size) != found.preprocessing.size:
         found = _of_size(found, image_size, name)
@@ -203,11 +204,24 @@ def _towers(model: nn.Module, tokenizer: Tokenizer | None) -> Backbone | None:
         raise VptError(f"a {type(model).__name__} is a text encoder without images: give the whole {whole}.")
     inner, projection = _image_model(model)
     if type(inner).__name__ not in FAMILIES or not isinstance(inner, transformers.PreTrainedModel):
-        return None
+        return _whole(model)
     preprocessing = published(type(inner).__name__, _sides(inner.config.image_size))
     found = Backbone(HfTower(inner, projection), preprocessing, None, {})
     pair = pair_of(model, adapted(tokenizer) if tokenizer is not None else None)
     return found if pair is None else replace(found, pair=pair)
+
+
+def _whole(model: Any) -> Backbone | None:
+    """An image model of another family, which is not opened; None of a model without images."""
+    if not isinstance(model, transformers.PreTrainedModel):
+        return None
+    if getattr(model, "main_input_name", None) != "pixel_values" and not hasattr(model, "get_image_features"):
+        return None
+    config = getattr(model.config, "vision_config", model.config)
+    preprocessing = published(type(model).__name__, _sides(getattr(config, "image_size", 224)))
+    kind = type(model).__name__
+    tower = whole_hf(model, f"a {kind} is none of {', '.join(FAMILIES)}", preprocessing.size)
+    return Backbone(tower, preprocessing, None, {})
 
 
 def _processed(found: Backbone, name: str, trust_remote_code: bool = False) -> Backbone:

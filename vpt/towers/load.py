@@ -21,6 +21,7 @@ from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
 from vpt.towers.located import identified
 from vpt.towers.text import Tokenizer
+from vpt.towers.whole_models import whole_module
 
 LIBRARIES = {
     "timm": "vpt.towers.timm",
@@ -124,15 +125,20 @@ def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return checked(_find(name)[0].load, own, "backbone", also=["preprocessing"]) | preprocessing
 
 
-def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone:
+def wrap(
+    model: nn.Module,
+    tokenizer: Tokenizer | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+) -> Backbone:
     """Towers around a live model, whose weights they share.
 
     Args:
-        model: of one of `PACKAGES`.
+        model: of one of `PACKAGES`, or any module that makes features (B, F) of images.
         tokenizer: of its text side, where it has one that is to be used.
+        preprocessing: of a module of no library, which does not say it: at least size, mean and std.
 
     Raises:
-        VptError: no library's tower knows such a model.
+        VptError: it makes no features of images, or nothing says what it was trained to see.
     """
     for kind in type(model).__mro__:
         library = PACKAGES.get(kind.__module__.partition(".")[0])
@@ -140,10 +146,7 @@ def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone:
         found = _module(library).wrap(model, **given) if library else None
         if found is not None:
             return found
-    raise VptError(
-        f"no tower opens a {type(model).__name__}: give a Vision Transformer of timm, open_clip, transformers or "
-        "torchvision, or build on vpt.towers.base.Tower."
-    )
+    return whole_module(model, preprocessing)
 
 
 def with_tokenizer(backbone: Backbone, tokenizer: Callable[..., Any] | None) -> Backbone:

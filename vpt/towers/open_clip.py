@@ -7,6 +7,7 @@ from typing import Any
 
 import open_clip
 from open_clip.model import get_model_preprocess_cfg
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from timm.data import resolve_model_data_config
@@ -23,6 +24,7 @@ from vpt.towers.open_clip_load import SENSELESS, NamedTokenizer, create, divided
 from vpt.towers.open_clip_text import OpenClipTextTower, why_no_text
 from vpt.towers.text import Tokenizer
 from vpt.towers.weights import UNREADABLE, reason_of
+from vpt.towers.whole_models import whole_open_clip
 
 
 class OpenClipTower(ImageTower):
@@ -115,7 +117,9 @@ def load(
     kept = {key: value for key, value in given.items() if value is not None}
     kept |= {} if pretrained else {"pretrained": False}
     pair = pair_of(model, NamedTokenizer(divided(name)[0], trust_remote_code))
-    return Backbone(tower_of(model.visual), preprocessing_of(model), f"open_clip/{name}", kept, pair=pair)
+    preprocessing = preprocessing_of(model)
+    tower = tower_of(model.visual, preprocessing.size)
+    return Backbone(tower, preprocessing, f"open_clip/{name}", kept, pair=pair)
 
 
 def _from_config(name: str, config: dict[str, Any], pretrained: bool) -> Backbone:
@@ -138,13 +142,14 @@ def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone | Non
         tokenizer: by default CLIP's, where the model has as many words as that; a live model does not tell its own.
     """
     visual = getattr(model, "visual", model)
-    if not isinstance(visual, VisionTransformer | TimmModel):
+    if not isinstance(visual, VisionTransformer | TimmModel | ModifiedResNet):
         return None
     if tokenizer is None and _num_words(model) == open_clip.SimpleTokenizer().vocab_size:
         tokenizer = open_clip.tokenize
     pair = pair_of(model, adapted(tokenizer) if tokenizer is not None else None)
     preprocessing = preprocessing_of(model)
-    return Backbone(tower_of(visual), preprocessing, None, {}, pair=pair, doubt=_doubt(model, preprocessing))
+    tower = tower_of(visual, preprocessing.size)
+    return Backbone(tower, preprocessing, None, {}, pair=pair, doubt=_doubt(model, preprocessing))
 
 
 def _num_words(model: Any) -> int | None:
@@ -176,17 +181,13 @@ def pair_of(model: Any, tokenizer: Tokenizer | None) -> Pair | str:
     return Pair(OpenClipTextTower(text, tokenizer), model.logit_scale, model.logit_bias)
 
 
-def tower_of(visual: Any) -> ImageTower:
-    """A tower around open_clip's `visual`.
-
-    Raises:
-        VptError: a ResNet, or a timm model that cannot be prompted.
-    """
+def tower_of(visual: Any, size: tuple[int, int]) -> ImageTower:
+    """open_clip's `visual` opened, or whole where it cannot be; `size` of its images in pixels."""
     if isinstance(visual, VisionTransformer):
         return OpenClipTower(visual)
     reason = timm.why_not(visual.trunk) if isinstance(visual, TimmModel) else f"a {type(visual).__name__} has no tokens"
     if reason:
-        raise VptError(f"the image tower of this open_clip model cannot be prompted: {reason}.")
+        return whole_open_clip(visual, reason, size)
     # SigLIP, EVA and others: a timm model, and what open_clip adds after it.
     trunk = visual.trunk
     return timm.tower_of(trunk, nn.Sequential(trunk.head, visual.head))
@@ -211,5 +212,6 @@ def preprocessing_of(model: nn.Module) -> Preprocessing:
 
 
 def names() -> list[str]:
-    """Models and tags of open_clip with a transformer as image tower."""
-    return [f"{model}/{tag}" for model, tag in open_clip.list_pretrained() if "ViT" in model or "coca" in model]
+    """Models and tags of open_clip, those with its own Vision Transformers first."""
+    found = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]
+    return sorted(found, key=lambda name: not ("ViT" in name or "coca" in name))

@@ -51,7 +51,7 @@ def check_tower(tower: ImageTower) -> None:
     Raises:
         VptError: it has no blocks, no features or no patch.
     """
-    if tower.depth < 1 or tower.num_features < 1:
+    if (tower.depth < 1 and tower.closed is None) or tower.num_features < 1:
         raise VptError(f"this backbone has {tower.depth} blocks and {tower.num_features} features: take one of both.")
     if tower.image_size is not None and min(tower.image_size) < tower.patch_size:
         shown = "×".join(map(str, tower.image_size))

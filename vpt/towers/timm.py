@@ -14,6 +14,7 @@ from typing import Any
 import timm
 from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
+from timm.layers import to_2tuple
 from timm.models import deit
 from timm.models._factory import parse_model_name
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path, save_for_hf
@@ -23,10 +24,14 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
 from vpt.towers.backbone import Backbone
-from vpt.towers.base import Tower
+from vpt.towers.base import ImageTower, Tower
 from vpt.towers.memory import check_memory
 from vpt.towers.timm_vit import TimmTower, why_not_vit
 from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
+from vpt.towers.whole_models import whole_timm
+
+# Modules of timm with models that are made for one size of image or for any.
+SIZED = ("vision_transformer", "deit", "vision_transformer_hybrid")
 
 Family = tuple[type[nn.Module], type[TimmTower], Callable[[Any], str | None]]
 
@@ -39,15 +44,19 @@ FAMILIES: list[Family] = [
 CLASSIFIERS = ("head.", "head_dist.")
 
 
-def tower_of(model: nn.Module, projection: nn.Module | None = None) -> TimmTower:
-    """A live model of timm, opened; `projection` is put behind what is read.
+def tower_of(
+    model: nn.Module, projection: nn.Module | None = None, *, size: tuple[int, int] | None = None
+) -> ImageTower:
+    """A live model of timm opened, or whole where it cannot be.
 
-    Raises:
-        VptError: it cannot be.
+    Args:
+        model: with its classifier or without.
+        projection: put behind what is read of one that is opened.
+        size: of images in pixels; by default what the model says.
     """
     reason, family = why_not(model), _family(model)
     if reason or family is None:
-        raise VptError(f"{type(model).__name__} cannot be prompted as it stands: {reason}.")
+        return whole_timm(model, str(reason), size or preprocessing_of(model).size)
     return family[1](model, projection)
 
 
@@ -55,7 +64,7 @@ def why_not(model: nn.Module) -> str | None:
     """Why `model` cannot be opened, or None where it can."""
     family = _family(model)
     if family is None:
-        return f"it is not of timm's {' or '.join(kind.__name__ for kind, _, _ in FAMILIES)} family"
+        return f"{type(model).__name__} is not of timm's {' or '.join(kind.__name__ for kind, _, _ in FAMILIES)} family"
     return family[2](model)
 
 
@@ -89,7 +98,7 @@ def load(
     if ":" in name:
         _check_config(name)
     state = read_weights(Path(weights)) if weights else {}
-    size = {} if image_size is None else {"img_size": image_size}
+    size = {"img_size": image_size} if image_size is not None and _has_size(name) else {}
     try:
         # With its classifier, which the tower leaves out: without one timm loads weights that do not fit.
         model = timm.create_model(name, pretrained=pretrained and not weights, **size, **options)
@@ -98,9 +107,6 @@ def load(
         raise VptError(f"timm/{name} does not take these backbone options: {reason_of(error)}.") from error
     except UNREADABLE as error:
         raise VptError(_why_no_model(name, error, pretrained and not weights)) from error
-    reason = why_not(model)
-    if reason:
-        raise VptError(f"timm/{name} cannot be prompted: {reason}; `vpt list backbones` shows those that can.")
     if weights:
         _fill(model, state, weights, name)
     given = {"pretrained": pretrained, "image_size": image_size} | options
@@ -111,20 +117,31 @@ def load(
     if not pretrained:
         # A crop belongs to the weights that it was found best for.
         read = replace(read, crop=1.0)
-    return Backbone(tower_of(model), read, f"timm/{name}", kept, revision)
+    if image_size is not None:
+        read = replace(read, size=(image_size, image_size))
+    return Backbone(tower_of(model, size=read.size), read, f"timm/{name}", kept, revision)
+
+
+def _has_size(name: str) -> bool:
+    """Whether a model is made for a size of image: convolutions take any."""
+    if ":" in name:
+        return True
+    config, module = timm.get_pretrained_cfg(name), timm.model_entrypoint(name.split(".")[0]).__module__
+    return config is None or bool(config.fixed_input_size) or module.rpartition(".")[2] in SIZED
 
 
 def wrap(model: Any) -> Backbone | None:
     """A tower around a live model of this library; None for a model of another one."""
-    if _family(model) is None:
+    if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
         return None
     config = model.pretrained_cfg or {}
     name = ".".join(part for part in (config.get("architecture"), config.get("tag")) if part)
     options = {key: value for key, value in model._model_args.items() if key != "num_classes"}
+    preprocessing, tower = preprocessing_of(model), tower_of(model)
     # What cannot be written down cannot be made again by name.
     if not name or any(isinstance(value, type) or callable(value) for value in options.values()):
-        return Backbone(tower_of(model), preprocessing_of(model), None, {})
-    return Backbone(tower_of(model), preprocessing_of(model), f"timm/{name}", options)
+        return Backbone(tower, preprocessing, None, {})
+    return Backbone(tower, preprocessing, f"timm/{name}", options)
 
 
 def export(tower: Tower, folder: Path, preprocessing: Preprocessing) -> None:
@@ -183,7 +200,7 @@ def _check_config(name: str) -> None:
     check_memory(sizes_of, f"the config of timm/{name}")
 
 
-def _revision(model: VisionTransformer) -> str | None:
+def _revision(model: Any) -> str | None:
     """The commit of the hub's repository that lies in the local cache, where the weights came from there."""
     repository = model.pretrained_cfg.get("hf_hub_id")
     path = try_to_load_from_cache(repository, "model.safetensors") if repository else None
@@ -199,7 +216,7 @@ def _why_no_model(name: str, error: Exception, download: bool) -> str:
     )
 
 
-def _fill(model: VisionTransformer, state: dict[str, Tensor], path: str, name: str) -> None:
+def _fill(model: Any, state: dict[str, Tensor], path: str, name: str) -> None:
     """Fill a model from a file: timm's own names, those that timm converts, or Google's .npz of the first ViTs.
 
     Raises:
@@ -207,6 +224,8 @@ def _fill(model: VisionTransformer, state: dict[str, Tensor], path: str, name: s
     """
     where = f"{path} does not hold weights for timm/{name}"
     if not state:
+        if not hasattr(model, "load_pretrained"):
+            raise VptError(f"{where}: it is Google's .npz of Vision Transformers.")
         try:
             model.load_pretrained(path)
         except (AssertionError, KeyError, RuntimeError, ValueError) as error:
@@ -219,10 +238,18 @@ def _fill(model: VisionTransformer, state: dict[str, Tensor], path: str, name: s
     # Of tensors that it does not know the conversion raises whatever comes of them.
     except (AssertionError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise VptError(f"{where}: {reason_of(error)}.") from error
-    model.load_state_dict(fitted(state, own, where, spare=CLASSIFIERS), strict=False)
+    model.load_state_dict(fitted(state, own, where, spare=classifiers_of(model)), strict=False)
 
 
-def _converted(state: dict[str, Tensor], model: VisionTransformer) -> dict[str, Tensor]:
+def classifiers_of(model: Any) -> tuple[str, ...]:
+    """Beginnings of the names of what is left out of a model as an encoder."""
+    if isinstance(model, VisionTransformer):
+        return CLASSIFIERS
+    named = (model.pretrained_cfg or {}).get("classifier") or ()
+    return tuple(f"{path}." for path in ([named] if isinstance(named, str) else named))
+
+
+def _converted(state: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
     """Tensors by timm's names, and positions resampled to the model's, as timm does for weights of its own."""
     architecture = (model.pretrained_cfg or {}).get("architecture", "")
     module = sys.modules[timm.model_entrypoint(architecture).__module__]
@@ -231,15 +258,19 @@ def _converted(state: dict[str, Tensor], model: VisionTransformer) -> dict[str, 
         options = {"adapt_layer_scale": True}
     elif "flexi" in architecture:
         options = {"interpolation": "bilinear", "antialias": False}
-    converted: dict[str, Tensor] = module.checkpoint_filter_fn(state, model, **options)
+    convert = getattr(module, "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    given = (state, model) if "model" in inspect.signature(convert).parameters else (state,)
+    converted: dict[str, Tensor] = convert(*given, **options)
     return converted
 
 
-def preprocessing_of(model: VisionTransformer) -> Preprocessing:
+def preprocessing_of(model: Any) -> Preprocessing:
     """What timm's data config of the model says, at the image size that the model was made for."""
     config = resolve_model_data_config(model)
     return Preprocessing(
-        size=tuple(model.patch_embed.img_size or config["input_size"][1:]),
+        size=to_2tuple(getattr(getattr(model, "patch_embed", None), "img_size", None) or config["input_size"][1:]),
         crop=config["crop_pct"],
         crop_mode=config["crop_mode"],
         interpolation=config["interpolation"],
@@ -249,6 +280,6 @@ def preprocessing_of(model: VisionTransformer) -> Preprocessing:
 
 
 def names() -> list[str]:
-    """Names of timm's Vision Transformers with published weights."""
-    families = ("vision_transformer", "deit", "vision_transformer_hybrid")
-    return [name for family in families for name in timm.list_models(module=family, pretrained=True)]
+    """Names of timm's models with published weights, the Vision Transformers first."""
+    opened = [name for family in SIZED for name in timm.list_models(module=family, pretrained=True)]
+    return list(dict.fromkeys([*opened, *timm.list_models(pretrained=True)]))

@@ -18,6 +18,7 @@ from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, multihead_projections, why_hooked, without
 from vpt.towers.stages import Out, mlp_of
 from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
+from vpt.towers.whole_models import CLASSIFIERS, whole_torchvision, without_heads
 
 
 class TorchvisionTower(ImageTower):
@@ -91,10 +92,10 @@ def load(
         VptError: no such model or weights, or weights that cannot be had.
     """
     model_name, _, weights_name = name.partition("/")
-    known = models.list_models(include="vit_*")
+    known = models.list_models(models)
     if model_name not in known:
         near = get_close_matches(model_name, known, n=1, cutoff=0.3)
-        raise VptError(f"torchvision has no Vision Transformer {model_name!r}: did you mean {(near or known)[0]}?")
+        raise VptError(f"torchvision has no model {model_name!r}: did you mean {(near or ['vit_b_16'])[0]}?")
     choices = models.get_model_weights(model_name)
     if weights_name and weights_name not in choices.__members__:
         raise VptError(
@@ -102,7 +103,7 @@ def load(
         )
     state = read_weights(Path(weights)) if weights else {}
     chosen = choices[weights_name] if weights_name else choices.DEFAULT
-    size = {} if image_size is None else {"image_size": image_size}
+    size = {"image_size": image_size} if image_size is not None and model_name.startswith("vit_") else {}
     try:
         model = models.get_model(model_name, weights=chosen if pretrained and not weights else None, **size, **options)
     except (ArithmeticError, AssertionError, KeyError, TypeError, *UNREADABLE) as error:
@@ -114,27 +115,44 @@ def load(
         where = f"{weights} does not hold weights for torchvision/{name}"
         own = model.state_dict()
         state = without_prefix(state, own, weights)
-        model.load_state_dict(fitted(state, own, where, spare=("heads.",)), strict=False)
+        model.load_state_dict(fitted(state, own, where, spare=classifiers_of(model)), strict=False)
     given = {"image_size": image_size} | options | ({} if pretrained else {"pretrained": False})
     kept = {key: value for key, value in given.items() if value is not None}
-    return Backbone(TorchvisionTower(model), _preprocessing(chosen, model.image_size), f"torchvision/{name}", kept)
+    read = _preprocessing(chosen, getattr(model, "image_size", image_size))
+    return Backbone(tower_of(model, read.size), read, f"torchvision/{name}", kept)
+
+
+def tower_of(model: nn.Module, size: tuple[int, int]) -> ImageTower:
+    """A model opened, or whole where it cannot be; `size` of its images in pixels."""
+    if isinstance(model, VisionTransformer):
+        return TorchvisionTower(model)
+    return whole_torchvision(model, f"{type(model).__name__} is no Vision Transformer of torchvision", size)
+
+
+def classifiers_of(model: nn.Module) -> tuple[str, ...]:
+    """Beginnings of the names of what is left out of a model as an encoder."""
+    if isinstance(model, VisionTransformer):
+        return ("heads.",)
+    kept = without_heads(model).state_dict()
+    return tuple(name for name in model.state_dict() if name not in kept)
 
 
 def wrap(model: nn.Module) -> Backbone | None:
     """A tower around a live model of torchvision; None for a model of another library."""
-    if not isinstance(model, VisionTransformer):
+    if not any(isinstance(getattr(model, name, None), nn.Module) for name in CLASSIFIERS):
         return None
-    taken = Preprocessing((model.image_size,) * 2, interpolation="bilinear")
+    taken = Preprocessing((getattr(model, "image_size", 224),) * 2, interpolation="bilinear")
     doubt = (
         f"models of torchvision do not say what images they were trained on: whole images, mean {taken.mean} and "
         f"deviation {taken.std} are taken; say otherwise by preprocessing=…, or make it by name."
     )
-    return Backbone(TorchvisionTower(model), taken, None, {}, doubt=doubt)
+    return Backbone(tower_of(model, taken.size), taken, None, {}, doubt=doubt)
 
 
-def _preprocessing(weights: Any, side: int) -> Preprocessing:
-    """What the weights' own transform says."""
+def _preprocessing(weights: Any, side: int | None) -> Preprocessing:
+    """What the weights' own transform says, at `side` pixels where not at its own."""
     transform = weights.transforms()
+    side = side or transform.crop_size[0]
     return Preprocessing(
         size=(side, side),
         crop=transform.crop_size[0] / transform.resize_size[0],
@@ -147,6 +165,6 @@ def _preprocessing(weights: Any, side: int) -> Preprocessing:
 def names() -> list[str]:
     """Models and weights, the default ones first."""
     found = []
-    for model in models.list_models(include="vit_*"):
+    for model in sorted(models.list_models(models), key=lambda name: (not name.startswith("vit_"), name)):
         found += [model, *(f"{model}/{weights}" for weights in models.get_model_weights(model).__members__)]
     return found

@@ -1,0 +1,68 @@
+"""What methods need of an image encoder, compared in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vpt.errors import VptError
+from vpt.methods import available
+from vpt.methods.base import Method
+from vpt.towers.base import ImageTower
+from vpt.towers.text import TextTower
+
+
+def why_not(method: Method, tower: ImageTower) -> str | None:
+    """The part of a method that an encoder has no place for, and why; None where it has all."""
+    if tower.closed is None:
+        return None
+    if method.enters:
+        return f"its prompts enter the blocks of the image encoder, and {tower.closed}"
+    if method.image_change is not None:
+        return f"it changes the blocks of the image encoder, and {tower.closed}"
+    return None
+
+
+def made(
+    kind: type[Method], tower: ImageTower, text: TextTower | None, values: Mapping[str, Any], *, head: str, name: str
+) -> Method:
+    """A method for these encoders.
+
+    Args:
+        kind: of method.
+        tower: the image encoder.
+        text: the text encoder, where there is one.
+        values: the method's options.
+        head: "linear" or "text".
+        name: of the backbone.
+
+    Raises:
+        VptError: an option that will not do, or an encoder that has no place for it; what works on it is named.
+    """
+    try:
+        method = kind(tower, text, **values)
+        reason = why_not(method, tower)
+    except VptError as error:
+        # A mistake in the options is told as it is.
+        if not _of_the_tower(error, tower):
+            raise
+        reason = str(error).removesuffix(".")
+    if reason is None:
+        return method
+    others = [each for each, other in sorted(available().items()) if works(other, tower, text, head)]
+    raise VptError(f"{kind.name} cannot be used with {name}: {reason}. What works with it: {', '.join(others)}.")
+
+
+def works(kind: type[Method], tower: ImageTower, text: TextTower | None, head: str) -> bool:
+    """Whether a method has a place in these encoders, by its default options or, where they do not suit, by others."""
+    if head not in kind.heads:
+        return False
+    try:
+        return why_not(kind(tower, text), tower) is None
+    except VptError as error:
+        return not _of_the_tower(error, tower)
+
+
+def _of_the_tower(error: VptError, tower: ImageTower) -> bool:
+    """Whether a method's constructor found that it cannot enter an encoder."""
+    return tower.closed is not None and tower.closed in str(error)
