@@ -6,7 +6,7 @@ import pytest
 
 from vpt import VptError, build, config
 
-COMMANDS = ("train", "compare", "pretrain", "few-shot", "base-to-new", "transfer")
+COMMANDS = ("train", "sweep", "compare", "pretrain", "few-shot", "base-to-new", "transfer")
 
 MINIMAL = "backbone: vpt/vit-nano\nmethod: linear\ndata: digits\n"
 

@@ -8,9 +8,14 @@ import torch
 from PIL import Image
 
 import vpt
+from tests.tape import TapeRecorder
+from tests.text_models import CLASSES, image_text_model
 from tests.zoo import vit
 from vpt import VptError
+from vpt.capture import Graphs
 from vpt.predict import as_picture
+from vpt.predict_files import predict_files
+from vpt.use import search
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 CHW = torch.from_numpy(PIXELS).permute(2, 0, 1)
@@ -82,3 +87,35 @@ def test_what_cannot_be_predicted_leaves_the_model_as_it_was() -> None:
         model.predict(None)
     with pytest.raises(VptError, match="batch_size=0"):
         model.predict([PIXELS], batch_size=0)
+
+
+def test_images_in_memory_files_and_searches_go_through_one_captured_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = vpt.attach(image_text_model(), "vpt-deep", classes=CLASSES, head="text")
+    paths = []
+    for index in range(13):
+        paths.append(tmp_path / f"{index:02}.png")
+        Image.fromarray(np.roll(PIXELS, index, axis=1)).save(paths[-1])
+    paths[3].write_text("no picture")
+    monkeypatch.setattr("vpt.predict_files.BATCH", 2)
+    monkeypatch.setattr("vpt.use.find_images_of", lambda folders: paths)
+    monkeypatch.setattr("vpt.use._model", lambda *_: model)
+    expected = dict(predict_files(model, paths))
+    ranked, broken = search("model", "a dog", tmp_path)
+    recorder = TapeRecorder()
+    for module in ("vpt.predict", "vpt.use"):
+        monkeypatch.setattr(
+            f"{module}.repeated", lambda function, device, calls: Graphs(function, recorder, failed=pytest.fail)
+        )
+    found = dict(predict_files(model, paths))
+    assert recorder.replayed > recorder.captured == 1
+    good = [path for path in paths if path != paths[3]]
+    assert [found[path].scores for path in good] == [pytest.approx(expected[path].scores) for path in good]
+    assert str(found[paths[3]]) == str(expected[paths[3]])
+    assert [each.scores for each in model.predict(good, batch_size=2)] == [
+        pytest.approx(expected[path].scores) for path in good
+    ]
+    again, still = search("model", "a dog", tmp_path)
+    assert (dict(again), still) == (pytest.approx(dict(ranked), abs=1e-5), broken)
+    assert recorder.captured == 3

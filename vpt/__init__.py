@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vpt import data
     from vpt.assemble import attach, create, load
+    from vpt.engine.callbacks import Callback, Training
     from vpt.engine.evaluate import evaluate
     from vpt.engine.fit import fit
     from vpt.errors import VptError
@@ -30,6 +31,8 @@ _PUBLIC = {
     "load": "vpt.assemble:load",
     "data": "vpt.data",
     "fit": "vpt.engine.fit:fit",
+    "Callback": "vpt.engine.callbacks:Callback",
+    "Training": "vpt.engine.callbacks:Training",
     "evaluate": "vpt.engine.evaluate:evaluate",
     "Prompted": "vpt.model:Prompted",
     "Prediction": "vpt.predict:Prediction",
@@ -37,8 +40,10 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Callback",
     "Prediction",
     "Prompted",
+    "Training",
     "VptError",
     "attach",
     "create",

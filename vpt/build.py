@@ -26,7 +26,7 @@ from vpt.text import DEFAULT_TEMPLATES, ENSEMBLES, ensemble
 from vpt.towers import load as towers
 
 OF_ANY = ("dtype", "pretrained", "weights", "image_size", "preprocessing")
-RESERVED = ("run_dir", "resume", "overwrite", "progress", "seed", "task")
+RESERVED = ("callbacks", "run_dir", "resume", "overwrite", "progress", "seed", "task")
 
 
 def check(config: Config) -> Config:

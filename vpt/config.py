@@ -13,7 +13,7 @@ from vpt.options import schema_of, validated
 from vpt.values import read_file, read_yaml, word
 
 # Keys that make a table of experiments, and with others those that no result depends on.
-TABLES = ("seeds", "compare", "select", "select_seeds", "datasets", "shots", "targets")
+TABLES = ("seeds", "compare", "select", "select_seeds", "search", "datasets", "shots", "targets")
 NEUTRAL = (
     "out",
     *TABLES,
@@ -25,6 +25,7 @@ NEUTRAL = (
     "train.compile",
     "train.recompute",
     "train.graph",
+    "train.trackers",
 )
 
 # Of random numbers; numpy takes no more.
@@ -77,6 +78,10 @@ class Config(BaseModel):
     )
     select_seeds: list[int] = Field(
         default_factory=list, description="seeds that this is done with; `seeds` by default"
+    )
+    search: dict[str, list[bool | int | float | str] | dict[str, Any]] = Field(
+        default_factory=dict,
+        description="`vpt sweep`: what is searched freely (key.path: [value, …], or {low: …, high: …, log: true})",
     )
     datasets: list[dict[str, Any]] = Field(
         default_factory=list,
@@ -171,7 +176,7 @@ def assign(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """A copy of nested `values` with the entry at the dotted `key` set.
 
     A section that was a plain string becomes a mapping with this name; a new name drops the options that
-    belonged to the old one. Keys of `select`, and of what a row changes, have dots themselves.
+    belonged to the old one. Keys of `select` and `search`, and of what a row changes, have dots themselves.
     """
     head, _, rest = key.partition(".")
     section = values.get(head, {})
@@ -181,7 +186,7 @@ def assign(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
         section = {"name": section}
     if not isinstance(section, Mapping):
         raise VptError(f"{key}={value} cannot be set: {head} is {section!r}, which has no parts.")
-    if head == "select":
+    if head in ("select", "search"):
         return {**values, head: {**section, rest: value}}
     if head == "compare":
         label = max((each for each in section if rest.startswith(f"{each}.")), key=len, default=rest.partition(".")[0])

@@ -16,6 +16,7 @@ from vpt.data.joined import everything
 from vpt.data.members import Members, members
 from vpt.data.pairs import Pairs, PairSet
 from vpt.engine.batch import largest_batch
+from vpt.engine.callbacks import Callback
 from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
 from vpt.engine.folder import CONFIG, IMAGES, RESULT
@@ -32,7 +33,13 @@ READING = ("check", "broken", "cache", "new")
 
 
 def train(
-    config: Config, *, resume: bool = False, overwrite: bool = False, test: bool = True, progress: bool = True
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    test: bool = True,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[Prompted, dict[str, Any]]:
     """Run one experiment: data, model, training, and the test split once, at the end.
 
@@ -42,6 +49,7 @@ def train(
         overwrite: begin anew; it is deleted when the new one has come to its first save.
         test: measure the test split; without it `result["test"]` is empty, and another call with resume does it later.
         progress: show it.
+        callbacks: of the training, as `fit` calls them.
 
     Returns:
         The model at its best epoch, and what result.json holds.
@@ -56,11 +64,13 @@ def train(
             check_unchanged(config, run.path)
         result = run.result()
         if result is None:
-            return _made(run, config, test=test, progress=progress)
+            return _made(run, config, test=test, progress=progress, callbacks=callbacks)
         return _taken_up(run, config, result, test=test, progress=progress)
 
 
-def _made(run: RunDir, config: Config, *, test: bool, progress: bool) -> tuple[Prompted, dict[str, Any]]:
+def _made(
+    run: RunDir, config: Config, *, test: bool, progress: bool, callbacks: Sequence[Callback]
+) -> tuple[Prompted, dict[str, Any]]:
     """A run begun, or gone on with."""
     data = data_of(config, run.path) if run.resume else read_data(config)
     if not len(data.train):
@@ -72,7 +82,7 @@ def _made(run: RunDir, config: Config, *, test: bool, progress: bool) -> tuple[P
     if not (run.resume and (run.path / IMAGES).is_file()):
         run.facts[IMAGES] = members(data).model_dump()
     task = {"task": ImageText(**config.task)} if isinstance(data, PairSet) else {}
-    options = {**config.train, **task}
+    options = {**config.train, **task, "callbacks": callbacks}
     fitted = fit(model, data.train, data.val, **options, seed=config.seed, run_dir=run, progress=progress)
     result: dict[str, Any] = {
         "method": config.method["name"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -34,7 +34,6 @@ class Prediction:
     scores: dict[str, float] = field(repr=False)
 
 
-@torch.no_grad()
 def predict(model: Prompted, images: Any, batch_size: int) -> list[Prediction]:
     """Class probabilities of images, `batch_size` at a time.
 
@@ -51,17 +50,33 @@ def predict(model: Prompted, images: Any, batch_size: int) -> list[Prediction]:
         raise VptError(f"batch_size={batch_size}: give 1 or more.")
     transform, device = model.preprocessing.transform(), next(model.parameters()).device
     was_training = model.training
-    model.compile_prompts()
-    logits_of = repeated(model, device, len(images) // batch_size)
     found: list[Prediction] = []
     try:
+        of = predictor(model, len(images) // batch_size)
         for start in range(0, len(images), batch_size):
             pictures = [as_picture(image) for image in images[start : start + batch_size]]
-            logits = logits_of(torch.stack([transform(picture) for picture in pictures]).to(device))
-            found += predictions(logits, model.classes)
+            found += of(torch.stack([transform(picture) for picture in pictures]).to(device))
     finally:
         model.train(was_training)
     return found
+
+
+@torch.no_grad()
+def predictor(model: Prompted, calls: int) -> Callable[[Tensor], list[Prediction]]:
+    """Class probabilities of batches of images (B, 3, H, W) on the model's device, and of none.
+
+    Args:
+        model: with classes; afterwards in evaluation mode.
+        calls: how many batches of one size there are; many are captured where a GPU can.
+    """
+    model.compile_prompts()
+    logits_of = repeated(model, next(model.parameters()).device, calls)
+
+    @torch.no_grad()
+    def of(images: Tensor) -> list[Prediction]:
+        return predictions(logits_of(images), model.classes) if len(images) else []
+
+    return of
 
 
 def check_classes(model: Prompted) -> None:

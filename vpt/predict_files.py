@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from vpt.errors import VptError
 from vpt.images import open_image
 from vpt.model import Prompted
-from vpt.predict import Prediction, check_classes, predictions
+from vpt.predict import Prediction, check_classes, predictor
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
 
@@ -78,9 +78,8 @@ def predict_files(
         VptError: the model has no classes.
     """
     check_classes(model)
-    model.compile_prompts()
+    of = predictor(model, len(paths) // BATCH)
     for some, images, broken in decoded(model, paths, workers=workers):
-        with torch.inference_mode():
-            found = iter(predictions(model(images), model.classes) if len(images) else [])
+        found = iter(of(images))
         for path in some:
             yield path, VptError(broken[path]) if path in broken else next(found)

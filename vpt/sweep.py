@@ -229,18 +229,18 @@ def _select(row: Row, folder: Path, *, overwrite: bool, progress: bool) -> dict[
     finite = [trial for trial in trials if trial["mean"] is not None]
     if not finite:
         raise DivergedError(f"compare.{row.label} diverged at every point of select: give smaller learning rates.")
-    best = min(finite, key=lambda trial: (-trial["mean"], _order(trial["options"], row.grid)))
+    best = min(finite, key=lambda trial: (-trial["mean"], order(trial["options"]), row.grid.index(trial["options"])))
     return {"seeds": row.select_seeds, "trials": trials, "chosen": best["options"]}
 
 
-def _order(point: Mapping[str, Any], grid: Sequence[Point]) -> tuple[Any, ...]:
-    """To put points of equal merit in order: by their numbers, then as they were named."""
+def order(point: Mapping[str, Any]) -> list[float]:
+    """To put points of equal merit in order: by their numbers."""
     numbers = []
     for value in point.values():
         # YAML reads 1e-3 as text.
         with suppress(ValueError):
             numbers.append(float(value))
-    return *numbers, grid.index(dict(point))
+    return numbers
 
 
 def _keep(path: Path, place: str, selection: dict[str, Any]) -> None:

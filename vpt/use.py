@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from vpt import saving
 from vpt.assemble import create
 from vpt.build import load_run
+from vpt.capture import repeated
 from vpt.devices import chosen_device
 from vpt.errors import VptError
 from vpt.images import find_images
 from vpt.model import Prompted
 from vpt.predict import Prediction
-from vpt.predict_files import decoded, predict_files
+from vpt.predict_files import BATCH, decoded, predict_files
 from vpt.report.attention import attention_picture
 from vpt.report.words import nearest_words
 from vpt.towers import load as towers
@@ -179,13 +180,14 @@ def search(
     place = next(model.parameters()).device
     with torch.inference_mode():
         query = F.normalize(model.encode_text(model.tokenize([text]).to(place)), dim=-1)
+    features_of = repeated(model.features, place, len(paths) // BATCH)
     scores: dict[Path, float] = {}
     skipped: dict[Path, str] = {}
     for some, images, broken in decoded(model, paths, workers=workers):
         skipped |= broken
         if len(images):
             with torch.inference_mode():
-                similar = (F.normalize(model.features(images), dim=-1) @ query.T)[:, 0].tolist()
+                similar = (F.normalize(features_of(images), dim=-1) @ query.T)[:, 0].tolist()
             scores |= dict(zip([path for path in some if path not in broken], similar, strict=True))
     return sorted(scores.items(), key=lambda pair: -pair[1])[:top], skipped
 

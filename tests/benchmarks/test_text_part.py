@@ -36,8 +36,6 @@ def test_names_of_100_classes_keep_a_small_part_of_the_plain_forms_bytes(coop: C
     assert saved["step"] <= 0.12 * saved["plain step"]
 
 
-# torch's compiler looks at the gradient of what it is given, and warns of itself.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.slow
 def test_a_compiled_step_stands_beside_the_others_and_leaves_the_loop_as_it_was() -> None:
     model = prompted("coop", num_tokens=4)

@@ -16,9 +16,6 @@ from vpt import VptError
 from vpt.engine import speed
 from vpt.loops import encode_images, encode_texts
 
-# torch meets this warning of its own while it compiles, and hides it where warnings are no errors.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-
 RUN = {**QUIET, "epochs": 2, "batch_size": 5, "lr": 0.02}
 BOTH_SIDES = {
     "maple": {},

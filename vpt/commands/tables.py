@@ -1,11 +1,11 @@
-"""compare, few-shot, base-to-new and transfer: tables of experiments."""
+"""compare, few-shot, base-to-new and transfer: tables of experiments; sweep: a search for options."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from vpt.commands.arguments import add, add_config, add_no_test, read_config
+from vpt.commands.arguments import add, add_config, add_no_test, positive, read_config
 from vpt.report.notes import say
 
 TABLES = {
@@ -27,18 +27,41 @@ def add_to(commands: Any) -> None:
         sub.add_argument("--overwrite", action="store_true", help="delete finished runs; otherwise they are read")
         add_no_test(sub)
 
+    text = "search for the options that are best on validation images: all of a grid, or freely (Optuna)"
+    sub = add(commands, "sweep", sweep, text)
+    add_config(sub)
+    sub.add_argument("--row", metavar="LABEL", help="the row of compare that is searched, where there are several")
+    sub.add_argument("--trials", type=positive, metavar="N", help="of all processes (default: 50, or all of a grid)")
+    text = "a URL (sqlite:///…, postgresql://…) or file that all processes share (default: study.journal in the folder)"
+    sub.add_argument("--storage", metavar="URL", help=text)
+    sub.add_argument("--prune", choices=["median", "hyperband", "none"], default="median", help="of a free search")
+
 
 def table(given: argparse.Namespace) -> None:
     """Any of them."""
     settings = read_config(given)
-    from vpt import protocols, sweep
+    from vpt import protocols
+    from vpt import sweep as tables
     from vpt.report.intervals import verdict
     from vpt.report.tables import print_table
 
-    settings = sweep.only(settings, given.row)
-    make = sweep.compare if given.name == "compare" else getattr(protocols, given.name.replace("-", "_"))
+    settings = tables.only(settings, given.row)
+    make = tables.compare if given.name == "compare" else getattr(protocols, given.name.replace("-", "_"))
     rows = make(settings, test=not given.no_test, overwrite=given.overwrite, progress=not given.quiet)
     print_table(rows)
     if verdict(rows):
         say(verdict(rows))
     say(f"as Markdown, CSV and LaTeX: {settings.out}/table.md, table.csv, table.tex")
+
+
+def sweep(given: argparse.Namespace) -> None:
+    """`vpt sweep`."""
+    settings = read_config(given)
+    from vpt.report.tables import print_table
+    from vpt.search import BEST, search
+
+    how = {"row": given.row, "trials": given.trials, "storage": given.storage, "prune": given.prune}
+    found = search(settings, **how, progress=not given.quiet)
+    print_table([{"val": found["value"], "trials": len(found["trials"]), **found["chosen"]}])
+    say(f"all trials: {settings.out}/table.md, table.csv, sweep.json")
+    say(f"with these options, and measured on the test split: vpt train {settings.out}/{BEST}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vpt.capture import GraphChoice
+from vpt.engine.callbacks import Callback, Callbacks, Training
 from vpt.engine.evaluate import Source
 from vpt.engine.keeping import Keeping
 from vpt.engine.optim import ScheduleKind
@@ -17,6 +18,7 @@ from vpt.engine.record import FitResult
 from vpt.engine.rundir import RunDir, room_needed
 from vpt.engine.settings import Settings
 from vpt.engine.speed import switched
+from vpt.engine.trackers import TrackerChoice, Trackers
 from vpt.engine.workers import told_workers
 from vpt.model import Prompted
 from vpt.options import typed
@@ -62,6 +64,8 @@ def fit(
     task: ImageText | None = None,
     workers: int = 0,
     seed: int = 0,
+    callbacks: Sequence[Callback] = (),
+    trackers: list[TrackerChoice] | None = None,
     run_dir: RunDir | str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -111,6 +115,11 @@ def fit(
         task: the loss of images with captions; symmetric InfoNCE by default.
         workers: processes that load images.
         seed: of order, augmentation and dropout.
+        callbacks: called after each step and epoch, in every process; they may end the run.
+        trackers: that are told the figures of each epoch: names that Accelerate has ("tensorboard", "wandb", "mlflow",
+            "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio", and those registered with it), each alone or
+            as {name, project, and options of its own}; or Accelerate's trackers. By default TensorBoard's log in
+            `run_dir`, where there is one.
         run_dir: where to keep config, metrics and states.
         resume: go on with the run in `run_dir`, as if it had not been interrupted.
         overwrite: begin anew; the run in `run_dir` is deleted when this one has come to its first save.
@@ -122,17 +131,20 @@ def fit(
     """
     settings = Settings.of(locals())
     with told_workers(), opened(run_dir, resume=resume, overwrite=overwrite) as run:
+        tracked = Trackers(trackers, run.path if run else None)
         prepared = Preparation(model, train, val, settings, task=task, progress=progress)
+        called = Callbacks(callbacks, Training(model, prepared.accelerator, epochs=prepared.epochs))
         if not prepared.groups:
-            return _as_it_is(prepared, run)
+            return _as_it_is(prepared, run, tracked, called)
         model.method.whole_steps = True
         try:
-            return _train(prepared, run)
+            return _train(prepared, run, tracked, called)
         finally:
             model.method.whole_steps = False
+            tracked.end()
 
 
-def _train(prepared: Preparation, run: RunDir | None) -> FitResult:
+def _train(prepared: Preparation, run: RunDir | None, tracked: Trackers, called: Callbacks) -> FitResult:
     """Go through the epochs, and keep what each comes to."""
     model, settings, shown, epochs = prepared.model, prepared.settings, prepared.shown, prepared.epochs
     training, record = prepared.steps(), prepared.record()
@@ -142,20 +154,39 @@ def _train(prepared: Preparation, run: RunDir | None) -> FitResult:
         run.begin()
     if not keeping.go_on():
         prepared.initialise()
+    tracked.begin(prepared.accelerator, _said(prepared, run), record.history)
+    called.begin(record.history)
     shown.done = len(record.history)
     started = time.perf_counter() - record.seconds
-    for epoch in range(len(record.history), epochs):
-        if settings.patience is not None and record.since_best() >= settings.patience:
-            break
-        row = training.epoch(epoch, shown)
-        model.method.end_epoch(epoch + 1, epochs)
+
+    def measured(row: dict[str, Any]) -> dict[str, Any]:
+        """A row with figures on validation images."""
         with prepared.average.applied():
-            if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == epochs:
-                row |= prepared.validate()
+            return row | prepared.validate()
+
+    def kept(row: dict[str, Any]) -> None:
+        """Take an epoch's row into the record, and keep what is to be kept of it."""
+        with prepared.average.applied():
             row["seconds"] = time.perf_counter() - started
             better = record.add(row, model)
         keeping.epoch(row, better=better)
+        tracked.log(row)
+
+    for epoch in range(len(record.history), epochs):
+        if settings.patience is not None and record.since_best() >= settings.patience:
+            break
+        row = training.epoch(epoch, shown, called)
+        model.method.end_epoch(epoch + 1, epochs)
+        due = (epoch + 1) % settings.eval_every == 0 or epoch + 1 == epochs or called.ended
+        row = measured(row) if due else row
+        kept(row)
         shown.epoch_line(row)
+        if called.epoch(row):
+            if not due:
+                # It is the last one now, which is always evaluated.
+                record.history.pop()
+                kept(measured(row))
+            break
 
     model.load_tuned_state(record.best["tuned"])
     model.eval()
@@ -163,10 +194,11 @@ def _train(prepared: Preparation, run: RunDir | None) -> FitResult:
         record.best["metrics"] = prepared.validate()
         if run:
             run.save_best(model, record.best["metrics"])
-    return record.result(epochs=epochs)
+    called.end()
+    return record.result(epochs=epochs, ended=called.ended)
 
 
-def _as_it_is(prepared: Preparation, run: RunDir | None) -> FitResult:
+def _as_it_is(prepared: Preparation, run: RunDir | None, tracked: Trackers, called: Callbacks) -> FitResult:
     """The result of a method that trains nothing."""
     model = prepared.model
     prepared.search()
@@ -176,8 +208,22 @@ def _as_it_is(prepared: Preparation, run: RunDir | None) -> FitResult:
         run.begin()
         run.save_best(model, metrics)
         run.write_metrics([row])
+    try:
+        tracked.begin(prepared.accelerator, _said(prepared, run), [row])
+    finally:
+        tracked.end()
     model.eval()
+    called.begin([])
+    called.epoch(row)
+    called.end()
     return FitResult([row], 0, metrics, 0.0, stopped_early=False)
+
+
+def _said(prepared: Preparation, run: RunDir | None) -> Mapping[str, Any]:
+    """What a run is, for trackers: its config, or what was asked of `fit`."""
+    if run and run.config is not None:
+        return run.config
+    return {"method": prepared.model.recipe["method"], "train": prepared.settings.recorded()}
 
 
 @contextmanager

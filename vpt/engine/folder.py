@@ -19,10 +19,10 @@ from vpt.errors import VptError
 from vpt.files import flush, is_temporary, make_folder, told
 
 CONFIG, ENVIRONMENT, IMAGES, RESULT = "config.yaml", "environment.json", "images.json", "result.json"
-STATE, BACKBONE = "last/training.pt", "backbone"
+STATE, BACKBONE, BOARD = "last/training.pt", "backbone", "tensorboard"
 # What a run writes, and what protocols measure of it; the result is the first to leave and the last to come back.
 TOLD = (RESULT, "new.json", "target-*.json", CONFIG, ENVIRONMENT, IMAGES, "metrics.*")
-OWN = (*TOLD, "tensorboard", "last", "best", BACKBONE)
+OWN = (*TOLD, BOARD, "last", "best", BACKBONE)
 LOCK = ".lock"
 # A run that is overwritten: on its way out of the folder, out of it, and on its way back.
 LEAVING, FORMER, RETURNING = ".leaving", ".former", ".returning"
@@ -102,7 +102,7 @@ def own(folder: Path) -> Iterator[Path]:
 
 def holds_nothing(folder: Path) -> bool:
     """Whether there is no more in `folder` than a run leaves that ended before its first epoch did."""
-    left = {CONFIG, ENVIRONMENT, IMAGES, LOCK}
+    left = {CONFIG, ENVIRONMENT, IMAGES, LOCK, BOARD}
     return not folder.is_dir() or all(e.name in left or is_temporary(e.name) for e in folder.iterdir())
 
 

@@ -22,7 +22,7 @@ class FitResult:
             images, or where `keep` says so, the last.
         metrics: the "val/…" figures of that epoch.
         seconds: of training and validation, all sessions of a resumed run together.
-        stopped_early: whether `patience` ended it.
+        stopped_early: whether `patience` or a callback ended it.
     """
 
     history: list[dict[str, Any]] = field(repr=False)
@@ -75,7 +75,9 @@ class Record:
         """The inverse of `state_dict`."""
         self.history, self.best = state["history"], state["best"]
 
-    def result(self, *, epochs: int) -> FitResult:
-        """The result of a run that was to have so many epochs."""
+    def result(self, *, epochs: int, ended: bool = False) -> FitResult:
+        """The result of a run that was to have so many epochs, and was `ended` by a callback."""
         best = self.best
-        return FitResult(self.history, best["epoch"], best["metrics"], self.seconds, len(self.history) < epochs)
+        return FitResult(
+            self.history, best["epoch"], best["metrics"], self.seconds, ended or len(self.history) < epochs
+        )

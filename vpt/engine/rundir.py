@@ -17,7 +17,6 @@ import torch
 import yaml
 
 from vpt.engine import folder
-from vpt.engine.board import log_epoch
 from vpt.engine.folder import CONFIG, ENVIRONMENT, RESULT, STATE
 from vpt.engine.results import FORMAT, read_result
 from vpt.engine.state import State, read_state, write_state
@@ -33,8 +32,9 @@ class RunDir:
     """The files of one run below `path`.
 
     last/training.pt is the truth of how far the run is: it is written first, and all else that an epoch leaves follows
-    from it: last/ and best/, as `save_pretrained` writes them, metrics.jsonl, metrics.csv and tensorboard/, a row for
-    each epoch. Beside them lie config.yaml and environment.json, and result.json when the run is finished.
+    from it: last/ and best/, as `save_pretrained` writes them, metrics.jsonl and metrics.csv, a row for each epoch.
+    Beside them lie config.yaml and environment.json, result.json when the run is finished, and what TensorBoard reads
+    (`vpt.engine.trackers`).
 
     Nothing is written before `begin`, and where several processes train together only the main one writes. From then
     on the folder is this run's alone, until the run directory is left (`with`) or `close` is called.
@@ -159,14 +159,13 @@ class RunDir:
         return whole
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Keep the rows of all epochs so far, and add the last one to the TensorBoard log."""
+        """Keep the rows of all epochs so far."""
         on_main(lambda: self._write_metrics(history))
 
     def _write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
         columns = dict.fromkeys(key for row in history for key in row)
         write(self.path / "metrics.csv", comma_separated([{**dict.fromkeys(columns), **row} for row in history]))
-        log_epoch(self.path / "tensorboard", history[-1])
 
     def save_best(self, model: Prompted, metrics: Mapping[str, Any]) -> None:
         """Keep the model as best/."""

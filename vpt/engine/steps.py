@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vpt.capture import Graphs, Recorder, tell_failed
 from vpt.data.loading import EpochSampler, mix
 from vpt.engine.average import Average
+from vpt.engine.callbacks import Callbacks
 from vpt.engine.optim import Schedule
 from vpt.engine.tally import Tally
 from vpt.errors import DivergedError
@@ -95,8 +96,10 @@ class Steps:
         self.total = total
         self.seed = seed
 
-    def epoch(self, epoch: int, shown: Progress) -> dict[str, Any]:
+    def epoch(self, epoch: int, shown: Progress, called: Callbacks) -> dict[str, Any]:
         """Train epoch 0, 1, …; its row but for what validation adds.
+
+        `called` may end it after any step.
 
         Raises:
             DivergedError: the loss is not finite.
@@ -112,11 +115,13 @@ class Steps:
         bar = shown.epoch_bar(self.batches, epoch)
         for index, batch in enumerate(tally.timed(bar)):
             self.rates.step_update(step + 1)
-            tally.add(*self._forward_and_backward(batch))
+            loss, logits, targets = self._forward_and_backward(batch)
+            tally.add(loss, logits, targets)
+            ends = index + 1 == len(self.batches)
             if self.accelerator.sync_gradients:
                 step += 1
                 self.average.update()
-            ends = index + 1 == len(self.batches) or (step == self.total and self.accelerator.sync_gradients)
+                ends = called.step(epoch + 1, step, loss) or ends or step == self.total
             if ends or index % 10 == 9:
                 figures = tally.figures()
                 self._check_finite(figures["train/loss"], epoch, step)
