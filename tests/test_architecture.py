@@ -20,6 +20,7 @@ LEAVES = {
     "processes",
     "files",
     "digest",
+    "launch",
     "paths",
     "images",
     "options",
@@ -31,6 +32,7 @@ LEAVES = {
     "saving",
     "facts",
     "report",
+    "trust",
     "__version__",
 }
 MAY_IMPORT = {
@@ -50,6 +52,8 @@ MAY_IMPORT = {
     "shipped": set(),
     "preprocessing": set(),
     "saving": set(),
+    "launch": set(),
+    "trust": set(),
     "report": set(),
     "towers": set(),
     "methods": set(),

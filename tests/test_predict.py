@@ -1,5 +1,6 @@
 """Images in whatever form they are at hand."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,18 @@ def test_one_image_a_list_and_a_batch(tmp_path: Path) -> None:
         found = model.predict(batch)
         assert [each.label for each in found] == [one.label]
     assert model.predict([]) == []
+
+
+def test_a_strip_that_becomes_thinner_than_a_pixel_is_told(tmp_path: Path) -> None:
+    model = vpt.attach(vit(), "linear", num_classes=2, preprocessing={"crop_mode": "border"})
+    Image.new("RGB", (1, 300)).save(tmp_path / "line.png")
+    sentence = r"of 1 × 300 pixels, cannot be transformed .*: remove it, or crop it"
+    with pytest.raises(VptError, match=f"an image, {sentence}"):
+        model.predict(tmp_path / "line.png")
+    (path, found), *_ = predict_files(model, [tmp_path / "line.png"])
+    assert path.name == "line.png"
+    assert isinstance(found, VptError)
+    assert re.search(f"line.png, {sentence}", str(found))
 
 
 def test_what_cannot_be_predicted_leaves_the_model_as_it_was() -> None:

@@ -133,6 +133,12 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
         vpt.load(tmp_path)
 
 
+def test_an_empty_name_of_weights_is_none(tmp_path: Path) -> None:
+    vpt.create("vpt/vit-nano", "linear", num_classes=2).save_pretrained(tmp_path)
+    with pytest.raises(VptError, match="takes no file of weights"):
+        vpt.load(tmp_path, weights="")
+
+
 @pytest.mark.parametrize("name", ["vpt.safetensors", "vpt.json"])
 def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
     trained(num_tokens=3).save_pretrained(tmp_path)

@@ -13,11 +13,14 @@ import pytest
 import timm
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import save_file
 
 import vpt
+from tests.towers.test_hf_text import clip_model
 from tests.zoo import HF, vit
 from vpt import VptError
+from vpt.cli import main
 from vpt.towers.load import checked_options
 
 SMALL = {"image_size": 32, "backbone_options": {"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 3}}
@@ -27,6 +30,14 @@ CLIP = {
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 TIMM = {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {}}
+TOKENIZER = """
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+class Own(PreTrainedTokenizerFast):
+    def __init__(self, **options):
+        words = models.WordLevel({"a": 2, "b": 3, "<s>": 0, "</s>": 1}, unk_token="a")
+        super().__init__(tokenizer_object=Tokenizer(words), pad_token="</s>", eos_token="</s>", bos_token="<s>")
+"""
 CODE = "from pathlib import Path\nPath({marker!r}).write_text('ran')\n"
 
 
@@ -171,7 +182,11 @@ def test_a_model_of_transformers_with_code_of_its_own(pretrained: bool, marker: 
     folder = tmp_path / "model"
     code = {"AutoConfig": code_of(folder, marker, "Config"), "AutoModel": code_of(folder, marker, "Model")}
     write(folder / "config.json", {"model_type": "strange", "auto_map": code})
-    refused(lambda: vpt.create(f"hf/{folder}", num_classes=2, pretrained=pretrained), marker, "custom code")
+    refused(
+        lambda: vpt.create(f"hf/{folder}", num_classes=2, pretrained=pretrained),
+        marker,
+        "custom code.*: if you trust what it runs, say --trust-remote-code",
+    )
 
 
 def test_the_processor_and_the_tokenizer_of_transformers_with_code_of_their_own(marker: Path, tmp_path: Path) -> None:
@@ -190,6 +205,33 @@ def test_the_processor_and_the_tokenizer_of_transformers_with_code_of_their_own(
     refused(lambda: vpt.create(f"hf/{folder}", "linear", num_classes=2), marker)
     live = transformers.AutoModel.from_pretrained(folder)
     refused(lambda: vpt.attach(live, "linear", num_classes=2), marker)
+
+
+def test_code_of_a_tokenizer_runs_at_the_user_s_own_word(
+    marker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The word holds for one command, or one call, and nothing that is written keeps it."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    monkeypatch.chdir(tmp_path)
+    clip_model().save_pretrained("m")
+    transformers.CLIPImageProcessor(size=32, crop_size=32).save_pretrained("m")
+    code = CODE.format(marker=str(marker)) + TOKENIZER
+    write(Path("m/words.py"), code)
+    tokenizer = {"auto_map": {"AutoTokenizer": ["words.Own", None]}, "tokenizer_class": "Own"}
+    write(Path("m/tokenizer_config.json"), tokenizer)
+    Image.new("RGB", (8, 8)).save("photo.png")
+    command = ["predict", "hf/./m", "photo.png", "--labels", "a", "b"]
+    assert main(command) == 2
+    assert "say --trust-remote-code" in capfd.readouterr().err
+    assert not marker.exists()
+    assert main([*command, "--trust-remote-code"]) == 0, capfd.readouterr().err
+    assert marker.exists()
+    assert main(["classes", "hf/./m", "a", "b", "--out", "saved", "--trust-remote-code"]) == 0
+    assert "trust" not in Path("saved/vpt.json").read_text()
+    with pytest.raises(VptError, match="trust_remote_code=True"):
+        vpt.load("saved").predict("photo.png")
+    vpt.load("saved", trust_remote_code=True).predict("photo.png")
 
 
 @pytest.mark.parametrize(

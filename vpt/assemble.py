@@ -21,6 +21,7 @@ from vpt.towers import load as towers
 from vpt.towers import saved
 from vpt.towers.backbone import Backbone
 from vpt.towers.traits import first_difference, traits
+from vpt.trust import trusting
 
 PRECISIONS = ("fp32", "bf16")
 MOST_CLASSES = 1_000_000
@@ -135,6 +136,7 @@ def load(
     dtype: Literal["fp32", "bf16"] | None = None,
     tokenizer: Callable[..., Any] | None = None,
     device: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Prompted:
     """What `save_pretrained` wrote, in evaluation mode.
 
@@ -149,6 +151,8 @@ def load(
         tokenizer: of a live model's text side, as in `attach`.
         device: where the model is to be; by default the GPU that `fit` would take, or the CPU without one. A live
             model is left where it is.
+        trust_remote_code: run Python code that the backbone's repository or folder brings; what is loaded cannot ask
+            for it by itself.
 
     Raises:
         VptError: nothing to load, or a backbone with other weights.
@@ -166,7 +170,8 @@ def load(
             )
         found = towers.wrap(backbone, tokenizer, Preprocessing.from_dict(facts.preprocessing.model_dump()))
     else:
-        found = saved.load(recipe, str(source), name=backbone, weights=weights)
+        with trusting(trust_remote_code):
+            found = saved.load(recipe, str(source), name=backbone, weights=weights)
     learned = any(name.startswith("text.logit_") for name in tensors)
     model = _assemble(
         found,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from vpt.methods import find
 from vpt.methods.base import Method
 from vpt.model import Prompted
 from vpt.options import checked, options_of
+from vpt.report.notes import tell
 from vpt.tasks.image_text import ImageText
 from vpt.text import DEFAULT_TEMPLATES, ENSEMBLES, ensemble
 from vpt.towers import load as towers
@@ -105,7 +105,7 @@ def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
         ImageText(**config.task).check(model)
         if type(model.method).loss is not Method.loss:
             name = model.method.name
-            print(f"vpt: the loss of {name} is one of classes; captions train its prompts without it.", file=sys.stderr)
+            tell(f"the loss of {name} is one of classes; captions train its prompts without it.")
         _tell_long(model, data)
     return model
 
@@ -169,7 +169,7 @@ def _tell_long(model: Prompted, data: PairSet) -> None:
     count = model.text.tower.too_long(captions, model.method.num_context)
     if count:
         limit = model.text.tower.context_length - model.method.num_context
-        print(f"vpt: {count} of {len(captions)} captions have more than {limit} tokens and are cut.", file=sys.stderr)
+        tell(f"{count} of {len(captions)} captions have more than {limit} tokens and are cut.")
 
 
 def _options(section: Mapping[str, Any]) -> dict[str, Any]:

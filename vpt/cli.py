@@ -14,9 +14,11 @@ import vpt
 from vpt.commands import listing, looking, tables, training, using
 from vpt.commands.arguments import Command, Parser
 from vpt.errors import VptError, did_you_mean
+from vpt.launch import handed_on, launch, launched
 from vpt.report.notes import tell
 from vpt.report.ranks import one_voice
 from vpt.report.waiting import say_once
+from vpt.trust import trusting
 
 EXIT_OK, EXIT_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_PIPE = 0, 1, 2, 130, 141
 
@@ -34,11 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with one_voice():
             return _run(sys.argv[1:] if arguments is None else arguments)
     except VptError as error:
-        tell(str(error))
-        return EXIT_MISTAKE
+        return _ended(str(error), EXIT_MISTAKE)
     except KeyboardInterrupt:
-        tell("interrupted; a training run goes on with --resume.")
-        return EXIT_INTERRUPTED
+        return _ended("interrupted; a training run goes on with --resume.", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # Python would say at its end that it cannot flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("VPT_TRACEBACK"):
             raise
-        tell(_unexpected(error))
-        return EXIT_FAILED
+        return _ended(_unexpected(error), EXIT_FAILED)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,8 +72,11 @@ def _run(arguments: Sequence[str]) -> int:
         top.error(f"{strange[0]!r} is no option or argument of {given.called}: see vpt {given.called} --help")
     if rest:
         given.overrides += rest
+    if (getattr(given, "processes", None) or 1) > 1 and launched() != given.processes:
+        return launch(arguments, given.processes)
     command: Command = given.command
-    code = command(given)
+    with trusting(getattr(given, "trust_remote_code", False)):
+        code = command(given)
     sys.stdout.flush()
     return code or EXIT_OK
 
@@ -85,6 +87,13 @@ def _check_command(top: argparse.ArgumentParser, arguments: Sequence[str]) -> No
         raise VptError(
             f"there is no command {arguments[0]!r}: {did_you_mean(arguments[0], commands.choices, see='vpt --help')}"
         )
+
+
+def _ended(sentence: str, code: int) -> int:
+    """Say what ended the command, where the process that started this one does not; returns the exit code."""
+    if not handed_on(sentence):
+        tell(sentence)
+    return code
 
 
 def _unexpected(error: Exception) -> str:

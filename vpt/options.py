@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import is_dataclass
 from functools import cache, wraps
 from importlib.util import find_spec
 from numbers import Integral, Real
@@ -71,6 +72,20 @@ def checked(
         check_names(options, known, where, _title(function, where), also=also)
     needed = {name: option for name, option in known.items() if name in options or option[1] is ...}
     return {name: untyped(value) for name, value in validated(schema_of(needed), options, where).items()}
+
+
+def annotated(function: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`options` of a library's function or class, those checked whose types its signature tells.
+
+    Others are its own affair, and so is None, by which libraries mean their default.
+
+    Raises:
+        VptError: a value of the wrong type.
+    """
+    plain = inspect.isclass(function) and not is_dataclass(function)
+    hints = get_type_hints(vars(function)["__init__"] if plain else function)
+    given = {name: value for name, value in options.items() if name in hints and value is not None}
+    return {**options, **validated(schema_of({name: (hints[name], ...) for name in given}), given, where)}
 
 
 def check_names(

@@ -16,6 +16,7 @@ from vpt.capture import repeated
 from vpt.errors import VptError
 from vpt.images import open_image, to_rgb
 from vpt.precision import full_precision
+from vpt.preprocessing import transformed
 
 if TYPE_CHECKING:
     from vpt.model import Prompted
@@ -55,7 +56,8 @@ def predict(model: Prompted, images: Any, batch_size: int) -> list[Prediction]:
         of = predictor(model, len(images) // batch_size)
         for start in range(0, len(images), batch_size):
             pictures = [as_picture(image) for image in images[start : start + batch_size]]
-            found += of(torch.stack([transform(picture) for picture in pictures]).to(device))
+            batch = torch.stack([transformed(transform, picture, lambda: "an image") for picture in pictures])
+            found += of(batch.to(device))
     finally:
         model.train(was_training)
     return found

@@ -14,7 +14,7 @@ from vpt.errors import VptError
 from vpt.images import open_image
 from vpt.model import Prompted
 from vpt.predict import Prediction, check_classes, predictor
-from vpt.preprocessing import ImageTransform
+from vpt.preprocessing import ImageTransform, transformed
 from vpt.report.progress import Progress
 
 BATCH = 32
@@ -35,7 +35,8 @@ class ImageFiles(Dataset[tuple[int, "Tensor | str"]]):
 
     def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
         try:
-            return index, self.transform(open_image(self.paths[index]))
+            path = self.paths[index]
+            return index, transformed(self.transform, open_image(path), lambda: str(path))
         except VptError as error:
             return index, str(error)
 

@@ -16,6 +16,24 @@ from vpt.facts import PreprocessingFacts
 ImageTransform = Callable[[Image.Image], Tensor]
 
 
+def transformed(transform: ImageTransform, image: Image.Image, name: Callable[[], str]) -> Tensor:
+    """What a transform makes of an image.
+
+    Args:
+        transform: of any library.
+        image: in RGB.
+        name: gives what the image is called, for errors.
+
+    Raises:
+        VptError: a library cannot do it, as with strips that become thinner than a pixel.
+    """
+    try:
+        return transform(image)
+    except (ValueError, OverflowError, ZeroDivisionError, MemoryError) as error:
+        size = f"{image.width} × {image.height} pixels"
+        raise VptError(f"{name()}, of {size}, cannot be transformed ({error}): remove it, or crop it.") from error
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes the tensor that a backbone reads.

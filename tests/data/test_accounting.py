@@ -182,12 +182,22 @@ def test_rows_that_repeat_an_image_are_left_out_and_counted(pictures: Path, told
     assert "17 rows that repeat an image are left out, at" in told()
 
 
-@pytest.mark.parametrize("labels", ["[1, 2]", "[]", '{"id": 1}', "NaN"])
+@pytest.mark.parametrize("labels", ["[1, 2]", "[]", '{"id": 1}', "NaN", "true", "0.5"])
 def test_labels_that_are_no_class(labels: str, pictures: Path) -> None:
     rows = ['{"path": "0.png", "label": "a"}', f'{{"path": "1.png", "label": {labels}}}']
     (pictures / "t.jsonl").write_text("\n".join(rows))
     assert "t.jsonl, line 2: the label" in (sentence := refused("table", path=pictures / "t.jsonl"))
     assert "is no class" in sentence
+
+
+def test_whole_numbers_of_json_are_classes_however_they_are_written(pictures: Path) -> None:
+    rows = [f'{{"path": "{i}.png", "label": {label}, "score": 0.5}}' for i, label in enumerate(("1", "10.0", '"2"'))]
+    (pictures / "t.jsonl").write_text("\n".join(rows))
+    assert vpt.data.load("table", path=pictures / "t.jsonl", val_fraction=0, test_fraction=0).classes == (
+        "1",
+        "2",
+        "10",
+    )
 
 
 @pytest.mark.parametrize(

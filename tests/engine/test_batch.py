@@ -80,8 +80,8 @@ def test_the_run_that_it_asks_for_is_the_run_that_was_asked_for() -> None:
 def test_what_is_tried_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     largest_batch(model(holds=6), images(), batch_size=12, limit=12, lr=0.05)
     assert capsys.readouterr().err.splitlines() == [
-        "vpt: trying 12 of 12 images at once",
-        "vpt: trying 6 of 12 images at once",
+        "vpt: trying 12 of 12 images at once.",
+        "vpt: trying 6 of 12 images at once.",
     ]
 
 

@@ -1,15 +1,19 @@
 """Two processes train and measure as one does."""
 
+import json
 import os
 import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.utils.data import BatchSampler
 
+from vpt import launch
+from vpt.cli import main
 from vpt.engine.shares import Part
 
 SCRIPT = """
@@ -109,6 +113,66 @@ def rows(command: list[str], folder: Path) -> list[str]:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
     return [line for line in done.stdout.splitlines() if line.startswith("ROW")]
+
+
+def vpt(*arguments: str, folder: Path) -> tuple[int, str, str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "vpt", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=folder)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_processes_that_vpt_starts_say_one_thing(tmp_path: Path) -> None:
+    """A table, or one sentence, as of one process, and the same figures."""
+    config = "{backbone: vpt/vit-nano, method: vpt-deep, data: {name: digits, shots: 2}, train: {epochs: 1}}"
+    (tmp_path / "c.yaml").write_text(config)
+    code, _, said = vpt("train", "c.yaml", "--processes", "2", "train.optimizer=nope", "out=no", folder=tmp_path)
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert said.startswith("vpt: timm has no optimizer 'nope'")
+    assert not (tmp_path / "no").exists()
+    code, out, said = vpt("train", "c.yaml", "--processes", "2", "out=run", "train.batch_size=10", folder=tmp_path)
+    assert code == 0, said
+    assert out.count("try: vpt predict run") == 1
+    assert said.count("epoch 1/1") == 1
+    command = ("eval", "run", "--json")
+    together, alone = (json.loads(vpt(*command, *more, folder=tmp_path)[1]) for more in (["--processes", "2"], []))
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        ({0: 2, 1: -15}, "the mistake of 0"),
+        ({0: 1, 1: -9}, "process 2 of 2 was ended by SIGKILL; what was saved before stays: go on with --resume."),
+        ({0: -15, 1: 1}, "the mistake of 1"),
+    ],
+)
+def test_what_ended_the_first_process_is_told(
+    codes: dict[int, int], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failure(rank: int, code: int) -> SimpleNamespace:
+        message = f"the mistake of {rank}" if code > 0 else ""
+        return SimpleNamespace(exitcode=code, timestamp=0, message=message, error_file_data={"message": message})
+
+    failures = {rank: failure(rank, code) for rank, code in codes.items()}
+    assert launch._failed(failures, 2) == (2 if codes[0] == 2 else 1)
+    assert capsys.readouterr().err == f"vpt: {said}\n"
+
+
+def test_a_process_that_vpt_started_hands_its_sentence_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    assert main(["trian"]) == 2
+    assert "there is no command 'trian'" in capsys.readouterr().err
+    monkeypatch.setenv("VPT_STARTED", "1")
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err == ""
+    assert "there is no command 'trian'" in json.loads((tmp_path / "error.json").read_text())["message"]
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert main(["eval", "run", "--processes", "2"]) == 2
+    assert "leave one of the two out" in (tmp_path / "error.json").read_text()
 
 
 @pytest.mark.slow

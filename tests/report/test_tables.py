@@ -46,7 +46,7 @@ def test_one_value_has_no_deviation() -> None:
 
 def test_markdown_and_csv_hold_the_same_cells() -> None:
     rows = [{"run": "a", "share": 0.5}, {"run": "b", "share": 12345}]
-    assert markdown(rows) == "| run | share |\n| --- | --- |\n| a | 0.5 |\n| b | 12,345 |\n"
+    assert markdown(rows) == "| run | share |\n| --- | ---: |\n| a | 0.5 |\n| b | 12,345 |\n"
     assert list(csv.reader(io.StringIO(comma_separated(rows)))) == [["run", "share"], ["a", "0.5"], ["b", "12345"]]
 
 

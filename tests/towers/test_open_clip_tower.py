@@ -43,6 +43,13 @@ def test_prompts_on_a_live_model_are_saved_and_loaded(tmp_path: Path) -> None:
         ("open_clip/ViT-B-32", {}, "open_clip/ViT-B-32 has no weights '': say open_clip/ViT-B-32/{openai"),
         ("open_clip/ViT-B-32/laion", {}, "has no weights 'laion'"),
         ("open_clip/ViT-B-32", {"pretrained": False, "depth": 3}, "does not take these backbone options"),
+        ("open_clip/ViT-B-32", {"pretrained": False, "precision": "x"}, "backbone.precision='x' is none of fp32,"),
+        ("open_clip/x", {"pretrained": False, "config": {"quick_gelu": 2}}, "backbone.config.quick_gelu=2 will not do"),
+        (
+            "open_clip/x",
+            {"pretrained": False, "config": {"vision_cfg": {"no_ln_pre": "x"}}},
+            "backbone.config.vision_cfg.no_ln_pre='x' will not do",
+        ),
         ("open_clip/ViT-B-32/laion2b_s34b_b79k", {}, "could not be had"),
     ],
 )

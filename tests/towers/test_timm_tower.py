@@ -1,5 +1,6 @@
 """timm's models by name and in hand, and what is said of those that cannot be had."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,14 @@ def test_names_can_be_listed() -> None:
             {"pretrained": False, "dpth": 3},
             "does not take these backbone options",
         ),
+        ("timm/vit_tiny_patch16_224", {"pretrained": False, "mlp_ratio": 0}, "mlp_ratio=0 will not do: give more than"),
+        (
+            "timm/vit_tiny_patch16_224",
+            {"pretrained": False, "drop_rate": 1},
+            "give 0 or more, less than 1",
+        ),
+        ("timm/vit_tiny_patch16_224", {"pretrained": False, "init_values": math.nan}, "init_values=nan will not do"),
+        ("timm/vit_tiny_patch16_224", {"pretrained": False, "qkv_bias": "x"}, "backbone.qkv_bias='x' will not do"),
         ("timm/vit_tiny_patch16_224", {"weights": "none.pt"}, "'none.pt' does not exist"),
         ("timm/vit_tiny_patch16_224.no_such_tag", {}, "could not be had"),
         ("vpt/vit-nan", {}, "no backbone 'vpt/vit-nan' comes with the package"),

@@ -49,6 +49,7 @@ def add_config(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("config", metavar="CONFIG", help="a YAML file, or a name that `vpt configs` lists")
     sub.add_argument("overrides", nargs="*", metavar="KEY.PATH=VALUE", help="changes, e.g. train.epochs=10")
     add_limits(sub)
+    add_processes(sub)
     sub.add_argument("--quiet", action="store_true", help="no progress")
 
 
@@ -60,10 +61,23 @@ def add_run(sub: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_limits(sub: argparse.ArgumentParser) -> None:
-    """--device and --max-pixels."""
+    """--device, --max-pixels and --trust-remote-code."""
     sub.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps, …; a GPU by default where there is one")
     text = "decode images of up to so many pixels (by default 89 million, against files made to fill the memory)"
     sub.add_argument("--max-pixels", type=positive, metavar="N", help=text)
+    add_trust(sub)
+
+
+def add_processes(sub: argparse.ArgumentParser) -> None:
+    """--processes."""
+    text = "work in so many processes, each with a GPU, or a part of the CPU where there is none"
+    sub.add_argument("--processes", type=positive, metavar="N", help=text)
+
+
+def add_trust(sub: argparse.ArgumentParser) -> None:
+    """--trust-remote-code."""
+    text = "run Python code that the backbone's repository or folder brings, if you trust it"
+    sub.add_argument("--trust-remote-code", action="store_true", help=text)
 
 
 def add_no_test(sub: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vpt.commands.arguments import add
+from vpt.commands.arguments import add, add_trust
 from vpt.errors import VptError
 from vpt.shipped import command, purpose, shipped
 
@@ -22,6 +22,7 @@ def add_to(commands: Any) -> None:
     text = "show a backbone's shape, and which path each of its blocks takes and why"
     sub = add(commands, "inspect", inspect, text)
     sub.add_argument("backbone", metavar="BACKBONE", help="library/model, e.g. vpt/vit-nano")
+    add_trust(sub)
 
 
 def show_list(given: argparse.Namespace) -> None:

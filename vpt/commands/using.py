@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vpt.commands.arguments import add, add_run, loading, not_negative, positive, set_up
+from vpt.commands.arguments import add, add_processes, add_run, loading, not_negative, positive, set_up
 from vpt.report.notes import say, tell
 
 
@@ -17,6 +17,7 @@ def add_to(commands: Any) -> None:
     add_run(sub, "a run directory")
     sub.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="other data than the run's")
     text = "by default test of the run's own data, and all of other data"
+    add_processes(sub)
     sub.add_argument("--split", choices=["train", "val", "test", "all"], help=text)
     sub.add_argument("--json", action="store_true", help="print JSON")
 

@@ -22,7 +22,7 @@ from vpt.data.cache import Cached
 from vpt.data.pairs import Pairs
 from vpt.data.transforms import FromAlbumentations, is_still
 from vpt.errors import VptError
-from vpt.preprocessing import ImageTransform
+from vpt.preprocessing import ImageTransform, transformed
 
 
 def loader(
@@ -150,13 +150,11 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
     def _transformed(self, image: Image.Image, index: int) -> Tensor:
         # Seeding takes longer than to normalise an image out of the cache.
         still = self.seed is None or self.still
-        try:
-            with nullcontext() if still else seeded(mix(self.seed or 0, self.epoch, index), self.transform):
-                return self.transform(image)
-        except (ValueError, OverflowError, ZeroDivisionError, MemoryError) as error:
-            name = self.source.name(index) if isinstance(self.source, Pairs | Samples) else f"item {index}"
-            size = f"{image.width} × {image.height} pixels"
-            raise VptError(f"{name}, of {size}, cannot be transformed ({error}): remove it, or crop it.") from error
+        with nullcontext() if still else seeded(mix(self.seed or 0, self.epoch, index), self.transform):
+            return transformed(self.transform, image, lambda: self._name(index))
+
+    def _name(self, index: int) -> str:
+        return self.source.name(index) if isinstance(self.source, Pairs | Samples) else f"item {index}"
 
     def _target(self, source: Pairs | Samples, index: int) -> int | str | Tensor:
         if isinstance(source, Samples):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,12 @@ from vpt.paths import resolve
 NAMES = ("table",)
 
 Row = dict[str, str]
+
+
+class NoName(str):
+    """A value of JSON that is no text and no whole number, as it is written there."""
+
+    __slots__ = ()
 
 
 def load(
@@ -106,7 +113,11 @@ def _labelled(
             if not row[required]:
                 raise VptError(f"{place}: the column {required!r} is empty; fill it or remove the line.")
         label = row[label_column]
-        if label.lower() == "nan" or (label[0] + label[-1] in ("[]", "{}") and len(label) > 1):
+        if (
+            isinstance(label, NoName)
+            or label.lower() == "nan"
+            or (label[0] + label[-1] in ("[]", "{}") and len(label) > 1)
+        ):
             raise VptError(f"{place}: the label {label!r} is no class; write the name of one, or remove the line.")
         split = split_of(row, column, of_table, tables, place)
         yield Labelled(split, base / row[image_column], label, str(place))
@@ -148,7 +159,17 @@ def _json_rows(table: Path, text: str) -> Iterable[tuple[int, Row]]:
         row = parse_json(line, f"{table}, line {number}")
         if not isinstance(row, dict):
             raise VptError(f'{table}, line {number} is no JSON object: write {{"path": …, "label": …}}.')
-        yield number, {str(key): "" if value is None else str(value).strip() for key, value in row.items()}
+        yield number, {str(key): _written(value) for key, value in row.items()}
+
+
+def _written(value: object) -> str:
+    """A value of JSON as a text; 3.0 is the number 3, as other programs write it."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    return str(whole) if isinstance(whole, int) and not isinstance(whole, bool) else NoName(json.dumps(value))
 
 
 def _classes(labels: set[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from accelerate.utils import find_executable_batch_size
@@ -13,6 +12,7 @@ from vpt.engine.fit import fit
 from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.processes import processes
+from vpt.report.notes import tell
 
 # In the second step the optimizer holds what it keeps from step to step.
 STEPS = 2
@@ -72,7 +72,7 @@ def largest_batch(
     @find_executable_batch_size(starting_batch_size=next(sizes), reduce_batch_size_fn=lambda: next(sizes, 0))
     def attempt(size: int) -> int:
         if progress:
-            print(f"vpt: trying {size} of {images} images at once", file=sys.stderr, flush=True)
+            tell(f"trying {size} of {images} images at once.")
         some = train.subset([index % len(train) for index in range(STEPS * size)])
         fit(model, some, **{**options, **ALONE, "batch_size": size})
         return size

@@ -24,6 +24,7 @@ from vpt.errors import VptError
 from vpt.files import check_place, make_folder, write
 from vpt.model import Prompted
 from vpt.processes import on_main, processes
+from vpt.report.notes import first_of
 from vpt.report.tables import comma_separated
 from vpt.saving import versions
 
@@ -79,10 +80,14 @@ class RunDir:
             raise VptError(f"{self.path} is a file, and a run needs a folder: name another one.")
         if folder.holds_nothing(self.path):
             return
+        if not folder.is_run(self.path):
+            there = first_of(sorted(entry.name for entry in self.path.iterdir()))
+            raise VptError(
+                f"{self.path} is no run directory, and is left alone (there is {there}): name another folder, such as "
+                f"out={self.path / 'run'}."
+            )
         if not (self.resume or self.overwrite):
             raise VptError(f"{self.path} holds something already: name another folder, or say resume or overwrite.")
-        if not folder.is_run(self.path):
-            raise VptError(f"{self.path} is no run directory, and is left alone: name another folder.")
         self.lock.acquire()
         try:
             folder.settle(self.path)

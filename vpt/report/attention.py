@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vpt.errors import VptError
 from vpt.images import open_image, to_rgb
+from vpt.preprocessing import transformed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,7 +169,8 @@ def attention_picture(
     opened = [to_rgb(image) if isinstance(image, Image.Image) else open_image(image) for image in images]
     names = [Path(image).name if isinstance(image, str | Path) else "" for image in images]
     transform = model.preprocessing.transform()
-    batch = torch.stack([transform(image) for image in opened])
+    named = zip(opened, names, strict=True)
+    batch = torch.stack([transformed(transform, image, partial(str, name or "an image")) for image, name in named])
     found = attention(model, batch.to(next(model.parameters()).device), blocks=blocks)
     mean, std = (torch.tensor(values)[:, None, None] for values in (model.preprocessing.mean, model.preprocessing.std))
     seen = (batch * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()

@@ -11,6 +11,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 # Where all processes fail, the launcher ends the others within this time of the first.
 LATE = 5.0
 
+# The process that started this one and its like tells what ended them.
+STARTED_BY_VPT = "VPT_STARTED"
+
 # What this process failed with, although the first one did not end it.
 ALONE: list[BaseException] = []
 
@@ -32,8 +35,9 @@ def one_voice() -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            time.sleep(LATE)
-            ALONE.append(error)
+            if STARTED_BY_VPT not in os.environ:
+                time.sleep(LATE)
+                ALONE.append(error)
             raise
     _part()
 

@@ -60,11 +60,11 @@ def numeric(cells: Sequence[str]) -> bool:
 
 
 def markdown(rows: Rows) -> str:
-    """`rows` as a Markdown table."""
+    """`rows` as a Markdown table; numbers stand to the right."""
     columns = list(rows[0])
     lines = [columns, *([cell(row.get(c, "")) for c in columns] for row in rows)]
     plain = [[printable(text).replace("|", "\\|") for text in line] for line in lines]
-    plain.insert(1, ["---"] * len(columns))
+    plain.insert(1, ["---:" if numeric(cells) else "---" for cells in zip(*lines[1:], strict=True)])
     return "".join(f"| {' | '.join(line)} |\n" for line in plain)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
+
+from vpt.report.notes import tell
 
 # It says twice for each of several attempts at each of several files that it tries again.
 LOGGER = "huggingface_hub.utils._http"
@@ -19,7 +20,7 @@ class Once(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Of a record of the hub's library."""
         if not self.told:
-            print(f"vpt: waiting for the Hugging Face hub: {record.getMessage()}", file=sys.stderr)
+            tell(f"waiting for the Hugging Face hub: {record.getMessage()}")
         self.told = True
         return False
 

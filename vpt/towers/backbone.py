@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from vpt.errors import VptError
 from vpt.facts import WeightsFile
 from vpt.preprocessing import Preprocessing
+from vpt.report.notes import tell
 from vpt.towers.base import ImageTower
 from vpt.towers.sizes import check_tower
 from vpt.towers.text import TextTower
@@ -57,7 +57,7 @@ class Backbone:
             # What files from elsewhere say of images may make no sense either.
             self.preprocessing.changed({}, f"{self.name or 'this backbone'}: ")
             if self.doubt is not None:
-                print(f"vpt: {self.doubt}", file=sys.stderr)
+                tell(self.doubt)
             return self
         if not isinstance(given, Preprocessing | Mapping):
             raise TypeError(f"preprocessing={given!r} is a {type(given).__name__}: give a mapping, as {{'mean': […]}}.")

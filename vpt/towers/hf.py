@@ -23,6 +23,7 @@ from vpt.towers.places import Places
 from vpt.towers.text import Tokenizer
 from vpt.towers.weights import UNREADABLE, reason_of
 from vpt.towers.whole_models import whole_hf
+from vpt.trust import remedy
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ def load(
         found = _towers(model, by_name(name, trust_remote_code))
     # A config with senseless numbers fails wherever they are first used.
     except (ArithmeticError, AttributeError, KeyError, TypeError, *UNREADABLE) as error:
-        raise VptError(f"hf/{name} could not be had ({reason_of(error)}): check the name and the network.") from error
+        otherwise = remedy(error, "check the name and the network")
+        raise VptError(f"hf/{name} could not be had ({reason_of(error)}): {otherwise}.") from error
     if found is None:
         raise VptError(f"hf/{name} is a {type(model).__name__}, which has no image encoder: name an image model.")
     found = _processed(found, name, trust_remote_code)

@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor
 from vpt.errors import VptError
 from vpt.preprocessing import Preprocessing
 from vpt.towers.weights import reason_of
+from vpt.trust import remedy
 
 # PIL's numbers of resampling methods.
 RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -45,8 +46,8 @@ def processor_of(name: str, trust_remote_code: bool = False) -> Any:
         if isinstance(error, OSError) and not (Path(name) / "preprocessor_config.json").is_file():
             return None
         raise VptError(
-            f"the image processor of hf/{name} cannot be read ({reason_of(error)}): correct preprocessor_config.json, "
-            "or say preprocessing=…."
+            f"the image processor of hf/{name} cannot be read ({reason_of(error)}): "
+            f"{remedy(error, 'correct preprocessor_config.json, or say preprocessing=…')}."
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from vpt.errors import VptError
 from vpt.towers.text import Tokenizer
+from vpt.trust import HOW
 
 # What transformers reads SigLIP's words by, and does not install itself.
 SIGLIP_PACKAGES = ("sentencepiece", "protobuf")
@@ -71,7 +73,16 @@ def _loaded(name: str, trust_remote_code: bool) -> Tokenizer:
             ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise VptError(
-            f"the tokenizer of hf/{name} could not be had ({reason}): check the network, or pass tokenizer=… "
-            "to vpt.attach."
+            f"the tokenizer of hf/{name} could not be had ({reason}): "
+            f"{HOW if _has_code(name) else 'check the network, or pass tokenizer=… to vpt.attach'}."
         ) from error
     return adapted(found)
+
+
+def _has_code(name: str) -> bool:
+    """Whether a tokenizer brings code, which transformers passes over where it may not run."""
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    with suppress(OSError, ValueError):
+        return "auto_map" in get_tokenizer_config(name)
+    return False

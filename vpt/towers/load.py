@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -22,6 +23,7 @@ from vpt.towers.backbone import Backbone
 from vpt.towers.located import identified
 from vpt.towers.text import Tokenizer
 from vpt.towers.whole_models import whole_module
+from vpt.trust import HOW, trusted
 
 LIBRARIES = {
     "timm": "vpt.towers.timm",
@@ -73,8 +75,10 @@ def as_it_is(name: str, *, weights: str | Path | None = None, **options: Any) ->
 
 def _load(name: str, weights: str | Path | None, options: Mapping[str, Any]) -> Backbone:
     library, model = _find(name)
+    if trusted() and "trust_remote_code" in inspect.signature(library.load).parameters:
+        options = {"trust_remote_code": True, **options}
     options = checked(library.load, options, "backbone", given=["weights"])
-    _check_not_negative(options)
+    _check_numbers(options)
     side = options.get("image_size")
     if side is not None and not 1 <= side <= LARGEST_SIDE:
         raise VptError(f"image_size={side} makes no sense: give a side of 1 to {LARGEST_SIDE} pixels.")
@@ -87,13 +91,19 @@ def _load(name: str, weights: str | Path | None, options: Mapping[str, Any]) -> 
     return backbone
 
 
-def _check_not_negative(options: Mapping[str, Any]) -> None:
-    """Nothing, if no number among the options is below 0: sizes, counts and shares are not; the bias of logits is."""
+def _check_numbers(options: Mapping[str, Any]) -> None:
+    """Nothing, if every number among the options can be one: sizes, counts and shares are not below 0.
+
+    The bias of logits is; what is dropped is less than all; an MLP has a width.
+    """
     for key, value in options.items():
         if isinstance(value, Mapping):
-            _check_not_negative(value)
-        elif isinstance(value, int | float) and value < 0 and key != "init_logit_bias":
-            raise VptError(f"the backbone option {key}={value} is below 0: give 0 or more.")
+            _check_numbers(value)
+        elif isinstance(value, int | float):
+            low = not math.isfinite(value) or (value < 0 and key != "init_logit_bias")
+            if low or ("drop" in key and value >= 1) or (key == "mlp_ratio" and value == 0):
+                wanted = "more than 0" if key == "mlp_ratio" else "0 or more" + ", less than 1" * ("drop" in key)
+                raise VptError(f"the backbone option {key}={value} will not do: give {wanted}.")
 
 
 def _from_file(library: ModuleType, model: str, name: str, weights: str | Path, options: Mapping[str, Any]) -> Backbone:
@@ -116,10 +126,8 @@ def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             too.
     """
     for key in UNSAFE & options.keys():
-        raise VptError(
-            f"backbone.{key} lets code run that comes with weights: if you trust it, make the model in Python, with "
-            f"vpt.create(…, backbone_options={{{key!r}: …}})."
-        )
+        remedy = HOW if key == "trust_remote_code" else "no config can say that it may"
+        raise VptError(f"backbone.{key} lets code run that comes with weights: {remedy}.")
     preprocessing = {"preprocessing": options["preprocessing"]} if "preprocessing" in options else {}
     own = {key: value for key, value in options.items() if key not in preprocessing}
     return checked(_find(name)[0].load, own, "backbone", also=["preprocessing"]) | preprocessing

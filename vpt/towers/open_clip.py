@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import open_clip
-from open_clip.model import get_model_preprocess_cfg
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg, get_model_preprocess_cfg
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
@@ -14,6 +14,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from vpt.errors import VptError
+from vpt.options import annotated
 from vpt.preprocessing import Preprocessing
 from vpt.towers import sizes, timm
 from vpt.towers.backbone import Backbone, Pair
@@ -126,12 +127,23 @@ def _from_config(name: str, config: dict[str, Any], pretrained: bool) -> Backbon
     if pretrained:
         raise VptError(f"open_clip/{name} is made from backbone.config and has no weights: say pretrained=false.")
     try:
-        model = open_clip.model.CLIP(**config)
+        model = open_clip.model.CLIP(**_checked(config))
     except (*SENSELESS, *UNREADABLE) as error:
         raise VptError(f"backbone.config is no model config of open_clip: {reason_of(error)}.") from error
     found = wrap(model)
     assert found is not None
     return replace(found, name=f"open_clip/{name}", options={"config": config, "pretrained": False}, doubt=None)
+
+
+def _checked(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose values are of the types that open_clip's own are; errors as `vpt.options.annotated`'s."""
+    sections = {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg}
+    whole = {key: value for key, value in config.items() if key not in sections}
+    read = annotated(open_clip.model.CLIP, whole, "backbone.config")
+    for key, kind in sections.items():
+        if isinstance(config.get(key), dict):
+            read[key] = annotated(kind, config[key], f"backbone.config.{key}")
+    return {**config, **read}
 
 
 def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,15 +17,21 @@ from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed,
 from torch import Tensor, nn
 
 from vpt.errors import VptError
+from vpt.options import annotated
+from vpt.report.notes import tell
 from vpt.towers.memory import check_memory
 from vpt.towers.text import Tokenizer
 from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
+from vpt.trust import HOW, remedy
 
 # What a tag says of images.
 SEEN = ("mean", "std", "interpolation", "resize_mode")
 
 # Of a tokenizer, what a config from elsewhere may say.
 TOKENIZER_OPTIONS = frozenset({"clean", "strip_sep_token", "language", "additional_special_tokens", "reduction_mask"})
+
+# In which open_clip makes a model; any other word it takes for fp32.
+PRECISIONS = ("fp32", "fp16", "bf16", "pure_fp16", "pure_bf16")
 
 # OpenAI's files hold these numbers beside the weights.
 SPARE = ("input_resolution", "context_length", "vocab_size")
@@ -64,6 +69,9 @@ def create(
     if not isinstance(given, Mapping):
         raise VptError(f"force_preprocess_cfg={given!r} is no mapping: say preprocessing=… instead.")
     seen = {key: said[key] for key in SEEN if key in said} | dict(given)
+    options = annotated(open_clip.create_model, options, "backbone")
+    if options.get("precision", "fp32") not in PRECISIONS:
+        raise VptError(f"backbone.precision={options['precision']!r} is none of {', '.join(PRECISIONS)}.")
     state = read_weights(Path(weights)) if weights else {}
     download = pretrained and not weights
     if not download:
@@ -123,8 +131,7 @@ def check_config(name: str, trust_remote_code: bool) -> None:
         if key not in TOKENIZER_OPTIONS and not trust_remote_code:
             raise VptError(
                 f"the config of open_clip/{name} gives its tokenizer {key}={kwargs[key]!r}, which is not known to be "
-                "harmless: take it out of open_clip_config.json, or, if you trust what it runs, load it in Python with "
-                "backbone_options={'trust_remote_code': True}."
+                f"harmless: take it out of open_clip_config.json, or, {HOW}."
             )
     check_memory(config, f"the config of open_clip/{name}")
     if isinstance(text.get("hf_model_name"), str):
@@ -152,8 +159,8 @@ class NamedTokenizer:
             return _tokenizer(self.name, self.trust_remote_code)
         except (ImportError, OSError, ValueError, *SENSELESS) as error:
             raise VptError(
-                f"the tokenizer of open_clip/{self.name} could not be had ({reason_of(error)}): check the network, or "
-                "pass tokenizer=…."
+                f"the tokenizer of open_clip/{self.name} could not be had ({reason_of(error)}): "
+                f"{remedy(error, 'check the network, or pass tokenizer=…')}."
             ) from error
 
 
@@ -184,8 +191,8 @@ def _check_text_model(text_model: str, name: str, trust_remote_code: bool) -> No
         check_memory(AutoConfig.from_pretrained(text_model, trust_remote_code=trust_remote_code).to_dict(), text_model)
     except (OSError, ValueError, *SENSELESS) as error:
         raise VptError(
-            f"the text tower {text_model!r} of open_clip/{name} could not be had ({reason_of(error)}): check the "
-            "network."
+            f"the text tower {text_model!r} of open_clip/{name} could not be had ({reason_of(error)}): "
+            f"{remedy(error, 'check the network')}."
         ) from error
 
 
@@ -205,10 +212,9 @@ def _tell_activation(name: str, model: str) -> None:
         return
     quick = [tag for tag in open_clip.list_pretrained_tags_by_model(model) if facts_of(model, tag).get("quick_gelu")]
     if quick:
-        print(
-            f"vpt: the weights are taken to be of a model with GELU; {', '.join(quick)} were trained with QuickGELU: "
-            f"say open_clip/{name}/{quick[0]} for those, or force_quick_gelu=False for others.",
-            file=sys.stderr,
+        tell(
+            f"the weights are taken to be of a model with GELU; {', '.join(quick)} were trained with QuickGELU: "
+            f"say open_clip/{name}/{quick[0]} for those, or force_quick_gelu=False for others."
         )
 
 

@@ -74,7 +74,7 @@ def load(facts: BackboneFacts, source: str, *, name: str | None = None, weights:
         options.setdefault("force_quick_gelu", False)
     if name is not None:
         return towers.as_it_is(chosen, weights=weights, **options)
-    return towers.as_it_is(chosen, weights=weights or _weights(facts, before, source), **options)
+    return towers.as_it_is(chosen, weights=_weights(facts, before, source) if weights is None else weights, **options)
 
 
 def check_harmless(name: str, options: Mapping[str, Any], source: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.errors import VptError
+from vpt.report.notes import tell
 
 if TYPE_CHECKING:
     from vpt.towers.base import ImageTower
@@ -59,10 +59,9 @@ def check_tower(tower: ImageTower) -> None:
     if tower.image_size is not None and _border(tower.patch_size, tower.image_size) > BORDER:
         height, width = tower.image_size
         covered = "×".join(str(side - side % tower.patch_size) for side in tower.image_size)
-        print(
-            f"vpt: patches of {tower.patch_size} pixels do not divide {height}×{width}, and would not see the border: "
-            f"images are made {covered} pixels before they are cut into patches.",
-            file=sys.stderr,
+        tell(
+            f"patches of {tower.patch_size} pixels do not divide {height}×{width}, and would not see the border: "
+            f"images are made {covered} pixels before they are cut into patches."
         )
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vpt.errors import VptError
+from vpt.options import annotated
 from vpt.preprocessing import Preprocessing
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Tower
@@ -94,7 +94,7 @@ def load(
         VptError: no such model, not a Vision Transformer, or its weights cannot be had.
     """
     _known(name)
-    _check_numbers(options)
+    options = annotated(VisionTransformer, options, "backbone")
     if ":" in name:
         _check_config(name)
     state = read_weights(Path(weights)) if weights else {}
@@ -159,19 +159,6 @@ def export(tower: Tower, folder: Path, preprocessing: Preprocessing) -> None:
         "crop_mode": preprocessing.crop_mode,
     }
     save_for_hf(model, str(folder), model_args=model._model_args, safe_serialization=True, data_config=data_config)
-
-
-def _check_numbers(options: Mapping[str, Any]) -> None:
-    """Nothing, if no boolean stands where a Vision Transformer has a number: Python would take it for 0 or 1.
-
-    Raises:
-        VptError: one does.
-    """
-    parameters = inspect.signature(VisionTransformer.__init__).parameters
-    for key, value in options.items():
-        usual = parameters[key].default if key in parameters else None
-        if isinstance(value, bool) and isinstance(usual, int | float) and not isinstance(usual, bool):
-            raise VptError(f"backbone.{key}={value} will not do: a boolean is no number.")
 
 
 def _known(name: str) -> None:

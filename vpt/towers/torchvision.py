@@ -12,6 +12,7 @@ from torchvision import models
 from torchvision.models.vision_transformer import EncoderBlock, VisionTransformer
 
 from vpt.errors import VptError
+from vpt.options import annotated
 from vpt.preprocessing import Preprocessing
 from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
@@ -101,6 +102,7 @@ def load(
         raise VptError(
             f"torchvision/{model_name} has no weights {weights_name!r}: say {', '.join(choices.__members__)}."
         )
+    options = annotated(VisionTransformer, options, "backbone")
     state = read_weights(Path(weights)) if weights else {}
     chosen = choices[weights_name] if weights_name else choices.DEFAULT
     size = {"image_size": image_size} if image_size is not None and model_name.startswith("vit_") else {}

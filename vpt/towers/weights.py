@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import pickle
 import struct
-import sys
 import zipfile
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vpt.errors import VptError
+from vpt.report.notes import tell
 from vpt.towers.memory import check_room
 from vpt.towers.torchscript import read_archive
 
@@ -136,7 +136,7 @@ def fitted(
     unused = [name for name in state if name not in own and not name.startswith(tuple(spare))]
     if unused:
         shown = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
-        print(f"vpt: {where}: {len(unused)} further tensors are left out ({shown}).", file=sys.stderr)
+        tell(f"{where}: {len(unused)} further tensors are left out ({shown}).")
     return {name: state[name] for name in needed}
 
 
@@ -167,7 +167,7 @@ def without_prefix(state: Mapping[str, Tensor], own: Collection[str], where: str
     rest = sum(not name.startswith((chosen, *others)) for name in state)
     if others or rest:
         also = f", and not those of {', '.join(map(repr, others))}" if others else ""
-        print(f"vpt: {where}: the tensors of {chosen!r} are taken{also}; {rest} others are left out.", file=sys.stderr)
+        tell(f"{where}: the tensors of {chosen!r} are taken{also}; {rest} others are left out.")
     return {name.removeprefix(chosen): tensor for name, tensor in state.items() if name.startswith(chosen)}
 
 
