@@ -65,6 +65,7 @@ MAY_IMPORT = {
     "model": {"loops", "text", "predict", "towers", "methods"},
     "fits": {"towers", "methods"},
     "assemble": {"fits", "model", "text", "towers", "methods"},
+    "testing": {"assemble", "model", "towers"},
     "tasks": {"model", "methods"},
     "engine": {"tasks", "model", "data"},
     "build": {"engine", "tasks", "assemble", "model", "text", "towers", "methods", "data", "config"},

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 import torch
 from timm.layers import SwiGLUPacked
-from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsBlock, ResPostBlock
+from timm.models.vision_transformer import Block, ParallelScalingBlock, ParallelThingsBlock, ResPostBlock
 from torch import Tensor, nn
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3, "num_classes": 7}
@@ -47,6 +47,10 @@ def images_for(model: nn.Module, batch: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     dtype = next(model.parameters()).dtype
     return torch.randn(batch, 3, *model.patch_embed.img_size, generator=generator, dtype=dtype)
+
+
+class OwnBlock(Block):
+    """A block that no tower knows, and that is run whole."""
 
 
 def hooked() -> nn.Module:
@@ -158,10 +162,11 @@ EXAMPLES: dict[str, Example] = {
     "oblong": from_timm(size=(16, 40)),
     "any input size": from_timm(dynamic_img_size=True),
     "convolutional stem": from_timm("vit_tiny_r_s16_p8_224", size=(64, 64)),
-    "parallel blocks": from_timm(block_fn=ParallelScalingBlock, whole=True),
-    "parallel things": from_timm(block_fn=ParallelThingsBlock, whole=True),
-    "norm after residual": from_timm(block_fn=ResPostBlock, whole=True),
-    "differential attention": from_timm(attn_layer="diff", whole=True),
+    "parallel blocks": from_timm(block_fn=ParallelScalingBlock),
+    "parallel things": from_timm(block_fn=ParallelThingsBlock),
+    "norm after residual": from_timm(block_fn=ResPostBlock),
+    "differential attention": from_timm(attn_layer="diff"),
+    "a block of one's own": from_timm(block_fn=OwnBlock, whole=True),
     "hooked attention": Example(hooked, timm_features, whole=frozenset({1})),
     "open_clip": from_open_clip(),
     "open_clip, average": from_open_clip(pool_type="avg"),

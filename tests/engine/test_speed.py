@@ -24,7 +24,7 @@ BOTH_SIDES = {
     "clip-lora": {},
     "full": {"head": "text"},
 }
-MODELS = {"timm": "class token", "open_clip": "open_clip", "blocks that stay whole": "parallel blocks"}
+MODELS = {"timm": "class token", "open_clip": "open_clip", "blocks that stay whole": "a block of one's own"}
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ class Opened:
             its projection can be added to.
         feed: x to what the MLP adds to it, its norm included; a `stages.Mlp` where its layers can be added to.
         dropout: of attention weights, 0 in evaluation mode.
-        linear: queries, keys and values are linear in the normed tokens: nothing norms them after.
+        linear: queries, keys and values are linear in the normed tokens, and each is a head's own.
         turn: queries or keys of tokens, (B, L, heads, d), turned by where the tokens stand (rotary positions).
         bias: added to the scores of L tokens among each other by where they stand, (heads, L, L), given places and L.
         post1: the norm of x + out(…) where norms stand behind the sums, None where they do not.
@@ -186,7 +186,8 @@ class Tower(nn.Module, ABC):
     def why_unchanged(self, layer: int) -> str | None:
         """Why nothing can be added to the queries, keys and values of block `layer`, or None where it can."""
         why = self.why_whole(layer)
-        return "its queries and keys are normed" if why is None and not self.open(layer).linear else why
+        linear = why is not None or self.open(layer).linear
+        return why if linear else "its queries and keys are normed, or are more than products with its tokens"
 
     def attended(self, layer: int, context: Tensor) -> Tensor | Attended:
         """What block `layer` makes of a context whatever the tokens are; itself where it cannot be opened."""

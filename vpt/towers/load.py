@@ -20,7 +20,9 @@ from vpt.paths import resolve
 from vpt.preprocessing import Preprocessing
 from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
+from vpt.towers.base import ImageTower
 from vpt.towers.located import identified
+from vpt.towers.plugins import plugin, plugins
 from vpt.towers.text import Tokenizer
 from vpt.towers.whole_models import whole_module
 from vpt.trust import HOW, trusted
@@ -141,13 +143,20 @@ def wrap(
     """Towers around a live model, whose weights they share.
 
     Args:
-        model: of one of `PACKAGES`, or any module that makes features (B, F) of images.
+        model: of one of `PACKAGES`, of a package with an entry point of the group `vpt.towers`, a tower itself, or any
+            module that makes features (B, F) of images.
         tokenizer: of its text side, where it has one that is to be used.
         preprocessing: of a module of no library, which does not say it: at least size, mean and std.
 
     Raises:
         VptError: it makes no features of images, or nothing says what it was trained to see.
     """
+    if isinstance(model, ImageTower):
+        return _tower_itself(model)
+    for name in plugins():
+        found = plugin(name).wrap(model)
+        if found is not None:
+            return found
     for kind in type(model).__mro__:
         library = PACKAGES.get(kind.__module__.partition(".")[0])
         given = {"tokenizer": tokenizer} if tokenizer is not None and library in ("open_clip", "hf") else {}
@@ -155,6 +164,15 @@ def wrap(
         if found is not None:
             return found
     return whole_module(model, preprocessing)
+
+
+def _tower_itself(tower: ImageTower) -> Backbone:
+    side = tower.image_size or (224, 224)
+    doubt = (
+        f"a {type(tower).__name__} does not say what images it was trained on: say preprocessing=…, with size, mean "
+        "and std."
+    )
+    return Backbone(tower, Preprocessing(side), None, {}, doubt=doubt, unusable=True)
 
 
 def with_tokenizer(backbone: Backbone, tokenizer: Callable[..., Any] | None) -> Backbone:
@@ -176,24 +194,27 @@ def with_tokenizer(backbone: Backbone, tokenizer: Callable[..., Any] | None) -> 
 
 def names(library: str | None = None) -> list[str]:
     """Names that `load` takes, of one library or of all."""
-    libraries = [library] if library else list(LIBRARIES)
-    return [f"{each}/{name}" for each in libraries for name in _module(each).names()]
+    libraries = [library] if library else [*LIBRARIES, *plugins()]
+    return [f"{each}/{name}" for each in libraries for name in getattr(_module(each), "names", list)()]
 
 
-def _find(name: str) -> tuple[ModuleType, str]:
+def _find(name: str) -> tuple[Any, str]:
     library, _, model = name.partition("/")
-    if library not in LIBRARIES or not model:
+    known = [*LIBRARIES, *plugins()]
+    if library not in known or not model:
         raise VptError(
             f"backbone {name!r} names no library: write it as 'library/model', where library is one of "
-            f"{', '.join(LIBRARIES)}, e.g. 'timm/vit_base_patch16_224'."
+            f"{', '.join(known)}, e.g. 'timm/vit_base_patch16_224'."
         )
+    if not hasattr(_module(library), "load"):
+        raise VptError(f"{library} has no models by name: make one and give it to vpt.attach.")
     return _module(library), model
 
 
-def _module(library: str) -> ModuleType:
+def _module(library: str) -> Any:
     if library in OLDEST:
         package, oldest = OLDEST[library]
         found = version(package)
         if int(found.partition(".")[0]) < oldest:
             raise VptError(f"{package} {found} is too old for vpt: install {package}>={oldest}.")
-    return import_module(LIBRARIES[library])
+    return import_module(LIBRARIES[library]) if library in LIBRARIES else plugin(library)

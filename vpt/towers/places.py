@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -43,3 +44,14 @@ class Places:
         """With so many tokens of context, which have no place, before a sequence of `length`."""
         without = torch.full((context,), self.count, device=like.device)
         return replace(self, index=torch.cat([without, self.of(length, like)])) if context else self
+
+    def spread(self, bias: Tensor, length: int) -> Tensor:
+        """Biases of the image's own tokens among each other, (heads, n, n), in a sequence of `length`; 0 of all others.
+
+        Returns:
+            (heads, length, length).
+        """
+        if self.index is None and length == self.count:
+            return bias
+        index = self.of(length, bias)
+        return F.pad(bias, (0, 1, 0, 1)).index_select(-2, index).index_select(-1, index)

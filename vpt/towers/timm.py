@@ -18,7 +18,11 @@ from timm.layers import to_2tuple
 from timm.models import deit
 from timm.models._factory import parse_model_name
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path, save_for_hf
+from timm.models.beit import Beit
+from timm.models.eva import Eva
+from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_relpos import VisionTransformerRelPos
 from torch import Tensor, nn
 
 from vpt.errors import VptError
@@ -27,18 +31,28 @@ from vpt.preprocessing import Preprocessing
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Tower
 from vpt.towers.memory import check_memory
+from vpt.towers.timm_eva import EvaTower, why_not_eva
+from vpt.towers.timm_naflex import NaFlexTower, why_not_naflex
+from vpt.towers.timm_relative import RelativeTower, why_not_relative
 from vpt.towers.timm_vit import TimmTower, why_not_vit
 from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
 from vpt.towers.whole_models import whole_timm
 
 # Modules of timm with models that are made for one size of image or for any.
-SIZED = ("vision_transformer", "deit", "vision_transformer_hybrid")
+SIZED = ("vision_transformer", "deit", "vision_transformer_hybrid", "eva", "beit", "vision_transformer_relpos")
+
+# Modules of models that are opened.
+OPENED = (*SIZED, "naflexvit", "vitamin")
 
 Family = tuple[type[nn.Module], type[TimmTower], Callable[[Any], str | None]]
 
 # Classes of models, the tower that opens them, and what says why one cannot be.
 FAMILIES: list[Family] = [
     (VisionTransformer, TimmTower, why_not_vit),
+    (Eva, EvaTower, why_not_eva),
+    (NaFlexVit, NaFlexTower, why_not_naflex),
+    (Beit, RelativeTower, why_not_relative),
+    (VisionTransformerRelPos, RelativeTower, why_not_relative),
 ]
 
 # Beginnings of the names of what the tower leaves out.
@@ -65,7 +79,7 @@ def why_not(model: nn.Module) -> str | None:
     """Why `model` cannot be opened, or None where it can."""
     family = _family(model)
     if family is None:
-        return f"{type(model).__name__} is not of timm's {' or '.join(kind.__name__ for kind, _, _ in FAMILIES)} family"
+        return f"{type(model).__name__} is none of timm's {', '.join(kind.__name__ for kind, _, _ in FAMILIES)}"
     return family[2](model)
 
 
@@ -268,6 +282,6 @@ def preprocessing_of(model: Any) -> Preprocessing:
 
 
 def names() -> list[str]:
-    """Names of timm's models with published weights, the Vision Transformers first."""
-    opened = [name for family in SIZED for name in timm.list_models(module=family, pretrained=True)]
+    """Names of timm's models with published weights, those that are opened first."""
+    opened = [name for family in OPENED for name in timm.list_models(module=family, pretrained=True)]
     return list(dict.fromkeys([*opened, *timm.list_models(pretrained=True)]))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.layers import Attention, Mlp
 from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vpt.towers import sizes, stages
-from vpt.towers.attention import separate
-from vpt.towers.base import ImageTower, Opened, why_hooked, without
-from vpt.towers.stages import Out, is_hooked
+from vpt.towers import sizes
+from vpt.towers.base import ImageTower, Opened, without
+from vpt.towers.timm_blocks import open_block, why_not_block
 
 
 class TimmTower(ImageTower):
@@ -34,7 +31,6 @@ class TimmTower(ImageTower):
         self.model.reset_classifier(0)
         self.width = model.embed_dim
         self.depth = len(model.blocks)
-        self.num_features = model.num_features
         self.projection = projection
         self.prefix = model.num_prefix_tokens
         # The distilled model reads class and distillation token, the others that pool by token the first.
@@ -43,10 +39,15 @@ class TimmTower(ImageTower):
         self.patch_size = model.patch_embed.feat_ratio(as_scalar=True)
         any_size = getattr(model, "dynamic_img_size", False)
         self.image_size = None if any_size else tuple(model.patch_embed.img_size)
-        if projection is not None:
-            with torch.no_grad():
-                token = next(model.parameters()).new_zeros(1, self.prefix + 1, self.width)
-                self.num_features = self.readout(token).shape[-1]
+        self.num_features = self._count(model.num_features)
+
+    def _count(self, features: int) -> int:
+        """Features of an image: the model's, or those of the projection."""
+        if self.projection is None:
+            return features
+        with torch.no_grad():
+            token = next(self.model.parameters()).new_zeros(1, self.prefix + 1, self.width)
+            return self.readout(token).shape[-1]
 
     def embed(self, images: Tensor) -> Tensor:
         """Patches, class token, positions, patch dropout and CLIP's norm before block 0."""
@@ -73,45 +74,12 @@ class TimmTower(ImageTower):
         return self.model.norm_pre(tokens)
 
     def why_whole(self, layer: int) -> str | None:
-        """A block other than timm's plain pre-norm one with plain attention, or one with hooks."""
-        block: Any = self.block(layer)
-        if type(block) is not Block:
-            return f"{type(block).__name__} is not timm's pre-norm Block"
-        if type(block.attn) is not Attention:
-            return f"{type(block.attn).__name__} is not timm's plain Attention"
-        return why_hooked(block, block.attn)
+        """A block that is not known, or one with hooks."""
+        return why_not_block(self.block(layer))
 
     def open(self, layer: int) -> Opened:
-        """The parts of `Block` and of its `Attention`."""
-        block: Any = self.block(layer)
-        attn = block.attn
-
-        linear = isinstance(attn.q_norm, nn.Identity) and isinstance(attn.k_norm, nn.Identity)
-
-        def query_key_value(y: Tensor) -> tuple[Tensor, ...]:
-            qkv = attn.qkv(y).unflatten(-1, (3, attn.num_heads, attn.head_dim))
-            if linear:
-                return (qkv,)
-            q, k, v = qkv.unbind(2)
-            return attn.q_norm(q), attn.k_norm(k), v
-
-        def key_value(y: Tensor) -> tuple[Tensor, Tensor]:
-            _, k, v = separate(query_key_value(y))
-            return k, v
-
-        def before(o: Tensor, y: Tensor) -> Tensor:
-            o = attn.norm(o)
-            return o if attn.gate is None else o * attn.gate(y).sigmoid()
-
-        return Opened(
-            norm=block.norm1,
-            query_key_value=query_key_value,
-            key_value=key_value,
-            out=Out(attn.proj, lambda x: block.drop_path1(block.ls1(attn.proj_drop(x))), before),
-            feed=feed_of(block),
-            dropout=attn.attn_drop.p if attn.training else 0.0,
-            linear=linear,
-        )
+        """The parts of timm's blocks."""
+        return open_block(self.block(layer))
 
 
 def why_not_vit(model: VisionTransformer) -> str | None:
@@ -123,17 +91,3 @@ def why_not_vit(model: VisionTransformer) -> str | None:
     if not model.global_pool and model.attn_pool is None:
         return "it was made without pooling; make it with global_pool='token', 'avg' or 'map'"
     return None
-
-
-def feed_of(block: Any) -> Callable[[Tensor], Tensor]:
-    """What a block's MLP adds to its tokens, taken apart where it is timm's plain one."""
-    mlp = block.mlp
-    if type(mlp) is not Mlp or is_hooked(mlp):
-        return lambda x: block.drop_path2(block.ls2(mlp(block.norm2(x))))
-    return stages.Mlp(
-        norm=block.norm2,
-        up=mlp.fc1,
-        act=lambda h: mlp.norm(mlp.drop1(mlp.act(h))),
-        down=mlp.fc2,
-        end=lambda x: block.drop_path2(block.ls2(mlp.drop2(x))),
-    )

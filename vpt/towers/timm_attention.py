@@ -1,0 +1,92 @@
+"""What timm's kinds of attention have in common, taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Mlp
+from torch import Tensor, nn
+
+from vpt.towers import stages
+from vpt.towers.attention import heads_of, separate
+from vpt.towers.stages import Function, Out, is_hooked
+
+Projections = tuple[Callable[[Tensor], tuple[Tensor, ...]], Callable[[Tensor], tuple[Tensor, Tensor]]]
+
+
+def projections(attn: Any) -> Projections:
+    """`query_key_value` and `key_value` of attention with one projection for all three, or one for each.
+
+    Biases may stand apart from the projection (EVA, BEiT), and keys may have fewer heads than queries, each of them for
+    several neighbours (grouped queries).
+    """
+    groups = getattr(attn, "num_kv_groups", 1)
+    q_norm, k_norm = (getattr(attn, name, nn.Identity()) for name in ("q_norm", "k_norm"))
+    plain = isinstance(q_norm, nn.Identity) and isinstance(k_norm, nn.Identity)
+
+    def all_three(y: Tensor) -> tuple[Tensor, ...]:
+        if getattr(attn, "q_bias", None) is None:
+            qkv = attn.qkv(y)
+        else:
+            qkv = F.linear(y, attn.qkv.weight, torch.cat((attn.q_bias, attn.k_bias, attn.v_bias)))
+        qkv = qkv.unflatten(-1, (3, attn.num_heads, -1))
+        if plain:
+            return (qkv,)
+        q, k, v = qkv.unbind(-3)
+        return q_norm(q), k_norm(k), v
+
+    def last_two(y: Tensor) -> tuple[Tensor, Tensor]:
+        if attn.qkv is not None:
+            _, k, v = separate(all_three(y))
+            return k, v
+        kv_heads = attn.num_heads // groups
+        k, v = k_norm(heads_of(attn.k_proj(y), kv_heads)), heads_of(attn.v_proj(y), kv_heads)
+        return (k, v) if groups == 1 else (k.repeat_interleave(groups, dim=-2), v.repeat_interleave(groups, dim=-2))
+
+    if attn.qkv is not None:
+        return all_three, last_two
+    return lambda y: (q_norm(heads_of(attn.q_proj(y), attn.num_heads)), *last_two(y)), last_two
+
+
+def linear(attn: Any) -> bool:
+    """Queries, keys and values are what products with the tokens give: not normed, and one of each for a head."""
+    norms = (getattr(attn, name, nn.Identity()) for name in ("q_norm", "k_norm"))
+    return all(isinstance(norm, nn.Identity) for norm in norms) and getattr(attn, "num_kv_groups", 1) == 1
+
+
+def out_of(attn: Any, end: Function) -> Out:
+    """What attention makes of what its heads give, and `end` of that."""
+    norm, gate = getattr(attn, "norm", nn.Identity()), getattr(attn, "gate", None)
+
+    def before(o: Tensor, y: Tensor) -> Tensor:
+        o = norm(o)
+        return o if gate is None else o * gate(y).sigmoid()
+
+    return Out(attn.proj, lambda x: end(attn.proj_drop(x)), before)
+
+
+def feed_of(mlp: Any, norm: Function, end: Function) -> Function:
+    """What an MLP adds to tokens, taken apart where it is timm's plain one."""
+    if type(mlp) is not Mlp or is_hooked(mlp):
+        return lambda x: end(mlp(norm(x)))
+    return stages.Mlp(
+        norm=norm,
+        up=mlp.fc1,
+        act=lambda h: mlp.norm(mlp.drop1(mlp.act(h))),
+        down=mlp.fc2,
+        end=lambda x: end(mlp.drop2(x)),
+    )
+
+
+def dropout(attn: Any) -> float:
+    """Of attention weights, 0 in evaluation mode."""
+    found: float = attn.attn_drop.p if attn.training else 0.0
+    return found
+
+
+def scaled(gamma: Tensor | None, x: Tensor) -> Tensor:
+    """`x` times a layer's scale, where it has one."""
+    return x if gamma is None else gamma * x
