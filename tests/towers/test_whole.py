@@ -103,7 +103,7 @@ def test_a_method_that_enters_is_refused_with_the_part_the_reason_and_what_works
         "vpt-deep cannot be used with timm/resnet18.a1_in1k: its prompts enter the blocks of the image encoder"
         in sentence
     )
-    assert "ResNet is not of timm's VisionTransformer family" in sentence
+    assert "ResNet is none of timm's VisionTransformer, Eva, " in sentence
     assert sentence.endswith("What works with it: bias, full, linear, partial-k.")
     with pytest.raises(VptError, match=r"clip-lora cannot be used with this model.*What works with it: .*coop, full"):
         vpt.attach(clip_resnet(), "clip-lora", classes=CLASSES, preprocessing={**SEEN, "size": (64, 64)})
