@@ -9,17 +9,31 @@ from vpt.errors import VptError
 from vpt.methods import available
 from vpt.methods.base import Method
 from vpt.towers.base import ImageTower
+from vpt.towers.swin import SwinTower
 from vpt.towers.text import TextTower
 
 
 def why_not(method: Method, tower: ImageTower) -> str | None:
     """The part of a method that an encoder has no place for, and why; None where it has all."""
     if tower.closed is None:
-        return None
+        return _of_windows(method, tower) if isinstance(tower, SwinTower) else None
     if method.enters:
         return f"its prompts enter the blocks of the image encoder, and {tower.closed}"
     if method.image_change is not None:
         return f"it changes the blocks of the image encoder, and {tower.closed}"
+    return None
+
+
+def _of_windows(method: Method, tower: SwinTower) -> str | None:
+    if method.image_change is not None:
+        return f"it changes the blocks of the image encoder, and {tower.why_unchanged(0)}"
+    for layer in range(tower.depth) if method.enters else ():
+        if tower.why_whole(layer) is not None:
+            return f"its prompts enter windows of block {layer}, and {tower.why_whole(layer)}"
+    for layer in sorted(method.enters):
+        size = method.prompts(layer, 1).shape[-1]
+        if size != tower.width_at(layer):
+            return f"its prompts of block {layer} have {size} numbers, and the encoder {tower.width_at(layer)} there"
     return None
 
 

@@ -13,6 +13,7 @@ from vpt.methods.base import Method
 from vpt.towers.attention import Attended
 from vpt.towers.base import Change, ImageTower
 from vpt.towers.packing import Texts
+from vpt.towers.swin import SwinTower
 from vpt.towers.text import TextTower
 
 Folded = Mapping[int, Tensor | Attended]
@@ -45,6 +46,8 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
     """
     if tower.closed is not None:
         return tower.features(_cast(tower, images))
+    if isinstance(tower, SwinTower):
+        return encode_grid(tower, method, images, folded)
     x, places = tower.embedded(_cast(tower, images))
     own, last = x.shape[1], tower.depth - 1
     for layer in range(tower.depth):
@@ -59,6 +62,39 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
         wanted = own if layer < last or tower.read is None else tower.read
         read = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
         x = tower.advance(layer, x, context, change=method.image_change, read=read, places=places)
+    return tower.readout(x)
+
+
+def encode_grid(
+    tower: SwinTower,
+    method: Method,
+    images: Tensor,
+    folded: Folded | None = None,
+    *,
+    plain: bool = False,
+    look: Callable[[Tensor], None] | None = None,
+) -> Tensor:
+    """Images (B, 3, H, W) to features (B, F) by an encoder that attends in windows, with prompts in each window.
+
+    Args:
+        tower: the encoder.
+        method: whose prompts enter; where a stage goes on without new ones they are carried on.
+        images: preprocessed.
+        folded: what `fold` gave for the prompts as they are.
+        plain: every block advances its prompts, read or not: the definition.
+        look: is shown what each block is given, (B, N, D), prompts before the image's tokens.
+    """
+    x = tower.embed(_cast(tower, images))
+    prompts: Tensor | Attended | None = None
+    for layer in range(tower.depth):
+        if layer in method.enters:
+            prompts = folded.get(layer) if folded else None
+            prompts = _entering(tower, method, layer, len(x), x.dtype) if prompts is None else prompts
+        if look is not None:
+            own = x.flatten(1, 2)
+            look(torch.cat([prompts.expand(len(x), -1, -1), own], dim=1) if isinstance(prompts, Tensor) else own)
+        goes_on = layer + 1 < tower.depth and layer + 1 not in method.enters and not tower.ends_stage(layer)
+        x, prompts = tower.advance_grid(layer, x, prompts, both=plain or goes_on)
     return tower.readout(x)
 
 

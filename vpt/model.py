@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vpt import saving
 from vpt.errors import VptError
 from vpt.head import new_head
-from vpt.loops import Folded, ImageLoop, encode_images, encode_images_plain, fold
+from vpt.loops import Folded, ImageLoop, encode_grid, encode_images, encode_images_plain, fold
 from vpt.methods.base import Method, Outputs
 from vpt.precision import in_own
 from vpt.predict import ImageLike, Prediction, is_one, predict
@@ -23,6 +23,7 @@ from vpt.text import DEFAULT_TEMPLATES, TextSide, checked_classes, checked_templ
 from vpt.towers.backbone import Pair
 from vpt.towers.base import ImageTower
 from vpt.towers.packing import Texts
+from vpt.towers.swin import SwinTower
 
 
 class Prompted(nn.Module):
@@ -116,6 +117,8 @@ class Prompted(nn.Module):
             return images
         if plain:
             with in_own(self.tower.kernel):
+                if isinstance(self.tower, SwinTower):
+                    return encode_grid(self.tower, self.method, images, plain=True)
                 x = encode_images_plain(
                     self.tower, images, self.method.plain, self.method.strip, self.method.image_change
                 )
@@ -225,6 +228,9 @@ class Prompted(nn.Module):
         if self.tower.closed is not None:
             raise VptError(f"nothing can be seen between the blocks of this encoder: {self.tower.closed}.")
         found: list[Tensor] = []
+        if isinstance(self.tower, SwinTower):
+            encode_grid(self.tower, self.method if prompted else _NOTHING, images, plain=True, look=found.append)
+            return found
 
         def keep(layer: int, x: Tensor) -> Tensor:
             found.append(self.method.plain(layer, x).to(x.dtype) if prompted else x)

@@ -21,6 +21,9 @@ class Encoder(Protocol):
     prefix: int
     patch_size: int
 
+    def width_at(self, layer: int) -> int:
+        """D of tokens before block `layer`."""
+
     def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Names and parameters."""
 

@@ -53,15 +53,25 @@ class VisualPrompts(Method):
         self.shared = shared
         self.needs_images = init == "patches"
         self.dropout = nn.Dropout(dropout)
-        size = project or tower.width
-        # Section A: the bound of Xavier's uniform initialisation for the patch embedding.
-        bound = math.sqrt(6 / (3 * tower.patch_size**2 + size))
-        rows = 1 if shared else len(self.layers)
-        values = torch.empty(rows, num_tokens, size)
-        self.values = nn.Parameter(values.normal_(std=0.02) if init == "normal" else values.uniform_(-bound, bound))
+        widths = [tower.width_at(layer) for layer in self.layers]
+        if len(set(widths)) > 1 and (shared or project):
+            raise VptError(f"blocks of this backbone have widths {widths}: leave shared and project out.")
+
+        def drawn(rows: int, size: int) -> Tensor:
+            # Section A: the bound of Xavier's uniform initialisation for the patch embedding.
+            bound = math.sqrt(6 / (3 * tower.patch_size**2 + size))
+            values = torch.empty(rows, num_tokens, size)
+            return values.normal_(std=0.02) if init == "normal" else values.uniform_(-bound, bound)
+
+        # A row for each block, (blocks, P, D); of an encoder of stages, which get wider, a tensor for each block.
+        self.values: nn.Parameter | nn.ParameterList
+        if len(set(widths)) > 1:
+            self.values = nn.ParameterList([nn.Parameter(drawn(1, width)[0]) for width in widths])
+        else:
+            self.values = nn.Parameter(drawn(1 if shared else len(self.layers), project or widths[0]))
         self.project: nn.Module = nn.Identity()
         if project:
-            self.project = nn.Linear(project, tower.width)
+            self.project = nn.Linear(project, widths[0])
             nn.init.kaiming_normal_(self.project.weight, mode="fan_out")
 
     def prompts(self, layer: int, batch: int) -> Tensor:
@@ -85,7 +95,7 @@ class VisualPrompts(Method):
 
     def strip(self, x: Tensor) -> Tensor:
         """[prefix, patches]."""
-        num_tokens = self.values.shape[1]
+        num_tokens = self.values[0].shape[0]
         return torch.cat([x[:, : self.prefix], x[:, self.prefix + num_tokens :]], dim=1)
 
     @torch.no_grad()
@@ -96,10 +106,10 @@ class VisualPrompts(Method):
         """
         for row, layer in enumerate(self.layers[: len(self.values)]):
             patches = tokens[layer][:, self.prefix :].flatten(0, 1)
-            num_tokens = self.values.shape[1]
+            num_tokens = self.values[0].shape[0]
             if len(patches) < num_tokens:
                 raise VptError(f"{len(patches)} patch tokens cannot initialise {num_tokens} prompts: give more images.")
-            self.values[row] = patches[torch.randperm(len(patches))[:num_tokens].to(patches.device)]
+            self.values[row].copy_(patches[torch.randperm(len(patches))[:num_tokens].to(patches.device)])
 
 
 class VPTShallow(VisualPrompts):

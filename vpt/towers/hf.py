@@ -20,6 +20,7 @@ from vpt.towers.hf_text import pair_of
 from vpt.towers.hf_tokenizer import adapted, by_name
 from vpt.towers.memory import check_memory
 from vpt.towers.places import Places
+from vpt.towers.swin_hf import HfSwin
 from vpt.towers.text import Tokenizer
 from vpt.towers.weights import UNREADABLE, reason_of
 from vpt.towers.whole_models import whole_hf
@@ -222,6 +223,9 @@ def _whole(model: Any) -> Backbone | None:
     config = getattr(model.config, "vision_config", model.config)
     preprocessing = published(type(model).__name__, _sides(getattr(config, "image_size", 224)))
     kind = type(model).__name__
+    inner = next((getattr(model, name) for name in ("swin", "swinv2") if hasattr(model, name)), model)
+    if type(inner).__name__ in ("SwinModel", "Swinv2Model"):
+        return Backbone(HfSwin(inner, preprocessing.size), preprocessing, None, {})
     tower = whole_hf(model, f"a {kind} is none of {', '.join(FAMILIES)}", preprocessing.size)
     return Backbone(tower, preprocessing, None, {})
 

@@ -21,6 +21,8 @@ from timm.models._hub import load_model_config_from_hf, load_model_config_from_p
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.naflexvit import NaFlexVit
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2Block
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_relpos import VisionTransformerRelPos
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ from vpt.preprocessing import Preprocessing
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Tower
 from vpt.towers.memory import check_memory
+from vpt.towers.swin_timm import TimmSwin
 from vpt.towers.timm_eva import EvaTower, why_not_eva
 from vpt.towers.timm_naflex import NaFlexTower, why_not_naflex
 from vpt.towers.timm_relative import RelativeTower, why_not_relative
@@ -42,7 +45,7 @@ from vpt.towers.whole_models import whole_timm
 SIZED = ("vision_transformer", "deit", "vision_transformer_hybrid", "eva", "beit", "vision_transformer_relpos")
 
 # Modules of models that are opened.
-OPENED = (*SIZED, "naflexvit", "vitamin")
+OPENED = (*SIZED, "naflexvit", "vitamin", "swin_transformer", "swin_transformer_v2")
 
 Family = tuple[type[nn.Module], type[TimmTower], Callable[[Any], str | None]]
 
@@ -69,6 +72,8 @@ def tower_of(
         projection: put behind what is read of one that is opened.
         size: of images in pixels; by default what the model says.
     """
+    if is_swin(model):
+        return TimmSwin(model)
     reason, family = why_not(model), _family(model)
     if reason or family is None:
         return whole_timm(model, str(reason), size or preprocessing_of(model).size)
@@ -81,6 +86,14 @@ def why_not(model: nn.Module) -> str | None:
     if family is None:
         return f"{type(model).__name__} is none of timm's {', '.join(kind.__name__ for kind, _, _ in FAMILIES)}"
     return family[2](model)
+
+
+def is_swin(model: Any) -> bool:
+    """Whether prompts can enter the windows of a model: timm's Swin of either version, for images of one size."""
+    if type(model) not in (SwinTransformer, SwinTransformerV2) or model.dynamic_img_size or not model.global_pool:
+        return False
+    blocks = [block for stage in model.layers for block in stage.blocks]
+    return {type(block) for block in blocks} <= {SwinTransformerBlock, SwinTransformerV2Block}
 
 
 def _family(model: nn.Module) -> Family | None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.swin_transformer import SwinTransformer, SwinTransformerBlock, SwinTransformerBlockV2
 from torchvision.models.vision_transformer import EncoderBlock, VisionTransformer
 
 from vpt.errors import VptError
@@ -18,8 +19,11 @@ from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, multihead_projections, why_hooked, without
 from vpt.towers.stages import Out, mlp_of
+from vpt.towers.swin_torchvision import TorchvisionSwin
 from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
 from vpt.towers.whole_models import CLASSIFIERS, whole_torchvision, without_heads
+
+SWIN_BLOCKS = {SwinTransformerBlock, SwinTransformerBlockV2}
 
 
 class TorchvisionTower(ImageTower):
@@ -128,7 +132,13 @@ def tower_of(model: nn.Module, size: tuple[int, int]) -> ImageTower:
     """A model opened, or whole where it cannot be; `size` of its images in pixels."""
     if isinstance(model, VisionTransformer):
         return TorchvisionTower(model)
+    if type(model) is SwinTransformer and _has_swin_blocks(model):
+        return TorchvisionSwin(model)
     return whole_torchvision(model, f"{type(model).__name__} is no Vision Transformer of torchvision", size)
+
+
+def _has_swin_blocks(model: Any) -> bool:
+    return {type(block) for part in list(model.features)[1::2] for block in part} <= SWIN_BLOCKS
 
 
 def classifiers_of(model: nn.Module) -> tuple[str, ...]:
