@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from vpt import VptError, config, experiment, sweep
+from vpt.digest import of_file
 from vpt.engine import fit as engine
 from vpt.engine.rundir import RunDir
 
@@ -157,3 +160,32 @@ def test_labels_stay_below_the_folder_of_the_table(label: str, photos: Path) -> 
     with pytest.raises(VptError, match="compare has the label"):
         sweep.compare(settings(photos, "table", compare={label: {}}), progress=False)
     assert not (photos.parent / "table").exists()
+
+
+def test_a_run_keeps_its_weights_by_their_digest_and_not_by_their_place(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VPT_CACHE", str(tmp_path / "cache"))
+    small = {"patch_size": 8, "depth": 1, "embed_dim": 12, "num_heads": 2, "img_size": 32}
+    mine, theirs = tmp_path / "mine/w.safetensors", tmp_path / "theirs/v.safetensors"
+    for path in (mine, theirs):
+        path.parent.mkdir()
+    save_file(timm.create_model("vit_tiny_patch16_224", **small).state_dict(), mine)
+    backbone = {"name": "timm/vit_tiny_patch16_224", **small, "weights": str(mine)}
+    run = trained(photos, backbone=backbone, train={"epochs": 1, "batch_size": 8})
+    kept = config.read(run / "config.yaml")
+    assert kept.backbone["weights"] == {"name": "w.safetensors", "digest": of_file(mine)}
+    assert str(mine) not in (run / "config.yaml").read_text()
+    # Its own config is one that can be run, and so is one that names the file elsewhere.
+    moved = settings(photos, backbone=backbone | {"weights": str(theirs)}, train={"epochs": 1, "batch_size": 8})
+    mine.rename(theirs)
+    experiment.train(moved, resume=True, progress=False)
+    experiment.train(kept.model_copy(update={"out": photos.parent / "again"}), progress=False)
+    theirs.rename(mine)
+    with pytest.raises(VptError, match=r"weights of the file 'w.safetensors' \(SHA-256 \w+\) are not found here"):
+        experiment.train(kept.model_copy(update={"out": photos.parent / "third"}), progress=False)
+    with pytest.raises(VptError, match=r"backbone.weights will not do: name a file, or give name and digest as"):
+        trained(photos, "fourth", backbone=backbone | {"weights": {"name": "w"}})
+    save_file(timm.create_model("vit_tiny_patch16_224", **small).state_dict(), mine)
+    with pytest.raises(VptError, match=r"was run with another config \(backbone\.weights\.digest was"):
+        experiment.train(settings(photos, backbone=backbone, train=moved.train), resume=True, progress=False)

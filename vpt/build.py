@@ -10,7 +10,7 @@ import torch
 
 from vpt import data as datasets
 from vpt.assemble import create, load
-from vpt.config import Config
+from vpt.config import Config, plain
 from vpt.data.base import DataSet, Files
 from vpt.data.pairs import PairSet
 from vpt.engine.fit import fit
@@ -24,6 +24,7 @@ from vpt.report.notes import tell
 from vpt.tasks.image_text import ImageText
 from vpt.text import DEFAULT_TEMPLATES, ENSEMBLES, ensemble
 from vpt.towers import load as towers
+from vpt.towers.located import here, portable
 
 OF_ANY = ("dtype", "pretrained", "weights", "image_size", "preprocessing")
 RESERVED = ("callbacks", "run_dir", "resume", "overwrite", "progress", "seed", "task")
@@ -42,19 +43,33 @@ def check(config: Config) -> Config:
     Settings.of({name: default for name, (_, default) in options_of(fit).items()} | train | {"seed": config.seed})
     # Of any library, whose own `load` need not name them.
     shared = {key: backbone.pop(key) for key in OF_ANY if key in backbone and key in options_of(create)}
+    # A run keeps its weights by their digest.
+    kept = {"weights": portable(shared.pop("weights"))} if isinstance(shared.get("weights"), Mapping) else {}
     shared = checked(create, shared, "backbone")
     held = {"dtype": shared.pop("dtype")} if "dtype" in shared else {}
     return config.model_copy(
         update={
             "backbone": {"name": config.backbone["name"]}
             | towers.checked_options(config.backbone["name"], backbone | shared)
-            | held,
+            | held
+            | kept,
             "method": {"name": config.method["name"]} | checked(find(config.method["name"]), method, "method"),
             "data": {"name": config.data["name"]} | datasets.checked_options(config.data["name"], data),
             "train": train,
             "task": checked(ImageText, config.task, "task"),
         }
     )
+
+
+def as_kept(config: Config) -> dict[str, Any]:
+    """A checked config as a run keeps it: plain values, with a file of weights by its digest and not by its place.
+
+    Raises:
+        VptError: the file is not there.
+    """
+    values = plain(config)
+    weights = values["backbone"].get("weights")
+    return values if weights is None else values | {"backbone": values["backbone"] | {"weights": portable(weights)}}
 
 
 def read_data(config: Config) -> DataSet | PairSet:
@@ -78,6 +93,8 @@ def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
     torch.manual_seed(config.seed)
     known = {"pretrained", "weights", "image_size", "dtype"}
     backbone = _options(config.backbone)
+    if "weights" in backbone:
+        backbone["weights"] = here(backbone["weights"])
     paired = isinstance(data, PairSet)
     if paired and (config.head == "linear" or "text" not in find(config.method["name"]).heads):
         what = "head=linear" if config.head == "linear" else f"method={config.method['name']}"

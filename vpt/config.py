@@ -17,6 +17,7 @@ TABLES = ("seeds", "compare", "select", "select_seeds", "search", "datasets", "s
 NEUTRAL = (
     "out",
     *TABLES,
+    "backbone.weights.name",
     "data.check",
     "data.cache",
     "data.new",

@@ -8,8 +8,8 @@ from typing import Any
 
 from vpt import config as configs
 from vpt import saving
-from vpt.build import build_model, check, load_run, read_data, templates_for, undecoded
-from vpt.config import Config, differences, plain
+from vpt.build import as_kept, build_model, check, load_run, read_data, templates_for, undecoded
+from vpt.config import Config, differences
 from vpt.data import DEALING, load_again, load_whole
 from vpt.data.base import DataSet, Samples
 from vpt.data.joined import everything
@@ -59,7 +59,7 @@ def train(
             was begun with.
     """
     config = check(config)
-    with RunDir(config.out or "runs/run", resume=resume, overwrite=overwrite, config=plain(config)) as run:
+    with RunDir(config.out or "runs/run", resume=resume, overwrite=overwrite, config=as_kept(config)) as run:
         if resume:
             check_unchanged(config, run.path)
         result = run.result()
@@ -150,7 +150,7 @@ def add_test(config: Config, *, progress: bool = True) -> dict[str, Any]:
         VptError: the data or the weights are no longer those of the run.
     """
     config = check(config)
-    with RunDir(config.out or "runs/run", resume=True, config=plain(config)) as run:
+    with RunDir(config.out or "runs/run", resume=True, config=as_kept(config)) as run:
         check_unchanged(config, run.path)
         return _taken_up(run, config, read_result(run.path / RESULT), test=True, progress=progress)[1]
 
@@ -187,7 +187,7 @@ def check_unchanged(config: Config, folder: Path) -> None:
     """
     if not (folder / CONFIG).is_file():
         return
-    changes = differences(plain(check(configs.read(folder / CONFIG))), plain(config))
+    changes = differences(as_kept(check(configs.read(folder / CONFIG))), as_kept(config))
     if changes:
         raise VptError(
             f"{folder} was run with another config ({', '.join(changes)}): take that one, say --overwrite, or set "

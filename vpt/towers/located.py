@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from vpt import digest, files
 from vpt.errors import VptError
 from vpt.facts import WeightsFile
-from vpt.paths import cache_root, data_root
+from vpt.paths import cache_root, data_root, resolve
 
 
 def identified(path: Path) -> WeightsFile:
@@ -33,6 +37,52 @@ def located(weights: WeightsFile) -> Path | None:
             if _digest(candidate, facts.st_size, facts.st_mtime_ns) == weights.digest:
                 return candidate
     return None
+
+
+def portable(weights: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """What a run keeps of a file of weights: its name and its digest, and not where it lies.
+
+    Raises:
+        VptError: it is not there.
+    """
+    if isinstance(weights, Mapping):
+        return checked(weights).model_dump()
+    path = resolve(weights)
+    if not path.is_file():
+        raise VptError(f"weights={str(weights)!r} is a folder: name the file in it.")
+    return identified(path).model_dump()
+
+
+def checked(weights: Mapping[str, Any]) -> WeightsFile:
+    """What a run kept of a file of weights.
+
+    Raises:
+        VptError: it is something else.
+    """
+    try:
+        return WeightsFile.model_validate(weights)
+    except ValidationError as error:
+        raise VptError(
+            "backbone.weights will not do: name a file, or give name and digest as a run keeps them."
+        ) from error
+
+
+def here(weights: str | Path | Mapping[str, Any] | None) -> str | Path | None:
+    """Where a file of weights lies, of which a run may have kept name and digest alone.
+
+    Raises:
+        VptError: it is not found.
+    """
+    if not isinstance(weights, Mapping):
+        return weights
+    known = checked(weights)
+    found = located(known)
+    if found is None:
+        raise VptError(
+            f"the weights of the file {known.name!r} (SHA-256 {known.digest}) are not found here: say where it lies "
+            "with backbone.weights=FILE."
+        )
+    return found
 
 
 def _note(known_by: str) -> Path:

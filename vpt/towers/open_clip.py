@@ -22,7 +22,7 @@ from vpt.towers.base import ImageTower, Opened
 from vpt.towers.hf_tokenizer import adapted
 from vpt.towers.open_clip_block import open_residual, why_not_residual
 from vpt.towers.open_clip_load import SENSELESS, NamedTokenizer, create, divided
-from vpt.towers.open_clip_text import OpenClipTextTower, why_no_text
+from vpt.towers.open_clip_text import OpenClipTextTower, clip_tokenizer, why_no_text
 from vpt.towers.text import Tokenizer
 from vpt.towers.weights import UNREADABLE, reason_of
 from vpt.towers.whole_models import whole_open_clip
@@ -156,7 +156,7 @@ def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone | Non
     visual = getattr(model, "visual", model)
     if not isinstance(visual, VisionTransformer | TimmModel | ModifiedResNet):
         return None
-    if tokenizer is None and _num_words(model) == open_clip.SimpleTokenizer().vocab_size:
+    if tokenizer is None and _num_words(model) == clip_tokenizer().vocab_size:
         tokenizer = open_clip.tokenize
     pair = pair_of(model, adapted(tokenizer) if tokenizer is not None else None)
     preprocessing = preprocessing_of(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import open_clip
@@ -19,6 +20,12 @@ from vpt.towers.places import Places
 from vpt.towers.text import TextTower, Tokenizer
 
 POOLING = ("argmax", "eos", "first", "last")
+
+
+@cache
+def clip_tokenizer() -> open_clip.SimpleTokenizer:
+    """CLIP's own, which takes some tenths of a second to make."""
+    return open_clip.SimpleTokenizer()
 
 
 class OpenClipTextTower(TextTower):
@@ -73,7 +80,7 @@ class OpenClipTextTower(TextTower):
         """By open_clip's own tokenizer, or the one of transformers that it wraps."""
         tokenizer: Any = self.tokenizer
         if tokenizer is open_clip.tokenize:
-            tokenizer = open_clip.SimpleTokenizer()
+            tokenizer = clip_tokenizer()
         if hasattr(tokenizer, "loaded"):
             tokenizer = tokenizer.loaded()
         count = self.token_embedding.num_embeddings
