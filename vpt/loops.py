@@ -13,6 +13,7 @@ from vpt.methods.base import Method
 from vpt.towers.attention import Attended
 from vpt.towers.base import Change, ImageTower
 from vpt.towers.packing import Texts
+from vpt.towers.stages import same
 from vpt.towers.swin import SwinTower
 from vpt.towers.text import TextTower
 
@@ -138,7 +139,7 @@ def encode_texts(
     Args:
         tower: the encoder.
         method: its text prompts are put in place before the blocks that they enter.
-        texts: N of them, in one part or several that go through the blocks one after another.
+        texts: N of them, `scored`, in one part or several that go through the blocks one after another.
         context: learned vectors that stand in the texts before block 0, (G, K, D); texts are encoded with each of the
             G sets of them. Without any, G is 1.
         precision: that products come in, where not that of the words.
@@ -163,11 +164,9 @@ def _encode_part(
     x = tokens if groups == 1 else tokens.repeat(groups, 1, 1)
     if context is not None:
         x = _put(x, texts, context, tower.positions())
-    mask = None
-    if texts.seen is not None:
-        # Added to the scores, once for all blocks; a boolean mask is made into this one at each attention.
-        mask = torch.zeros(texts.seen.shape, dtype=precision or x.dtype, device=x.device)
-        mask = mask.masked_fill(~texts.seen, -torch.inf)
+    mask = texts.seen
+    if mask is not None:
+        mask = mask.to(precision or x.dtype)
         mask = mask.repeat(groups, 1, 1) if groups > 1 else mask
 
     def flat(x: Tensor) -> Tensor:
@@ -179,9 +178,12 @@ def _encode_part(
     for layer in range(tower.depth):
         if layer in method.text_enters:
             x = _put(x, texts, method.text_prompts(layer))
-        read = picked if layer + 1 == tower.depth else None
+        # A mask for each row is copied for each head by torch's own attention, and kept for the backward pass: with
+        # something to read a block is opened, which does without.
+        read = picked if layer + 1 == tower.depth else None if mask is None else same
         x = tower.advance(layer, x, mask=mask, change=method.text_change, read=read)
-    return tower.readout(flat(x).index_select(1, texts.order).flatten(0, 1)).unflatten(0, (groups, -1))
+    x = flat(x) if texts.order is None else flat(x).index_select(1, texts.order)
+    return tower.readout(x.flatten(0, 1)).unflatten(0, (groups, -1))
 
 
 def encode_texts_plain(

@@ -155,7 +155,8 @@ class TextSide(nn.Module):
         parts = [layout.rows(slice(start, start + step)) for start in range(0, len(ids), step)]
         device = self.logit_scale.device
         like: dict[str, int] = {"grid": GRID, "longest": tower.context_length} if alike else {}
-        return [(packed(part, tower.width, **like) if tower.causal else in_rows(part)).to(device) for part in parts]
+        texts = [packed(part, tower.width, **like) if tower.causal else in_rows(part) for part in parts]
+        return [some.to(device).scored(tower.positions().dtype) for some in texts]
 
     def _plainly(self, method: Method, ids: Tensor, image: Tensor | None) -> Tensor:
         """The definition: whole texts, each by itself."""

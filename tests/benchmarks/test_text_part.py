@@ -1,6 +1,7 @@
 """What text methods save over whole texts, counted rather than timed."""
 
 import pytest
+import torch
 
 import vpt
 from benchmarks import text
@@ -23,17 +24,28 @@ def coop() -> Case:
     return case(prompted("coop", num_tokens=16), 100)
 
 
-def test_names_of_100_classes_cost_a_small_part_of_the_plain_forms_operations(coop: Case) -> None:
-    counted = {name: flops(run.eager) for name, run in coop.runs.items()}
-    assert counted["step"] <= counted["plain step"] / 16
-    # Attention, whose backward pass is more than its forward pass, is much of a slim model: 2.12 at full width.
-    assert counted["step"] <= 2.5 * counted["forward"]
+def test_names_of_100_classes_cost_a_small_part_of_the_plain_forms_operations() -> None:
+    from open_clip.model import CLIP
+
+    # Of the published width, on which the length of rows depends; and of two blocks, as twelve are alike.
+    vision = {"layers": 1, "width": 64, "head_width": 32, "patch_size": 16, "image_size": 32}
+    words = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 2}
+    model = vpt.attach(CLIP(512, vision, words), "coop", num_tokens=16, classes=text.class_names(100))
+    model.to("meta").train()
+
+    def passes(*, plain: bool, backward: bool) -> int:
+        return flops(lambda: model.class_features(plain=plain).sum().backward() if backward else model.class_features())
+
+    step = passes(plain=False, backward=True)
+    assert step <= passes(plain=True, backward=True) / 20
+    with torch.no_grad():
+        assert step <= 2.12 * passes(plain=False, backward=False)
 
 
 def test_names_of_100_classes_keep_a_small_part_of_the_plain_forms_bytes(coop: Case) -> None:
     saved = {name: saved_bytes(run.forward, coop.constants) for name, run in coop.runs.items() if run.forward}
-    # A slim model has shorter rows, and so its context more often, than one of the published width, where it is 0.09.
-    assert saved["step"] <= 0.12 * saved["plain step"]
+    # A slim model has shorter rows, and so its context more often, than one of the published width, where it is 0.05.
+    assert saved["step"] <= 0.1 * saved["plain step"]
 
 
 @pytest.mark.slow

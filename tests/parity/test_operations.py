@@ -118,12 +118,11 @@ def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompt
     return model.train()
 
 
-# Where a tower projects queries, keys and values by three products, prompts appended to the image say 3 % more than the
-# plain form; and picking the tokens that are read says up to 9 operations more where the method changes every block.
-MORE = {
-    *(("hf clip", method) for method in ("ivlp", "maple", "promptsrc")),
-    *((pair, "clip-lora") for pair in ("open_clip", "both ways", "hf clip")),
-}
+# Operations by which the fast form says more than the plain one. Where a tower projects queries, keys and values by
+# three products, prompts beside the image are joined to keys and to values apart, block by block: 3 % of the step.
+# CLIP-LoRA opens all blocks in both forms, and what is left is that tokens are picked twice in the last one: in texts
+# that are seen both ways by their index, of which the gradient is two operations.
+MORE = {**{("hf clip", method): 11 for method in ("ivlp", "maple", "promptsrc")}, ("both ways", "clip-lora"): 5}
 
 
 @pytest.mark.parametrize(
@@ -135,4 +134,4 @@ def test_with_class_names(pair: str, method: str, count: int) -> None:
     model = of_classes(PAIRS[pair], method, count)
     batch = 1 if count == 1000 else 4
     fast, plain = (step(model, plain=form, batch=batch) for form in (False, True))
-    assert fast <= (1.05 * plain if (pair, method) in MORE else plain + PICKED)
+    assert fast <= plain + MORE.get((pair, method), 0)

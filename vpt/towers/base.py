@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from vpt.errors import VptError
 from vpt.towers.attention import Attended, Packing, attend, separate, shared
 from vpt.towers.places import Places
+from vpt.towers.stages import Out
 
 Context = Tensor | Attended
 Change = Callable[[int, Any], Any] | None
@@ -281,7 +282,9 @@ def _advance_opened(
             num_context = k.shape[1] - x.shape[1] + sum(context.keys.shape[1] for context in known)
             bias = F.pad(block.bias(places, x.shape[1]), (num_context, 0))
     if read is not None:
-        x, y, q = read(x), read(y), read(q)
+        # Normed tokens enter what is added to few blocks' tokens.
+        y = y if isinstance(block.out, Out) and block.out.before is None else read(y)
+        x, q = read(x), read(q)
         mask = mask if mask is None else read(mask)
         bias = bias if bias is None else read(bias)
     attended = x + block.out(attend(q, k, v, known, _together(mask, bias), block.dropout), y)

@@ -55,9 +55,9 @@ class Texts(NamedTuple):
         start: where the vectors of the context stand one after another in every row; None where they do not.
         learned: places, of R · L, at which learned context stands, (K,).
         context: which of the context vectors stands there, (K,); None where they are all of them, in order.
-        seen: what each token sees of its row, (1 or R, L, L) booleans; None where it sees all.
+        seen: what each token sees of its row, (1 or R, L, L), booleans or as `scored` has it; None where it sees all.
         picked: places of R · L whose tokens are read out, n of each row, (R · n,).
-        order: which of R · n is each text's, (N,).
+        order: which of R · n is each text's, (N,); None where they are all of them, in order.
     """
 
     codes: Tensor
@@ -67,7 +67,7 @@ class Texts(NamedTuple):
     context: Tensor | None
     seen: Tensor | None
     picked: Tensor
-    order: Tensor
+    order: Tensor | None
 
     def to(self, device: torch.device) -> Texts:
         """The same on `device`."""
@@ -75,6 +75,14 @@ class Texts(NamedTuple):
             name: x.to(device, non_blocking=True) for name, x in self._asdict().items() if isinstance(x, Tensor)
         }
         return self._replace(**moved)
+
+    def scored(self, dtype: torch.dtype) -> Texts:
+        """The same with `seen` as what is added to scores, 0 or -inf, which every attention would make of booleans."""
+        if self.seen is None:
+            return self
+        return self._replace(
+            seen=torch.zeros(self.seen.shape, dtype=dtype, device=self.seen.device).masked_fill(~self.seen, -torch.inf)
+        )
 
 
 def in_rows(layout: Layout) -> Texts:
@@ -90,7 +98,7 @@ def in_rows(layout: Layout) -> Texts:
         context=_in_order(-2 - layout.codes.flatten()[learned]),
         seen=layout.seen,
         picked=places * size + layout.read,
-        order=places,
+        order=None,
     )
 
 
@@ -131,7 +139,8 @@ def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = N
         context=_in_order(context),
         seen=_seen(layout, needed, shared, row, offset + shared, rows, length),
         picked=picked,
-        order=order,
+        # Plans of one grid are to be alike, whatever the order.
+        order=order if grid > 1 or len(picked) > len(order) else _in_order(order),
     )
 
 
@@ -145,8 +154,8 @@ def _start(codes: Tensor) -> int | None:
     return first if there else None
 
 
-def _in_order(context: Tensor) -> Tensor | None:
-    return None if torch.equal(context, torch.arange(len(context))) else context
+def _in_order(index: Tensor) -> Tensor | None:
+    return None if torch.equal(index, torch.arange(len(index))) else index
 
 
 def row_length(counts: Sequence[int], shared: int, width: int) -> int:
