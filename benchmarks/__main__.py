@@ -26,6 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (options.device == "cuda" or on_gpu) and not torch.cuda.is_available():
         print("benchmarks: there is no GPU here: say --device cpu.", file=sys.stderr)
         return 2
+    modules = [import_module(f"benchmarks.{part}") for part in options.parts or PARTS]
+    known = {method for module in modules for method in getattr(module, "METHODS", ())}
+    wrong = next((method for method in options.method if method not in known), None)
+    if wrong:
+        there = f"those of these parts are {', '.join(sorted(known))}" if known else "these parts have no methods"
+        print(f"benchmarks: --method {wrong} is measured nowhere: {there}.", file=sys.stderr)
+        return 2
+    if not all(1 <= count <= 1000 for count in options.classes):
+        print("benchmarks: --classes is from 1 to 1000, as many as ImageNet has.", file=sys.stderr)
+        return 2
     if on_gpu:
         from benchmarks import gpu
 
@@ -47,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         batch=options.batch,
         backbones=tuple(options.backbone),
         prompts=tuple(options.prompts),
+        methods=tuple(options.method),
+        classes=tuple(options.classes),
         quick=options.quick,
     )
     facts = report.about(setting)
@@ -93,8 +105,12 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="or context tokens, a number of them; may be repeated",
     )
-    made.add_argument("--method", action="append", default=[], help="gpu: these alone; may be repeated")
-    made.add_argument("--classes", type=int, action="append", default=[], help="gpu: or so many classes alone")
+    made.add_argument(
+        "--method", action="append", default=[], help="image, text, gpu: these alone, of a part's own; may be repeated"
+    )
+    made.add_argument(
+        "--classes", type=int, action="append", default=[], help="text, gpu: so many class names; may be repeated"
+    )
     made.add_argument("--no-compile", action="store_true", help="gpu: nothing is compiled")
     made.add_argument("--seconds", type=float, default=330.0, help="gpu: no case is begun later (default 330)")
     made.add_argument("--batch", type=int, help="images a batch, in place of the part's own")

@@ -22,6 +22,20 @@ from vpt.capture import CudaRecorder, Graphs
 
 IMAGE, PAIR = "timm/vit_base_patch16_224", "open_clip/ViT-B-16"
 IMAGES = 64
+# Method, prompts or classes, images of a step, and whether their features are there before. Each method comes once
+# before further numbers of prompts and classes, as time may be over.
+CASES = (
+    ("vpt-deep", 50, IMAGES, False),
+    ("coop", 100, 32, True),
+    ("cocoop", 100, 8, True),
+    ("promptsrc", 100, 32, False),
+    ("maple", 100, 32, False),
+    ("ivlp", 100, 32, False),
+    ("coop", 1000, 32, True),
+    ("vpt-deep", 200, IMAGES, False),
+    ("vpt-deep", 10, IMAGES, False),
+)
+METHODS = tuple(dict.fromkeys(method for method, *_ in CASES))
 MODES = ("eager", "captured", "compiled, captured")
 # Steps are timed one after another, as training takes them, and so many times.
 STEPS, REPEATS = 10, 5
@@ -77,20 +91,12 @@ def jobs(methods: Sequence[str], prompts: Sequence[int], classes: Sequence[int],
     def wanted(method: str, of: Sequence[int], number: int) -> bool:
         return (not methods or method in methods) and (not of or number in of)
 
-    for count in (10, 50, 200):
-        if wanted("vpt-deep", prompts, count):
+    for method, count, batch, cached in CASES:
+        if method == "vpt-deep" and wanted(method, prompts, count):
             fast = MODES if compiled else MODES[:2]
             options = {"num_tokens": count, "num_classes": 100}
-            yield Job(f"vpt-deep {count}", IMAGE, "vpt-deep", options, 100, IMAGES, False, fast)
-    for method, count, batch, cached in (
-        ("coop", 100, 32, True),
-        ("coop", 1000, 32, True),
-        ("cocoop", 100, 8, True),
-        ("ivlp", 100, 32, False),
-        ("maple", 100, 32, False),
-        ("promptsrc", 100, 32, False),
-    ):
-        if wanted(method, classes, count):
+            yield Job(f"vpt-deep {count}", IMAGE, "vpt-deep", options, 100, batch, cached, fast)
+        elif method != "vpt-deep" and wanted(method, classes, count):
             options = {"num_tokens": 16} if method == "coop" else {}
             yield Job(f"{method}, {count} classes", PAIR, method, options, count, batch, cached)
 

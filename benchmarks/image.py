@@ -18,6 +18,7 @@ AXIS = "prompts"
 LINES = ("step / limit", "plain step / limit")
 
 BACKBONES = ("timm/vit_small_patch16_224", "timm/vit_base_patch16_224")
+METHODS = ("vpt-shallow", "vpt-deep")
 PROMPTS = (1, 10, 50, 100, 200)
 CLASSES = 100
 
@@ -34,7 +35,7 @@ def cases(setting: Setting) -> Iterator[Case]:
     batch = setting.batch or (2 if setting.quick else 8 if setting.device == "cpu" else 64)
     size: dict[str, Any] = {"image_size": 32} if setting.quick and not setting.backbones else {}
     for backbone in backbones:
-        for method in ("vpt-shallow", "vpt-deep"):
+        for method in filter(setting.wants, METHODS):
             for prompts in setting.prompts or ((1, 10) if setting.quick else PROMPTS):
                 torch.manual_seed(0)
                 model = vpt.create(

@@ -34,6 +34,8 @@ class Setting:
         batch: images a batch; None for what a part thinks best.
         backbones: in place of those of a part.
         prompts: how many of them, in place of a part's own numbers.
+        methods: those alone, of a part's own.
+        classes: how many of them, in place of a part's own numbers.
         quick: a tiny model, to see that all of it runs.
     """
 
@@ -45,6 +47,8 @@ class Setting:
     batch: int | None = None
     backbones: tuple[str, ...] = ()
     prompts: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
+    classes: tuple[int, ...] = ()
     quick: bool = False
 
     @property
@@ -58,6 +62,10 @@ class Setting:
     def has_targets(self) -> bool:
         """Whether the targets, which are of plain float32 on a CPU, are for this setting."""
         return (self.device, self.dtype, self.compiled, self.quick) == ("cpu", "float32", False, False)
+
+    def wants(self, method: str) -> bool:
+        """Whether a method is to be measured."""
+        return not self.methods or method in self.methods
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of forward passes."""

@@ -20,6 +20,7 @@ SCALE = "log"
 LINES = ("plain step / step", "step / limit")
 
 BACKBONES = ("open_clip/ViT-B-32",)
+METHODS = ("coop", "maple", "ivlp", "cocoop")
 CLASSES = (10, 100, 1000)
 CONTEXT = (4, 16)
 BATCH = 32
@@ -43,16 +44,22 @@ def cases(setting: Setting) -> Iterator[Case]:
     A case is to be measured before the next one is asked for, which may give the same model other classes.
     """
     for backbone in setting.backbones or (("vpt/clip-nano",) if setting.quick else BACKBONES):
-        counts = (3, 5) if setting.quick else CLASSES
-        for context in setting.prompts or ((2,) if setting.quick else CONTEXT):
+        counts = setting.classes or ((3, 5) if setting.quick else CLASSES)
+        # Where a number of classes is asked for, all methods have it; otherwise those beside CoOp have one.
+        some = setting.classes or counts[1:2]
+        for context in (setting.prompts or ((2,) if setting.quick else CONTEXT)) if setting.wants("coop") else ():
             model = made(backbone, "coop", setting, num_tokens=context)
             for count in counts:
                 yield case(model, count, setting, {"model": backbone, "method": "coop"})
-        for method in ("maple", "ivlp"):
-            yield case(made(backbone, method, setting), counts[1], setting, {"model": backbone, "method": method})
-        batches = (setting.batch,) if setting.batch else (1, 2) if setting.quick else BATCHES
-        model = made(backbone, "cocoop", setting)
-        yield case_by_image(model, counts[1], batches, setting, {"model": backbone, "method": "cocoop"})
+        for method in filter(setting.wants, ("maple", "ivlp")):
+            model = made(backbone, method, setting)
+            for count in some:
+                yield case(model, count, setting, {"model": backbone, "method": method})
+        if setting.wants("cocoop"):
+            batches = (setting.batch,) if setting.batch else (1, 2) if setting.quick else BATCHES
+            model = made(backbone, "cocoop", setting)
+            for count in some:
+                yield case_by_image(model, count, batches, setting, {"model": backbone, "method": "cocoop"})
 
 
 def made(backbone: str, method: str, setting: Setting, **options: Any) -> vpt.Prompted:

@@ -55,6 +55,26 @@ def test_a_quick_run_of_text_methods_writes_tables_and_a_plot(tmp_path: Path) ->
     assert (tmp_path / "text.png").stat().st_size > 1000
 
 
+def test_methods_and_numbers_of_classes_narrow_a_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = ["--method", "ivlp", "--classes", "2", "--quick", "--repeats", "1", "--out", str(tmp_path)]
+    assert main(["text", *wanted]) == 0
+    rows = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))["parts"]["text"]
+    assert [(row["facts"]["method"], row["facts"]["classes"]) for row in rows] == [("ivlp", 2)]
+    assert main(["image", "--method", "coop"]) == 2
+    assert "--method coop is measured nowhere: those of these parts are vpt-deep" in capsys.readouterr().err
+    assert main(["text", "--classes", "1001"]) == 2
+    assert "--classes is from 1 to 1000" in capsys.readouterr().err
+
+
+def test_what_says_something_new_on_a_gpu_is_measured_first() -> None:
+    from benchmarks.gpu import METHODS, jobs
+
+    found = [job.method for job in jobs([], [], [], compiled=True)]
+    assert set(found[: len(METHODS)]) == set(METHODS)
+    assert [job.what for job in jobs(["coop"], [], [1000], compiled=True)] == ["coop, 1000 classes"]
+    assert [job.what for job in jobs(["vpt-deep"], [10], [], compiled=False)] == ["vpt-deep 10"]
+
+
 @pytest.mark.slow
 def test_a_quick_run_of_the_switches_holds_each_against_a_step_without(tmp_path: Path) -> None:
     assert main(["switches", "--quick", "--repeats", "1", "--out", str(tmp_path)]) == 0
