@@ -71,13 +71,15 @@ def coca() -> TextExample:
 
 
 def transformers_model(kind: str = "CLIP", attention: str = "sdpa", **text: Any):
-    """A `CLIPModel` or `SiglipModel` of transformers."""
+    """A `CLIPModel`, `SiglipModel` or another of transformers."""
     import transformers
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
     places = {"vocab_size": 40, "max_position_embeddings": LENGTH, "bos_token_id": START, "pad_token_id": 0}
-    own = {"projection_size": 24} if kind == "Siglip" else {}
-    vision = {**sizes, "hidden_size": 24, "num_attention_heads": 3, "image_size": 16, "patch_size": 8}
+    own = {"projection_size": 24} if kind.startswith("Siglip") else {}
+    own |= {"project_dim": 20} if kind == "AltCLIP" else {}
+    vision = {**sizes, "hidden_size": 24, "num_attention_heads": 3, "patch_size": 8}
+    vision |= {"num_patches": 4} if kind == "Siglip2" else {"image_size": 16}
     config = getattr(transformers, f"{kind}Config")(
         text_config={**sizes, **places, "eos_token_id": END, **own, **text}, vision_config=vision, projection_dim=12
     )
@@ -88,7 +90,13 @@ def transformers_model(kind: str = "CLIP", attention: str = "sdpa", **text: Any)
 
 def from_transformers(kind: str, *, end: int = END, **options: Any) -> TextExample:
     make = partial(transformers_model, kind, **options)
-    return TextExample(make, lambda model, ids: model.get_text_features(input_ids=ids).pooler_output, end=end)
+    hides = kind in ("ChineseCLIP", "AltCLIP")
+
+    def features(model: Any, ids: Tensor) -> Tensor:
+        given = {"attention_mask": (ids != 0).long()} if hides else {}
+        return model.get_text_features(input_ids=ids, **given).pooler_output
+
+    return TextExample(make, features, end=end)
 
 
 TEXT_EXAMPLES = {
@@ -114,6 +122,10 @@ TEXT_EXAMPLES = {
     "hf clip, end token of the highest id": from_transformers("CLIP", eos_token_id=2),
     "hf clip, gelu": from_transformers("CLIP", hidden_act="gelu"),
     "hf siglip": from_transformers("Siglip"),
+    "hf siglip 2": from_transformers("Siglip2"),
+    "hf metaclip 2": from_transformers("MetaClip2", eos_token_id=2, end=2),
+    "hf chinese-clip": from_transformers("ChineseCLIP"),
+    "hf altclip": from_transformers("AltCLIP", max_position_embeddings=LENGTH + 1),
     "ViT-B-32": published("ViT-B-32"),
     "ViT-B-16": published("ViT-B-16"),
 }

@@ -3,13 +3,16 @@
 A row in `SLOW` is of a kind that another row is of too, and is tested where slow tests are.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import timm
+import torch
 from timm.models.vision_transformer import DiffParallelScalingBlock, ParallelScalingBlock, ParallelThingsBlock
-from torch import nn
+from torch import Tensor, nn
 
-from tests.zoo import SMALL, Example, shaken, timm_features, vit
+from tests.zoo import HF, SMALL, Example, class_token, pooled, shaken, timm_features, vit
 
 EVA = {**SMALL, "depth": 2, "embed_dim": 24, "num_heads": 2, "mlp_ratio": 2.0}
 # Their first layer takes images of any size.
@@ -71,6 +74,91 @@ TIMM_SLOW = {
     "parallel, q and k norm": of_timm("vit_dpwee_patch16_reg1_gap_256"),
 }
 
-FAST = {**TIMM}
-SLOW = {**TIMM_SLOW}
+SMALL_HF = {**HF, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def of_hf(
+    kind: str, features: Callable[[Any, Tensor], Tensor], pooling: bool | None = None, **options: object
+) -> Example:
+    import transformers
+
+    def make() -> nn.Module:
+        config = getattr(transformers, kind.removesuffix("Model") + "Config")
+        given = {} if pooling is None else {"add_pooling_layer": pooling}
+        return shaken(lambda: getattr(transformers, kind)(config(**{**SMALL_HF, **options}), **given))
+
+    return Example(make, features)
+
+
+def siglip2(size: tuple[int, int] = (32, 32)) -> Example:
+    import transformers
+
+    def make() -> nn.Module:
+        given = {key: value for key, value in SMALL_HF.items() if key != "image_size"}
+        config = transformers.Siglip2VisionConfig(**given, num_patches=16)
+        return shaken(lambda: transformers.Siglip2VisionModel(config))
+
+    return Example(make, flattened, size)
+
+
+def flattened(model: Any, images: Tensor) -> Tensor:
+    """Features of SigLIP 2, which is given patches as its own image processor cuts them."""
+    from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
+
+    patches = torch.stack([convert_image_to_patches(image, 8) for image in images])
+    shape = torch.tensor([[images.shape[-2] // 8, images.shape[-1] // 8]] * len(images))
+    seen = torch.ones(patches.shape[:2], dtype=torch.long)
+    return model(pixel_values=patches, pixel_attention_mask=seen, spatial_shapes=shape).pooler_output
+
+
+def unmasked(model: Any, images: Tensor) -> Tensor:
+    """MAE's class token where no patch is masked, and patches stay in their order."""
+    model.config.mask_ratio = 0.0
+    return model(pixel_values=images, noise=torch.arange(16.0).expand(len(images), -1)).last_hidden_state[:, 0]
+
+
+def mean(model: Any, images: Tensor) -> Tensor:
+    return model(pixel_values=images).last_hidden_state.mean(1)
+
+
+OF_HF = {
+    "hf beit": of_hf("BeitModel", pooled, use_relative_position_bias=True, layer_scale_init_value=0.5),
+    "hf data2vec": of_hf("Data2VecVisionModel", pooled, pooling=True, use_relative_position_bias=True),
+    "hf dinov3": of_hf("DINOv3ViTModel", pooled, num_register_tokens=3),
+    "hf mae": of_hf("ViTMAEModel", unmasked),
+    "hf siglip 2": siglip2((24, 40)),
+    "hf blip": of_hf("BlipVisionModel", pooled),
+}
+
+OF_HF_SLOW = {
+    "hf deit": of_hf("DeiTModel", class_token),
+    "hf msn": of_hf("ViTMSNModel", class_token),
+    "hf i-jepa": of_hf("IJepaModel", mean),
+    "hf beit, class token, shared positions": of_hf(
+        "BeitModel", pooled, use_shared_relative_position_bias=True, use_mean_pooling=False
+    ),
+    "hf beit, positions of all kinds": of_hf(
+        "BeitModel",
+        pooled,
+        use_absolute_position_embeddings=True,
+        use_relative_position_bias=True,
+        use_shared_relative_position_bias=True,
+    ),
+    "hf beit, no relative positions": of_hf("BeitModel", pooled),
+    "hf data2vec, shared positions": of_hf(
+        "Data2VecVisionModel", pooled, pooling=True, use_shared_relative_position_bias=True
+    ),
+    "hf data2vec, no relative positions": of_hf(
+        "Data2VecVisionModel", pooled, pooling=True, use_absolute_position_embeddings=True, layer_scale_init_value=0.0
+    ),
+    "hf dinov2, registers": of_hf("Dinov2WithRegistersModel", pooled, mlp_ratio=2),
+    "hf dinov3, gated": of_hf("DINOv3ViTModel", pooled, num_register_tokens=1, use_gated_mlp=True),
+    "hf metaclip 2": of_hf("MetaClip2VisionModel", pooled),
+    "hf chinese-clip": of_hf("ChineseCLIPVisionModel", pooled),
+    "hf altclip": of_hf("AltCLIPVisionModel", pooled),
+    "hf siglip 2, square": siglip2(),
+}
+
+FAST = {**TIMM, **OF_HF}
+SLOW = {**TIMM_SLOW, **OF_HF_SLOW}
 FAMILIES = {**FAST, **SLOW}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import transformers
@@ -11,11 +10,12 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from vpt.errors import VptError
-from vpt.towers import sizes
+from vpt.towers import rotary, sizes
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, without
 from vpt.towers.hf_block import open_layer, run_layer, why_not_layer
-from vpt.towers.hf_processor import converted, processor_of, published
+from vpt.towers.hf_families import FAMILIES, image_size, sides
+from vpt.towers.hf_processor import converted, processor_of, published, squashed
 from vpt.towers.hf_text import pair_of
 from vpt.towers.hf_tokenizer import adapted, by_name
 from vpt.towers.memory import check_memory
@@ -26,66 +26,19 @@ from vpt.towers.weights import UNREADABLE, reason_of
 from vpt.towers.whole_models import whole_hf
 from vpt.trust import remedy
 
-
-@dataclass(frozen=True)
-class Family:
-    """Where the parts of one family of models are.
-
-    Attributes:
-        layers: the blocks.
-        embed: images to tokens before block 0.
-        readout: tokens after the last block to features.
-        norm: name of the final norm.
-        prefix: tokens before the patches.
-        read: tokens that the readout looks at, from the first on; None for all.
-    """
-
-    layers: Callable[[Any], nn.ModuleList]
-    embed: Callable[[Any, Tensor], Tensor]
-    readout: Callable[[Any, Tensor], Tensor]
-    norm: str
-    prefix: int
-    read: int | None
-
-
-FAMILIES = {
-    "ViTModel": Family(
-        layers=lambda m: m.layers,
-        embed=lambda m, images: m.embeddings(images),
-        readout=lambda m, x: m.layernorm(x)[:, 0],
-        norm="layernorm",
-        prefix=1,
-        read=1,
-    ),
-    "Dinov2Model": Family(
-        layers=lambda m: m.encoder.layer,
-        embed=lambda m, images: m.embeddings(images),
-        readout=lambda m, x: m.layernorm(x)[:, 0],
-        norm="layernorm",
-        prefix=1,
-        read=1,
-    ),
-    "CLIPVisionModel": Family(
-        layers=lambda m: m.encoder.layers,
-        embed=lambda m, images: m.pre_layrnorm(m.embeddings(images)),
-        readout=lambda m, x: m.post_layernorm(x[:, 0]),
-        norm="post_layernorm",
-        prefix=1,
-        read=1,
-    ),
-    "SiglipVisionModel": Family(
-        layers=lambda m: m.encoder.layers,
-        embed=lambda m, images: m.embeddings(images),
-        readout=lambda m, x: m.head(m.post_layernorm(x)),
-        norm="post_layernorm",
-        prefix=0,
-        read=None,
-    ),
-}
-
 INSTEAD_OF_WEIGHTS = "name the folder that holds them together with their config.json, as hf/FOLDER"
 
-TEXT_ALONE = ("CLIPTextModel", "CLIPTextModelWithProjection", "SiglipTextModel")
+# Text encoders without images, and the models that they are of.
+TEXT_ALONE = {
+    "CLIPTextModel": "CLIPModel",
+    "CLIPTextModelWithProjection": "CLIPModel",
+    "MetaClip2TextModel": "MetaClip2Model",
+    "MetaClip2TextModelWithProjection": "MetaClip2Model",
+    "SiglipTextModel": "SiglipModel",
+    "Siglip2TextModel": "Siglip2Model",
+    "ChineseCLIPTextModel": "ChineseCLIPModel",
+    "AltCLIPTextModel": "AltCLIPModel",
+}
 
 
 class HfTower(ImageTower):
@@ -99,23 +52,34 @@ class HfTower(ImageTower):
     def __init__(self, model: Any, projection: nn.Module | None = None) -> None:
         super().__init__()
         sizes.check_channels(model, f"this {type(model).__name__}")
-        self.model = without(model, "pooler")
-        self.projection = projection if projection is not None else nn.Identity()
         self.family = FAMILIES[type(model).__name__]
+        self.model = model if self.family.keeps_pooler else without(model, "pooler")
+        self.projection = projection if projection is not None else nn.Identity()
         config = model.config
         self.width = config.hidden_size
         self.depth = len(self.family.layers(model))
         self.num_features = projection.out_features if isinstance(projection, nn.Linear) else self.width
-        self.prefix = self.family.prefix
-        self.read = self.family.read
-        self.patch_size = max(_sides(config.patch_size))
-        # DINOv2 resamples its positions to any size.
-        self.image_size = None if "Dinov2" in type(model).__name__ else _sides(config.image_size)
+        self.prefix = self.family.prefix(model)
+        self.read = self.family.read(model)
+        self.patch_size = max(sides(config.patch_size))
+        self.image_size = None if self.family.any_size else image_size(config)
+        self.placed = self.family.told is not None
 
     def embed(self, images: Tensor) -> Tensor:
         """Patches, class token, positions, and CLIP's norm before block 0."""
         images = sizes.fitted(images, self)
         return self.family.embed(self.model, images)
+
+    def embedded(self, images: Tensor) -> tuple[Tensor, Places | None]:
+        """The same, and rotary positions or biases that all blocks are told, where there are any."""
+        x = self.embed(images)
+        if self.family.told is None:
+            return x, None
+        told = self.family.told(self.model, images)
+        if isinstance(told, tuple):
+            cos, sin = told
+            told = rotary.table_of(sin, cos, self.prefix)
+        return x, Places(x.shape[1], told)
 
     def block(self, layer: int) -> nn.Module:
         """transformers' layer."""
@@ -123,14 +87,16 @@ class HfTower(ImageTower):
 
     def run(self, layer: int, x: Tensor, mask: Tensor | None = None, places: Places | None = None) -> Tensor:
         """transformers' layer."""
-        return run_layer(self.block(layer), x, mask)
+        return run_layer(self.block(layer), x, mask, places, self.prefix)
 
     def readout(self, x: Tensor) -> Tensor:
         """Norm, pooling and projection."""
         return self.projection(self.family.readout(self.model, x))
 
     def final_norm(self) -> nn.Module:
-        """The norm before pooling, or in CLIP after it."""
+        """The norm before pooling, or after it in CLIP and in BEiT's models that pool."""
+        if self.family.keeps_pooler and getattr(self.model.pooler, "layernorm", None) is not None:
+            return self.model.pooler.layernorm
         return self.model.get_submodule(self.family.norm)
 
     def pre_norm(self, tokens: Tensor) -> Tensor:
@@ -142,7 +108,7 @@ class HfTower(ImageTower):
         return why_not_layer(self.block(layer))
 
     def open(self, layer: int) -> Opened:
-        """The parts of transformers' pre-norm layers."""
+        """The parts of transformers' layers."""
         return open_layer(self.block(layer))
 
 
@@ -154,8 +120,8 @@ def load(
     Args:
         name: e.g. "google/vit-base-patch16-224-in21k", "facebook/dinov2-base", "openai/clip-vit-base-patch32".
         pretrained: load weights; otherwise only the model's config is needed.
-        image_size: transformers resizes positions only inside its own forward pass, so only the model's own; DINOv2
-            takes any that its patches divide.
+        image_size: transformers resizes positions only inside its own forward pass, so only the model's own; DINOv2,
+            DINOv3 and SigLIP 2 take any that their patches divide.
         trust_remote_code: run Python code that a repository brings; nothing that is loaded here asks for it otherwise.
 
     Raises:
@@ -203,12 +169,12 @@ def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone | Non
 def _towers(model: nn.Module, tokenizer: Tokenizer | None) -> Backbone | None:
     """The towers alone, with what such models are published with."""
     if type(model).__name__ in TEXT_ALONE:
-        whole = "SiglipModel" if "Siglip" in type(model).__name__ else "CLIPModel"
+        whole = TEXT_ALONE[type(model).__name__]
         raise VptError(f"a {type(model).__name__} is a text encoder without images: give the whole {whole}.")
     inner, projection = _image_model(model)
     if type(inner).__name__ not in FAMILIES or not isinstance(inner, transformers.PreTrainedModel):
         return _whole(model)
-    preprocessing = published(type(inner).__name__, _sides(inner.config.image_size))
+    preprocessing = published(type(inner).__name__, image_size(inner.config))
     found = Backbone(HfTower(inner, projection), preprocessing, None, {})
     pair = pair_of(model, adapted(tokenizer) if tokenizer is not None else None)
     return found if pair is None else replace(found, pair=pair)
@@ -221,12 +187,12 @@ def _whole(model: Any) -> Backbone | None:
     if getattr(model, "main_input_name", None) != "pixel_values" and not hasattr(model, "get_image_features"):
         return None
     config = getattr(model.config, "vision_config", model.config)
-    preprocessing = published(type(model).__name__, _sides(getattr(config, "image_size", 224)))
+    preprocessing = published(type(model).__name__, sides(getattr(config, "image_size", 224)))
     kind = type(model).__name__
     inner = next((getattr(model, name) for name in ("swin", "swinv2") if hasattr(model, name)), model)
     if type(inner).__name__ in ("SwinModel", "Swinv2Model"):
         return Backbone(HfSwin(inner, preprocessing.size), preprocessing, None, {})
-    tower = whole_hf(model, f"a {kind} is none of {', '.join(FAMILIES)}", preprocessing.size)
+    tower = whole_hf(model, f"{kind} is no family of transformers that is opened", preprocessing.size)
     return Backbone(tower, preprocessing, None, {})
 
 
@@ -234,6 +200,9 @@ def _processed(found: Backbone, name: str, trust_remote_code: bool = False) -> B
     """With the preprocessing of the image processor that stands beside the weights; without one there is a doubt."""
     try:
         processor = processor_of(name, trust_remote_code) if name else None
+        if hasattr(processor, "max_num_patches"):
+            read, told = squashed(processor, f"hf/{name}")
+            return replace(found, preprocessing=read, doubt=told)
         read = converted(processor, f"hf/{name}") if processor is not None else None
         if read is not None:
             _check_size(found.tower, read.size, f"hf/{name}")
@@ -269,17 +238,13 @@ def _of_size(found: Backbone, image_size: int, name: str) -> Backbone:
 
 def _image_model(model: Any) -> tuple[Any, nn.Module | None]:
     """The model of `FAMILIES` inside `model`, and CLIP's projection."""
-    for name in ("vit", "dinov2", "vision_model"):
-        inner = getattr(model, name, None)
-        if isinstance(inner, nn.Module):
-            return inner, getattr(model, "visual_projection", None)
-    return model, None
-
-
-def _sides(size: Any) -> tuple[int, int]:
-    """Height and width, of a number or of both."""
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
+    if type(model).__name__ in FAMILIES:
+        return model, None
+    inner = getattr(model, "vision_model", None)
+    if isinstance(inner, nn.Module):
+        return inner, getattr(model, "visual_projection", None)
+    # Of a model for a task the part that all tasks share.
+    return getattr(model, "base_model", model), None
 
 
 def names() -> list[str]:

@@ -1,111 +1,212 @@
-"""The blocks of transformers' ViT, DINOv2, CLIP and SigLIP, image and text alike, taken apart."""
+"""The blocks of transformers' Vision Transformers and CLIP models, image and text alike, taken apart.
+
+They are known by the names of their classes, so that no module of transformers is imported that is not in use.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import attrgetter
+from typing import Any
 
 from torch import Tensor, nn
-from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer
-from transformers.models.dinov2.modeling_dinov2 import Dinov2Attention, Dinov2Layer
-from transformers.models.siglip.modeling_siglip import SiglipAttention, SiglipEncoderLayer
-from transformers.models.vit.modeling_vit import ViTAttention, ViTLayer
 
-from vpt.towers.attention import heads_of
+from vpt.errors import VptError
+from vpt.towers import rotary
+from vpt.towers.attention import heads_of, separate
 from vpt.towers.base import Opened, why_hooked
-from vpt.towers.stages import Out, mlp_of
+from vpt.towers.hf_relative import bias_of, run_biased
+from vpt.towers.places import Places
+from vpt.towers.stages import Function, Out, mlp_of, same
 
 
-class Names(NamedTuple):
-    """What the parts of a layer are called; None for a part that it lacks."""
+@dataclass(frozen=True)
+class Names:
+    """What the parts of a layer are called.
 
-    kind: type
-    attention: str
-    output: str
-    norm1: str
-    norm2: str
-    dropout: str
-    drop: str | None = None
-    scale1: str | None = None
-    scale2: str | None = None
+    Attributes:
+        kinds: the classes of its attention.
+        attention: where that is.
+        projections: of queries, keys and values, in it; one for all three, or one for each.
+        output: the output projection.
+        norm1: the norm before attention.
+        norm2: the norm before the MLP.
+        end1: what attention goes through before it is added, in this order: modules, factors, or None for nothing.
+        end2: likewise the MLP.
+        relative: scores get biases by where patches stand.
+        rotary: queries and keys are turned by where patches stand.
+    """
+
+    kinds: tuple[str, ...]
+    attention: str = "attention"
+    projections: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    output: str = "attention.o_proj"
+    norm1: str = "layernorm_before"
+    norm2: str = "layernorm_after"
+    end1: tuple[str, ...] = ("dropout",)
+    end2: tuple[str, ...] = ("dropout",)
+    relative: bool = False
+    rotary: bool = False
 
 
-LAYERS: dict[type, Names] = {
-    ViTLayer: Names(
-        kind=ViTAttention,
-        attention="attention",
-        output="o_proj",
-        norm1="layernorm_before",
-        norm2="layernorm_after",
-        dropout="attention_probs_dropout_prob",
-        drop="dropout",
+def _clip(kind: str) -> Names:
+    return Names(
+        (kind,), "self_attn", output="self_attn.out_proj", norm1="layer_norm1", norm2="layer_norm2", end1=(), end2=()
+    )
+
+
+def _dinov2(kind: str) -> Names:
+    ends = ("layer_scale1", "drop_path"), ("layer_scale2", "drop_path")
+    return Names((kind,), norm1="norm1", norm2="norm2", end1=ends[0], end2=ends[1])
+
+
+LAYERS: dict[str, Names] = {
+    "ViTLayer": Names(("ViTAttention",)),
+    "DeiTLayer": Names(("DeiTAttention",)),
+    "ViTMAELayer": Names(("ViTMAEAttention",)),
+    "ViTMSNLayer": Names(("ViTMSNAttention",)),
+    "IJepaLayer": Names(("IJepaAttention",)),
+    "BeitLayer": Names(
+        ("BeitAttention",),
+        end1=("dropout", "lambda_1", "drop_path"),
+        end2=("dropout", "lambda_2", "drop_path"),
+        relative=True,
     ),
-    Dinov2Layer: Names(
-        kind=Dinov2Attention,
-        attention="attention",
-        output="o_proj",
-        norm1="norm1",
-        norm2="norm2",
-        dropout="attention_probs_dropout_prob",
-        drop="drop_path",
-        scale1="layer_scale1",
-        scale2="layer_scale2",
+    "Data2VecVisionLayer": Names(
+        ("Data2VecVisionSelfAttention", "Data2VecVisionSdpaSelfAttention"),
+        "attention.attention",
+        ("query", "key", "value"),
+        "attention.output.dense",
+        end1=("attention.output.dropout", "lambda_1", "drop_path"),
+        end2=("lambda_2", "drop_path"),
+        relative=True,
     ),
-    CLIPEncoderLayer: Names(
-        kind=CLIPAttention,
-        attention="self_attn",
-        output="out_proj",
-        norm1="layer_norm1",
-        norm2="layer_norm2",
-        dropout="attention_dropout",
-    ),
-    SiglipEncoderLayer: Names(
-        kind=SiglipAttention,
-        attention="self_attn",
-        output="out_proj",
-        norm1="layer_norm1",
-        norm2="layer_norm2",
-        dropout="attention_dropout",
-    ),
+    "Dinov2Layer": _dinov2("Dinov2Attention"),
+    "Dinov2WithRegistersLayer": _dinov2("Dinov2WithRegistersAttention"),
+    "DINOv3ViTLayer": replace(_dinov2("DINOv3ViTAttention"), rotary=True),
+    "CLIPEncoderLayer": _clip("CLIPAttention"),
+    "MetaClip2EncoderLayer": _clip("MetaClip2Attention"),
+    "AltCLIPEncoderLayer": _clip("AltCLIPAttention"),
+    "ChineseCLIPVisionLayer": _clip("ChineseCLIPVisionAttention"),
+    "SiglipEncoderLayer": _clip("SiglipAttention"),
+    "Siglip2EncoderLayer": _clip("Siglip2Attention"),
+    "BlipEncoderLayer": replace(_clip("BlipAttention"), projections=("qkv",), output="self_attn.projection"),
 }
 
 
-def run_layer(block: nn.Module, x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """A layer on tokens (B, N, D); it takes masks, (N, N) or (B, N, N), with a place for batch and heads."""
+def run_layer(
+    block: nn.Module, x: Tensor, mask: Tensor | None = None, places: Places | None = None, prefix: int = 0
+) -> Tensor:
+    """A layer on tokens (B, N, D); it takes masks, (N, N) or (B, N, N), with a place for batch and heads.
+
+    Args:
+        block: the layer.
+        x: tokens.
+        mask: added to scores.
+        places: where tokens stand, of a layer that asks for it.
+        prefix: tokens that stand before the patches.
+
+    Raises:
+        VptError: it takes no masks.
+    """
     if mask is not None:
         mask = mask[None, None] if mask.ndim == 2 else mask[:, None]
-    found: Tensor = block(x, attention_mask=mask)
+        if type(block).__name__ == "BlipEncoderLayer":
+            raise VptError("attention of BLIP's layers takes no masks.")
+    names = LAYERS.get(type(block).__name__)
+    if names is not None and names.relative and places is not None:
+        return run_biased(block, x, mask, places)
+    given = {}
+    if names is not None and names.rotary and places is not None and places.table is not None:
+        # As many tokens as are not told of stay as they are, from the first on.
+        sin, cos = rotary.rows(places.table, places, x.shape[1])[..., prefix:, :].chunk(2, dim=-1)
+        given = {"position_embeddings": (cos, sin)}
+    found: Tensor = block(x, attention_mask=mask, **given)
     return found
 
 
 def why_not_layer(block: Any) -> str | None:
     """Why a block cannot be opened by `open_layer`: it is not known, or has hooks."""
-    if type(block) not in LAYERS:
-        return f"{type(block).__name__} is not a layer of ViT, DINOv2, CLIP or SigLIP"
-    names = LAYERS[type(block)]
-    attn: nn.Module = getattr(block, names.attention)
-    if type(attn) is not names.kind:
-        return f"{type(attn).__name__} is not transformers' {names.kind.__name__}"
+    names = LAYERS.get(type(block).__name__)
+    if names is None or not _of_transformers(block):
+        return f"{type(block).__name__} is none of transformers' layers that are known"
+    attn: nn.Module = attrgetter(names.attention)(block)
+    if type(attn).__name__ not in names.kinds or not _of_transformers(attn):
+        return f"{type(attn).__name__} is not transformers' {names.kinds[0]}"
     return why_hooked(block, attn)
 
 
-def open_layer(block: Any) -> Opened:
-    """The parts of transformers' pre-norm layers, which differ in names, layer scale and dropout."""
-    names = LAYERS[type(block)]
-    attn = getattr(block, names.attention)
-    norm1, norm2, drop, scale1, scale2 = (
-        getattr(block, name) if name else nn.Identity()
-        for name in (names.norm1, names.norm2, names.drop, names.scale1, names.scale2)
-    )
-    output, num_heads = getattr(attn, names.output), attn.config.num_attention_heads
+def _of_transformers(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("transformers.")
 
-    def key_value(y: Tensor) -> tuple[Tensor, Tensor]:
-        return heads_of(attn.k_proj(y), num_heads), heads_of(attn.v_proj(y), num_heads)
+
+def open_layer(block: Any) -> Opened:
+    """The parts of transformers' pre-norm layers, which differ in names, layer scale, dropout and positions."""
+    names = LAYERS[type(block).__name__]
+    attn = attrgetter(names.attention)(block)
+    norm1, norm2 = getattr(block, names.norm1), getattr(block, names.norm2)
+    query_key_value, key_value = _projections(attn, names.projections)
+
+    def turn(x: Tensor, places: Places) -> Tensor:
+        assert places.table is not None
+        return rotary.turned(x, rotary.rows(places.table, places, x.shape[1]), half=True)
 
     return Opened(
         norm=norm1,
-        query_key_value=lambda y: (heads_of(attn.q_proj(y), num_heads), *key_value(y)),
+        query_key_value=query_key_value,
         key_value=key_value,
-        out=Out(output, lambda x: drop(scale1(x))),
-        feed=mlp_of(block.mlp, norm2, lambda x: drop(scale2(x))),
-        dropout=getattr(attn.config, names.dropout) if attn.training else 0.0,
+        out=Out(attrgetter(names.output)(block), _end(block, names.end1)),
+        feed=_feed(block, norm2, _end(block, names.end2)),
+        dropout=_dropout(attn) if attn.training else 0.0,
+        turn=turn if names.rotary else None,
+        bias=(lambda places, length: bias_of(block, places, length)) if names.relative else None,
     )
+
+
+def _projections(attn: Any, names: tuple[str, ...]) -> tuple[Any, Any]:
+    """`query_key_value` and `key_value` of attention."""
+    num_heads = getattr(attn, "num_attention_heads", None) or getattr(attn, "num_heads", None)
+    heads: int = num_heads or attn.config.num_attention_heads
+
+    def each(y: Tensor, which: tuple[str, ...]) -> tuple[Tensor, ...]:
+        return tuple(heads_of(getattr(attn, name)(y), heads) for name in which)
+
+    if len(names) > 1:
+        return lambda y: each(y, names), lambda y: each(y, names[1:])
+
+    def fused(y: Tensor) -> tuple[Tensor, ...]:
+        return (getattr(attn, names[0])(y).unflatten(-1, (3, heads, -1)),)
+
+    def key_value(y: Tensor) -> tuple[Tensor, Tensor]:
+        _, k, v = separate(fused(y))
+        return k, v
+
+    return fused, key_value
+
+
+def _end(block: Any, names: tuple[str, ...]) -> Function:
+    """What the parts of these names make of a tensor, one after another."""
+    parts = [attrgetter(name)(block) for name in names]
+    steps = [part if isinstance(part, nn.Module) else _times(part) for part in parts if part is not None]
+    return lambda x: reduce(lambda found, step: step(found), steps, x)
+
+
+def _times(factor: Any) -> Callable[[Tensor], Tensor]:
+    # transformers holds 1.0 where a layer has no scale.
+    return same if isinstance(factor, float) and factor == 1 else lambda x: factor * x
+
+
+def _feed(block: Any, norm: nn.Module, end: Function) -> Function:
+    if hasattr(block, "mlp"):
+        return mlp_of(block.mlp, norm, end)
+    return lambda x: end(block.output(block.intermediate(norm(x))))
+
+
+def _dropout(attn: Any) -> float:
+    if isinstance(getattr(attn, "dropout", None), nn.Dropout):
+        return float(attn.dropout.p)
+    config = attn.config
+    found = getattr(config, "attention_dropout", None)
+    return float(config.attention_probs_dropout_prob if found is None else found)

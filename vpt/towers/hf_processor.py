@@ -20,17 +20,33 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
+# Families, by a part of their names, that are published with ImageNet's mean and deviation.
+OF_IMAGENET = ("mae", "msn", "ijepa", "dinov3")
+
 
 def published(kind: str, size: tuple[int, int]) -> Preprocessing:
     """What models of a family (the name of its class) are published with, for one that does not say it itself."""
-    if "CLIP" in kind:
+    lower = kind.lower()
+    if "siglip" in lower:
+        return Preprocessing(
+            size,
+            crop_mode="squash",
+            interpolation="bilinear" if "siglip2" in lower else "bicubic",
+            mean=HALF[0],
+            std=HALF[1],
+        )
+    if "blip" in lower or "chineseclip" in lower:
+        return Preprocessing(size, crop_mode="squash", mean=CLIP[0], std=CLIP[1])
+    if "clip" in lower:
         return Preprocessing(size, mean=CLIP[0], std=CLIP[1])
-    if "Dinov2" in kind:
+    if "dinov2" in lower:
         # Trained at 518 pixels at the end, and published with images of 224.
         size = (224, 224) if size == (518, 518) else size
         return Preprocessing(size, crop=224 / 256, mean=IMAGENET[0], std=IMAGENET[1])
-    interpolation = "bicubic" if "Siglip" in kind else "bilinear"
-    return Preprocessing(size, crop_mode="squash", interpolation=interpolation, mean=HALF[0], std=HALF[1])
+    if "deit" in lower:
+        return Preprocessing(size, crop=224 / 256, crop_mode="squash", mean=IMAGENET[0], std=IMAGENET[1])
+    mean, std = IMAGENET if any(each in lower for each in OF_IMAGENET) else HALF
+    return Preprocessing(size, crop_mode="squash", interpolation="bilinear", mean=mean, std=std)
 
 
 def processor_of(name: str, trust_remote_code: bool = False) -> Any:
@@ -68,6 +84,27 @@ def converted(processor: Any, where: str) -> Preprocessing:
         raise VptError(
             f"the image processor of {where} makes no sense ({reason_of(error)}): say preprocessing=…."
         ) from error
+
+
+def squashed(processor: Any, where: str) -> tuple[Preprocessing, str]:
+    """The square of as many patches as SigLIP 2's image processor cuts an image into at most, and what to say of it.
+
+    Images of a batch have one size here; that processor keeps each image's aspect ratio.
+    """
+    side = math.isqrt(processor.max_num_patches) * processor.patch_size
+    found = Preprocessing((side, side)).changed(
+        {
+            "crop_mode": "squash",
+            "interpolation": RESAMPLING[int(processor.resample)],
+            "mean": tuple(processor.image_mean),
+            "std": tuple(processor.image_std),
+        },
+        f"the image processor of {where}: ",
+    )
+    return found, (
+        f"{where} was trained on images of any aspect ratio, in up to {processor.max_num_patches} patches: here they are "
+        f"made {side}×{side} pixels; say otherwise by preprocessing=…."
+    )
 
 
 def _converted(processor: Any, where: str) -> dict[str, Any]:
