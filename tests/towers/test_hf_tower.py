@@ -66,6 +66,29 @@ def test_the_image_half_of_live_models() -> None:
     assert wrap(ViTForImageClassification(ViTConfig(**HF))).tower.read == 1
 
 
+def test_siglip_2_sees_a_square_of_as_many_patches_as_its_processor_cuts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import Siglip2Config, Siglip2ImageProcessor, Siglip2Model
+
+    small = {key: value for key, value in HF.items() if key != "image_size"}
+    text = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "vocab_size": 32,
+    }
+    config = Siglip2Config(vision_config={**small, "num_patches": 16}, text_config={**text, "vocab_size": 32, "projection_size": 24})
+    Siglip2Model(config).save_pretrained(tmp_path)
+    Siglip2ImageProcessor(max_num_patches=16, patch_size=8).save_pretrained(tmp_path)
+    model = vpt.create(f"hf/{tmp_path}", num_classes=2)
+    assert model.preprocessing.size == (32, 32)
+    assert (model.preprocessing.crop_mode, model.preprocessing.mean) == ("squash", (0.5, 0.5, 0.5))
+    assert "in up to 16 patches: here they are made 32×32 pixels" in capsys.readouterr().err
+    assert vpt.create(f"hf/{tmp_path}", num_classes=2, image_size=48)(torch.zeros(1, 3, 48, 48)).shape == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [

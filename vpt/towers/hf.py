@@ -201,8 +201,8 @@ def _processed(found: Backbone, name: str, trust_remote_code: bool = False) -> B
     try:
         processor = processor_of(name, trust_remote_code) if name else None
         if hasattr(processor, "max_num_patches"):
-            read, told = squashed(processor, f"hf/{name}")
-            return replace(found, preprocessing=read, doubt=told)
+            square, told = squashed(processor, f"hf/{name}")
+            return replace(found, preprocessing=square, doubt=told)
         read = converted(processor, f"hf/{name}") if processor is not None else None
         if read is not None:
             _check_size(found.tower, read.size, f"hf/{name}")

@@ -102,8 +102,8 @@ def squashed(processor: Any, where: str) -> tuple[Preprocessing, str]:
         f"the image processor of {where}: ",
     )
     return found, (
-        f"{where} was trained on images of any aspect ratio, in up to {processor.max_num_patches} patches: here they are "
-        f"made {side}×{side} pixels; say otherwise by preprocessing=…."
+        f"{where} was trained on images of any aspect ratio, in up to {processor.max_num_patches} patches: here they "
+        f"are made {side}×{side} pixels; say otherwise by preprocessing=…."
     )
 
 
