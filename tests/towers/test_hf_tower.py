@@ -73,13 +73,8 @@ def test_siglip_2_sees_a_square_of_as_many_patches_as_its_processor_cuts(
 
     small = {key: value for key, value in HF.items() if key != "image_size"}
     text = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-        "hidden_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 8,
-        "vocab_size": 32,
-    }
-    config = Siglip2Config(vision_config={**small, "num_patches": 16}, text_config={**text, "vocab_size": 32, "projection_size": 24})
+    text |= {"vocab_size": 32, "projection_size": 24}
+    config = Siglip2Config(vision_config={**small, "num_patches": 16}, text_config=text)
     Siglip2Model(config).save_pretrained(tmp_path)
     Siglip2ImageProcessor(max_num_patches=16, patch_size=8).save_pretrained(tmp_path)
     model = vpt.create(f"hf/{tmp_path}", num_classes=2)
