@@ -109,3 +109,10 @@ def test_ids_that_are_no_tensor_are_named(ids: object) -> None:
     for use in (made.encode_text, made.plan, lambda texts: made.compare(torch.zeros(1, 3, 16, 16), texts)):
         with pytest.raises(TypeError, match=rf"^ids is a {type(ids).__name__}, and should be a tensor.*tokenize"):
             use(ids)
+
+
+def test_features_of_another_width_are_none_of_the_backbone() -> None:
+    with pytest.raises(
+        vpt.VptError, match=r"features \(1, 5\) are none of this backbone, which has 24: give \(B, 24\)"
+    ):
+        model("linear")(torch.zeros(1, 5))

@@ -107,9 +107,15 @@ def decode(source: str | Path | BinaryIO, name: str) -> Image.Image:
         raise VptError(f"{name} cannot be decoded ({told}): replace or remove it.") from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """`image` as RGB: turned as its EXIF says, other depths scaled to 8 bits, transparency laid over white."""
-    image = ImageOps.exif_transpose(image)
+def to_rgb(image: Image.Image, *, upright: bool = True) -> Image.Image:
+    """`image` as RGB: turned as its EXIF says, other depths scaled to 8 bits, transparency laid over white.
+
+    Args:
+        image: of any kind.
+        upright: False leaves it as it lies.
+    """
+    if upright:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = _to_eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:

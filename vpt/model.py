@@ -114,6 +114,7 @@ class Prompted(nn.Module):
         """
         _check_images(images)
         if images.ndim == 2:
+            _check_features(images, self.tower.num_features)
             return images
         if plain:
             with in_own(self.tower.kernel):
@@ -373,6 +374,13 @@ def _check_images(images: Any) -> None:
         raise TypeError(
             f"images is a {type(images).__name__}, and should be a tensor of preprocessed images (B, 3, H, W): "
             "model.predict takes files, pictures and arrays."
+        )
+
+
+def _check_features(features: Tensor, width: int) -> None:
+    if features.shape[1] != width:
+        raise VptError(
+            f"features {tuple(features.shape)} are none of this backbone, which has {width}: give (B, {width})."
         )
 
 

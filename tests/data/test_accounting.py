@@ -190,6 +190,22 @@ def test_labels_that_are_no_class(labels: str, pictures: Path) -> None:
     assert "is no class" in sentence
 
 
+def test_a_table_from_windows_and_names_that_are_almost_alike(pictures: Path, told: Told) -> None:
+    (pictures / "sub").mkdir()
+    (pictures / "7.png").rename(pictures / "sub/7.png")
+    rows = [f"{i}.png,{'a bee' if i % 2 else 'ant'}\n" for i in range(6)]
+    (pictures / "t.csv").write_text("path,label\n" + "".join(rows) + "sub\\7.png,A_bee\n")
+    data = vpt.data.load("table", path=pictures / "t.csv", val_fraction=0, test_fraction=0)
+    assert data.train.name(6).endswith("sub/7.png")
+    assert "the classes 'A_bee' and 'a bee' of" in told()
+
+
+@pytest.mark.parametrize("suffix", [".json", ".xlsx", ".parquet"])
+def test_a_file_that_is_no_table_is_told(suffix: str, pictures: Path) -> None:
+    (pictures / f"t{suffix}").write_text('[{"path": "0.png", "label": "a"}]')
+    assert "is no table that can be read: save it as .csv" in refused("table", path=pictures / f"t{suffix}")
+
+
 def test_whole_numbers_of_json_are_classes_however_they_are_written(pictures: Path) -> None:
     rows = [f'{{"path": "{i}.png", "label": {label}, "score": 0.5}}' for i, label in enumerate(("1", "10.0", '"2"'))]
     (pictures / "t.jsonl").write_text("\n".join(rows))

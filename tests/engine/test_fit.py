@@ -294,9 +294,9 @@ def test_what_will_not_do_is_told_before_training(options: dict[str, object], se
 
 
 def test_there_must_be_images() -> None:
-    with pytest.raises(VptError, match="data has no images"):
+    with pytest.raises(VptError, match="train has no images"):
         vpt.fit(model(), [], progress=False)
-    with pytest.raises(VptError, match="data is a loader that has no batches: give it images, or drop_last=False"):
+    with pytest.raises(VptError, match="train is a loader that has no batches: give it images, or drop_last=False"):
         vpt.fit(model(), DataLoader(pairs(5), batch_size=8, drop_last=True), progress=False)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from vpt.data.base import Arrays, DataSet
 from vpt.data.cache import Cached
-from vpt.data.check import Kind, check_files, tell_few, tell_lacking
+from vpt.data.check import Kind, check_files, tell_alike, tell_few, tell_lacking
 from vpt.data.identical import tell_identical
 from vpt.data.joined import everything
 from vpt.data.members import Changed, Members, restored
@@ -100,6 +100,7 @@ def load(
     if classes_subset != "all":
         data = data.with_classes(halves(len(data.classes))[classes_subset])
     tell_lacking(data)
+    tell_alike(data.classes, data.name)
     if check:
         tell_identical(data)
     return _cached(replace(data, pool=pool), cache)

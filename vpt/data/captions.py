@@ -10,6 +10,7 @@ from vpt.data.caption_rows import Row, image_root, pair_set, read_csv
 from vpt.data.columns import Place, split_of
 from vpt.data.columns import split_column as find_split_column
 from vpt.data.pairs import PairSet
+from vpt.data.rows import placed
 from vpt.data.texts import parse_json, read_json, read_text
 from vpt.errors import VptError, did_you_mean
 from vpt.paths import resolve
@@ -79,7 +80,7 @@ def load(
                 raise VptError(f"{table}, {place}: the column {image!r} is empty; fill it or remove the line.")
             split = split_of(row, of_splits, of_table, list(tables), Place(table, place))
             for text in _texts(row[caption], f"{table}, {place}"):
-                rows.append(Row(split, base / str(row[image]).strip(), text, place))
+                rows.append(Row(split, placed(base, str(row[image]).strip()), text, place))
     return pair_set(str(tables["train"]), rows, source=tables["train"], empty=empty)
 
 

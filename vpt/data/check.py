@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,15 @@ def check_files(data: Kind, broken: Literal["stop", "skip"]) -> Kind:
             raise VptError(f"no training image of class {data.classes[min(lost)]!r} can be decoded: mend some.")
     tell(f"{len(names)} broken images skipped: {first_of(names)}.")
     return replace(kept, skipped=(*data.skipped, *dict.fromkeys(names)))
+
+
+def tell_alike(classes: Sequence[str], name: str) -> None:
+    """Say which classes differ in case, spaces or the form of their letters alone, as slips of the pen do."""
+    met: dict[str, str] = {}
+    for each in classes:
+        first = met.setdefault(" ".join(unicodedata.normalize("NFKC", each).replace("_", " ").casefold().split()), each)
+        if first != each:
+            tell(f"the classes {first!r} and {each!r} of {name} are almost alike: give them one name if they are one.")
 
 
 def tell_lacking(data: DataSet) -> None:

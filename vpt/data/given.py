@@ -137,7 +137,7 @@ def picture_of(image: Any, place: str) -> Image.Image | Tensor:
     """
     if isinstance(image, Image.Image):
         # Not turned by its EXIF: who opened it has decided that.
-        return image if image.mode == "RGB" else to_rgb(image)
+        return image if image.mode == "RGB" else to_rgb(image, upright=False)
     if isinstance(image, np.ndarray):
         channels = image.shape[2] if image.ndim == 3 else 1
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vpt.data.base import DataSet, Files
-from vpt.data.rows import Labelled, check_there, each_once
+from vpt.data.rows import Labelled, check_there, each_once, placed
 from vpt.data.texts import read_text
 from vpt.errors import VptError
 from vpt.paths import resolve
@@ -72,7 +72,7 @@ def _read(root: Path, file: str, split: str) -> list[Labelled[int]]:
         *path, label = line.rsplit(maxsplit=1)
         if not path or not label.isdecimal():
             raise VptError(f"{source}, line {number} is not 'path label' with a whole number: {line!r}.")
-        rows.append(Labelled(split, root / path[0], int(label), f"{source}, line {number}"))
+        rows.append(Labelled(split, placed(root, path[0]), int(label), f"{source}, line {number}"))
     if not rows:
         raise VptError(f"{source} is empty: it needs a line for each image.")
     check_there(rows, "put them there, or correct the list")

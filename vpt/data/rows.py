@@ -51,6 +51,15 @@ def each_once(rows: Sequence[Labelled[Label]]) -> list[Labelled[Label]]:
     return kept
 
 
+def placed(base: Path, name: str) -> Path:
+    r"""The image that a row names, below `base`; a table from Windows may write "dogs\1.jpg"."""
+    path = base / name
+    if "\\" in name and not path.is_file():
+        other = base / name.replace("\\", "/")
+        return other if other.is_file() else path
+    return path
+
+
 def check_there(rows: Sequence[Labelled[Label]], remedy: str) -> None:
     """Nothing, if every image is there.
 

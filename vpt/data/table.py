@@ -9,12 +9,15 @@ from pathlib import Path
 
 from vpt.data.base import DataSet, Files
 from vpt.data.columns import Place, split_column, split_of
-from vpt.data.rows import Labelled, check_there, each_once
+from vpt.data.rows import Labelled, check_there, each_once, placed
 from vpt.data.texts import parse_json, read_text
 from vpt.errors import VptError, did_you_mean
 from vpt.paths import resolve
 
 NAMES = ("table",)
+
+# What tables are called that are not read.
+NO_TABLES = frozenset({".feather", ".json", ".ods", ".parquet", ".pkl", ".xls", ".xlsx"})
 
 Row = dict[str, str]
 
@@ -109,7 +112,10 @@ def _labelled(
         place = Place(table, f"line {line}")
         for required in (image_column, label_column):
             if required not in row:
-                raise VptError(f"{place} has no column {required!r}: {did_you_mean(required, row)}")
+                key = "label_column" if required == label_column else "image_column"
+                near = did_you_mean(required, row)
+                remedy = near if near.endswith("?") else f"{near[:-1]}; say data.{key}=…."
+                raise VptError(f"{place} has no column {required!r}: {remedy}")
             if not row[required]:
                 raise VptError(f"{place}: the column {required!r} is empty; fill it or remove the line.")
         label = row[label_column]
@@ -120,7 +126,7 @@ def _labelled(
         ):
             raise VptError(f"{place}: the label {label!r} is no class; write the name of one, or remove the line.")
         split = split_of(row, column, of_table, tables, place)
-        yield Labelled(split, base / row[image_column], label, str(place))
+        yield Labelled(split, placed(base, row[image_column]), label, str(place))
 
 
 def read_rows(table: Path) -> Iterable[tuple[int, Row]]:
@@ -129,6 +135,8 @@ def read_rows(table: Path) -> Iterable[tuple[int, Row]]:
     Raises:
         VptError: it is no table, or a line is broken.
     """
+    if table.suffix.lower() in NO_TABLES:
+        raise VptError(f"{table} is no table that can be read: save it as .csv, or as .jsonl with an object a line.")
     text = read_text(table)
     if not text.strip():
         raise VptError(f"{table} is empty: it needs a line for each image.")

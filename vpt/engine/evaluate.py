@@ -156,13 +156,14 @@ def as_loader(
     seed: int | None = None,
     features: Tensor | None = None,
     drop_last: bool = False,
+    what: str = "data",
 ) -> DataLoader[Any]:
-    """A loader of `data`, in an order that `seed` shuffles; a ready loader is taken as it is.
+    """A loader of `data`, in an order that `seed` shuffles; a ready loader is taken as it is. Errors call it `what`.
 
     Raises:
         VptError: what `vpt.data.given.checked_source` raises.
     """
-    data = checked_source(data, model.classes, by_number=True)
+    data = checked_source(data, model.classes, what=what, by_number=True)
     if isinstance(data, DataLoader):
         return data
     if transform is None:

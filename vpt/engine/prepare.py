@@ -93,11 +93,11 @@ class Preparation:
         if model.method.needs_features:
             prepare_method(model, self.train, known, self.accelerator)
         own: dict[str, Any] = {"transform": transform, "seed": settings.seed, "drop_last": settings.drop_last}
-        self.loader = as_loader(self.train, model, features=known, **own, **loading)
+        self.loader = as_loader(self.train, model, features=known, what="train", **own, **loading)
         self.val_features = once(self.val, model.preprocessing.transform(), min(views, 1), None)
         val_loader = None
         if self.val is not None:
-            val_loader = as_loader(self.val, model, features=self.val_features, **loading)
+            val_loader = as_loader(self.val, model, features=self.val_features, what="val", **loading)
         self.batches = shared(self.loader, self.accelerator)
         self.val_batches = self.accelerator.prepare(val_loader)
 
