@@ -79,6 +79,7 @@ MAY_IMPORT = {
     "devices": set(),
     "predict_files": {"model", "predict"},
     "use": {"build", "assemble", "model", "predict", "predict_files", "devices", "towers"},
+    "serving": {"assemble", "model", "predict", "loops", "towers", "devices"},
     "listing": {"data", "methods", "towers"},
     "commands": {
         "protocols",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vpt.errors import VptError
     from vpt.model import Prompted
     from vpt.predict import Prediction
+    from vpt.serving.bank import PromptBank
 
 if "ipykernel" in sys.modules:
     # Libraries import this, and in a notebook without widgets it warns; the bars of this package need none.
@@ -36,12 +37,14 @@ _PUBLIC = {
     "evaluate": "vpt.engine.evaluate:evaluate",
     "Prompted": "vpt.model:Prompted",
     "Prediction": "vpt.predict:Prediction",
+    "PromptBank": "vpt.serving.bank:PromptBank",
     "VptError": "vpt.errors:VptError",
 }
 
 __all__ = [
     "Callback",
     "Prediction",
+    "PromptBank",
     "Prompted",
     "Training",
     "VptError",

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vpt import fits, saving
 from vpt.devices import chosen_device
 from vpt.errors import VptError
+from vpt.facts import Facts
 from vpt.methods import find
 from vpt.model import Prompted
 from vpt.options import checked
@@ -172,9 +173,38 @@ def load(
     else:
         with trusting(trust_remote_code):
             found = saved.load(recipe, str(source), name=backbone, weights=weights)
+    model = restored(found, tensors, facts, str(source), any_backbone=any_backbone)
+    if isinstance(backbone, nn.Module):
+        return model if device is None else model.to(chosen_device(device))
+    return _held(model, dtype or recipe.dtype).to(chosen_device(device))
+
+
+def restored(
+    backbone: Backbone,
+    tensors: dict[str, Tensor],
+    facts: Facts,
+    source: str,
+    *,
+    any_backbone: bool = False,
+    fingerprint: Callable[[Mapping[str, Tensor]], str] = saving.fingerprint,
+) -> Prompted:
+    """What `saving.read` gave, on a backbone that has been loaded.
+
+    Args:
+        backbone: whose encoders are frozen, and given what was tuned of them.
+        tensors: what was learned.
+        facts: what the saved model says of itself.
+        source: it, for errors.
+        any_backbone: as in `load`.
+        fingerprint: of the frozen tensors.
+
+    Raises:
+        VptError: a backbone with other weights or activations.
+    """
+    recipe = facts.backbone
     learned = any(name.startswith("text.logit_") for name in tensors)
     model = _assemble(
-        found,
+        backbone,
         facts.method.name,
         checked_classes(facts.classes),
         facts.method.model_extra or {},
@@ -186,17 +216,15 @@ def load(
     difference = first_difference(recipe.traits, model.recipe["backbone"]["traits"])
     if difference and not any_backbone:
         raise VptError(f"{source} {difference}: load the same model or pass any_backbone=True.")
-    actual = saving.fingerprint(model.frozen_state())
+    actual = fingerprint(model.frozen_state())
     if actual != recipe.fingerprint and not any_backbone:
         trained = f"{recipe.name or 'a backbone'} of fingerprint {recipe.fingerprint}"
-        here = f"the {found.name or 'backbone'} loaded here has {actual}"
+        here = f"the {backbone.name or 'backbone'} loaded here has {actual}"
         raise VptError(
             f"{source} was trained with {trained}, and {here}: load the same weights or pass any_backbone=True."
         )
     model.load_tuned_state(tensors)
-    if isinstance(backbone, nn.Module):
-        return model if device is None else model.to(chosen_device(device))
-    return _held(model, dtype or recipe.dtype).to(chosen_device(device))
+    return model
 
 
 def _assemble(

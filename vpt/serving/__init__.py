@@ -1,0 +1,1 @@
+"""Many saved prompts over one frozen backbone, and the service that answers with them."""
