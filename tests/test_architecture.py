@@ -79,10 +79,11 @@ MAY_IMPORT = {
     "devices": set(),
     "predict_files": {"model", "predict"},
     "use": {"build", "assemble", "model", "predict", "predict_files", "devices", "towers"},
-    "serving": {"assemble", "model", "predict", "loops", "towers", "devices"},
+    "serving": {"assemble", "model", "methods", "predict", "text", "loops", "towers", "devices"},
     "listing": {"data", "methods", "towers"},
     "commands": {
         "protocols",
+        "serving",
         "sweep",
         "search",
         "pretrain",

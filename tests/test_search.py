@@ -15,8 +15,6 @@ from vpt import VptError, config, experiment
 from vpt.engine.callbacks import Training
 from vpt.search import search
 
-pytest.importorskip("optuna", reason="optuna is an extra")
-
 BASE: dict[str, Any] = {"backbone": "vpt/vit-nano", "method": "linear", "data": "digits"}
 GRID = {"train.lr": [1.0, 0.1, 0.01], "train.weight_decay": [0.0, 0.1]}
 FREE = {"train.lr": {"low": 0.001, "high": 10, "log": True}, "train.batch_size": {"low": 8, "high": 32, "step": 8}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from vpt import saving
 from vpt.devices import chosen_device
 from vpt.errors import VptError, did_you_mean
+from vpt.methods.base import Method
 from vpt.predict import ImageLike, Prediction, as_picture, is_one, predictions
+from vpt.serving.plan import Step
 from vpt.serving.tasks import Fingerprints, Task, read_task
 from vpt.serving.together import encode_together
+from vpt.text import TextSide
 from vpt.towers import load as towers
 from vpt.towers import saved
 from vpt.towers.backbone import Backbone
@@ -75,6 +78,7 @@ class PromptBank:
         self._fingerprint = Fingerprints()
         self._tasks: Mapping[str, Task] = {}
         self._changing = Lock()
+        self._texts: TextSide | None = None
 
     @classmethod
     def open(
@@ -176,7 +180,10 @@ class PromptBank:
         if batch_size < 1:
             raise VptError(f"batch_size={batch_size}: give 1 or more.")
         if is_one(images):
-            return self.predict([images], [tasks] if isinstance(tasks, str) else tasks, batch_size=1)[0]  # type: ignore[index]
+            return self._predicted([images], [tasks] if isinstance(tasks, str) else tasks, 1)[0]
+        return self._predicted(cast("Sequence[ImageLike]", images), tasks, batch_size)
+
+    def _predicted(self, images: Sequence[ImageLike], tasks: str | Sequence[str], batch_size: int) -> list[Prediction]:
         chosen = self._chosen(tasks, len(images))
         found: list[Prediction] = []
         for start in range(0, len(images), batch_size):
@@ -194,7 +201,7 @@ class PromptBank:
         Raises:
             VptError: there is no such task, or not as many tasks as images.
         """
-        return self._logits(list(images), self._chosen(tasks, len(images)))
+        return self.logits_of(list(images), self._chosen(tasks, len(images)))
 
     def _predictions(self, images: Sequence[ImageLike], tasks: Sequence[Task]) -> list[Prediction]:
         seen: dict[Any, Tensor] = {}
@@ -205,13 +212,36 @@ class PromptBank:
             if key not in seen:
                 if id(image) not in pictures:
                     pictures[id(image)] = as_picture(image)
-                seen[key] = task.preprocessing.transform()(pictures[id(image)])
+                seen[key] = task.transform(pictures[id(image)])
             tensors.append(seen[key])
-        found = zip(self._logits(tensors, tasks), tasks, strict=True)
+        found = zip(self.logits_of(tensors, tasks), tasks, strict=True)
         return [predictions(row[None], task.classes)[0] for row, task in found]
 
     @torch.no_grad()
-    def _logits(self, images: Sequence[Tensor], tasks: Sequence[Task]) -> list[Tensor]:
+    def image_features(self, images: Tensor) -> Tensor:
+        """Features (B, F) of preprocessed images (B, 3, H, W) by the frozen encoder."""
+        tower = self.backbone.tower
+        nothing = tuple(Step(False, None, None, None) for _ in range(tower.depth))
+        return encode_together(tower, [nothing], [0] * len(images), images.to(tower.kernel.device))
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Features (N, F) of texts by the frozen text encoder.
+
+        Raises:
+            VptError: the backbone has no text side.
+        """
+        pair = self.backbone.pair
+        if isinstance(pair, str):
+            name = self.backbone.name or "this backbone"
+            raise VptError(f"{name} has no texts to search by ({pair}): take an image-text model.")
+        if self._texts is None:
+            self._texts = TextSide(pair)
+        return self._texts.encode(Method(), pair.text.tokenize(list(texts)))
+
+    @torch.no_grad()
+    def logits_of(self, images: Sequence[Tensor], tasks: Sequence[Task]) -> list[Tensor]:
+        """As `logits`, of tasks in hand, which may have left the bank; one image for two tasks is one tensor."""
         features = self._features(images, tasks)
         found: list[Tensor | None] = [None] * len(images)
         for task in dict.fromkeys(tasks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from vpt.assemble import restored
 from vpt.errors import VptError
 from vpt.facts import Facts
 from vpt.model import Prompted
-from vpt.preprocessing import Preprocessing
+from vpt.preprocessing import ImageTransform, Preprocessing
 from vpt.serving.plan import Plan, is_frozen, plan_of, tensors_of
 from vpt.towers.backbone import Backbone, Pair
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """A saved model on the shared backbone.
 
@@ -38,6 +39,11 @@ class Task:
     model: Prompted
     plan: Plan | None
     frozen: bool
+
+    @cached_property
+    def transform(self) -> ImageTransform:
+        """From an RGB image to a tensor (3, H, W)."""
+        return self.preprocessing.transform()
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -151,7 +151,7 @@ def _merged(layer: int, block: Opened, changes: Sequence[tuple[Tensor, Callable[
         base = getattr(block, name)
         different = [(rows, getattr(other, name)) for rows, other in others if getattr(other, name) is not base]
         if not different:
-            return base  # type: ignore[no-any-return]
+            return base
 
         def run(*given: Tensor) -> Tensor:
             # No row is computed twice: of those with a part of their own the frozen product is in it.
