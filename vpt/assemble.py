@@ -138,11 +138,13 @@ def load(
     tokenizer: Callable[..., Any] | None = None,
     device: str | None = None,
     trust_remote_code: bool = False,
+    revision: str | None = None,
+    hub: Mapping[str, Any] | None = None,
 ) -> Prompted:
     """What `save_pretrained` wrote, in evaluation mode.
 
     Args:
-        source: a folder, or a repository of the Hugging Face hub ("user/name").
+        source: a folder, or a repository of the Hugging Face hub, "user/name" or "user/name@revision".
         backbone: a live model, or a name, in place of the one that was saved with.
         weights: the local file with the backbone's weights, where they were read from one in training; by default it is
             looked for where it last lay on this machine, and below VPT_DATA.
@@ -154,6 +156,8 @@ def load(
             model is left where it is.
         trust_remote_code: run Python code that the backbone's repository or folder brings; what is loaded cannot ask
             for it by itself.
+        revision: of a repository: a branch, tag or commit; only a commit never changes.
+        hub: further options of huggingface_hub's `snapshot_download`, such as token.
 
     Raises:
         VptError: nothing to load, or a backbone with other weights.
@@ -162,7 +166,7 @@ def load(
         _check_precision(dtype)
     _check_types(source=(source, str | Path), weights=(weights, str | Path | None))
     _check_types(backbone=(backbone, nn.Module | str | None), tokenizer=(tokenizer, Callable | None))
-    tensors, facts = saving.read(source)
+    tensors, facts = saving.read(source, revision=revision, hub=hub)
     recipe = facts.backbone
     if isinstance(backbone, nn.Module):
         if weights is not None:

@@ -94,6 +94,7 @@ class Facts(Part):
     parameters: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     versions: dict[str, Any] = {}
+    about: dict[str, Any] = {}
     tensors: Digest | None = None
     digest: Digest | None = None
 

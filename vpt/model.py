@@ -19,6 +19,7 @@ from vpt.precision import in_own
 from vpt.predict import ImageLike, Prediction, is_one, predict
 from vpt.preprocessing import Preprocessing
 from vpt.report.card import card
+from vpt.sharing import Shared
 from vpt.text import DEFAULT_TEMPLATES, TextSide, checked_classes, checked_templates
 from vpt.towers.backbone import Pair
 from vpt.towers.base import ImageTower
@@ -26,7 +27,7 @@ from vpt.towers.packing import Texts
 from vpt.towers.swin import SwinTower
 
 
-class Prompted(nn.Module):
+class Prompted(Shared, nn.Module):
     """Frozen encoders with a method and a classifier; only what the method names, and a linear head, is trained.
 
     The classifier is a linear head, or, with `pair`, the features of the class names. With `pair` images and texts
@@ -318,8 +319,15 @@ class Prompted(nn.Module):
         # What was learned is not to begin anew as images.
         self.method.needs_images = False
 
-    def save_pretrained(
-        self, folder: str | Path, *, metrics: Mapping[str, Any] | None = None, overwrite: bool = False
+    def save_pretrained(  # type: ignore[override]
+        self,
+        folder: str | Path,
+        *,
+        metrics: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        about: Mapping[str, Any] | None = None,
+        config: None = None,
+        model_card_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """Write what is tuned, the facts to rebuild the rest, and a card; never the frozen backbone.
 
@@ -327,10 +335,14 @@ class Prompted(nn.Module):
             folder: made if need be.
             metrics: figures to keep with the model, by name.
             overwrite: whether a folder that holds something may be written to.
+            about: for the card: "license", "data", "command" and "config".
+            config: nothing; huggingface_hub's mixin says it.
+            model_card_kwargs: `metrics`, `about`, and the "name" of the repository, as the mixin says them.
 
         Raises:
             VptError: the folder holds something and `overwrite` is not set.
         """
+        said = {"metrics": metrics, "about": about, "name": Path(folder).name, **(model_card_kwargs or {})}
         backbone = {**self.recipe["backbone"], "fingerprint": saving.fingerprint(self.frozen_state())}
         facts = {
             "backbone": backbone,
@@ -340,10 +352,11 @@ class Prompted(nn.Module):
             "templates": list(self.templates),
             "preprocessing": self.preprocessing.to_dict(),
             "parameters": {"tuned": self.num_tuned(), "all": sum(p.numel() for p in self.parameters())},
-            "metrics": dict(metrics or {}),
+            "metrics": dict(said["metrics"] or {}),
             "versions": saving.versions(),
+            **({"about": dict(said["about"])} if said["about"] else {}),
         }
-        saving.write(folder, self.tuned_state(), facts, card(facts, Path(folder).name), overwrite=overwrite)
+        saving.write(folder, self.tuned_state(), facts, card(facts, said["name"]), overwrite=overwrite)
 
     @overload
     def predict(self, images: ImageLike, *, batch_size: int = ...) -> Prediction: ...  # type: ignore[overload-overlap]

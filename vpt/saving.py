@@ -69,15 +69,24 @@ def check_free(path: str | Path, *, overwrite: bool) -> None:
         raise VptError(f"{path} {is_there} already: name another place, or say overwrite.")
 
 
-def read(source: str | Path) -> tuple[dict[str, Tensor], Facts]:
+def read(
+    source: str | Path, *, revision: str | None = None, hub: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Tensor], Facts]:
     """Tensors and facts of a folder, or of a repository of the Hugging Face hub ("user/name").
+
+    Args:
+        source: the folder or repository, which may have "@revision" behind it.
+        revision: of the repository: a branch, tag or commit.
+        hub: further options of huggingface_hub's `snapshot_download`.
 
     Raises:
         VptError: there is no such folder or repository, or what it holds is damaged, or makes no sense.
     """
     folder = Path(source)
     if not folder.is_dir():
-        folder = _download(str(source))
+        folder = _download(str(source), revision, hub or {})
+    elif revision is not None:
+        raise VptError(f"{source} is a folder here, and has no revision {revision!r}: leave it out.")
     missing = [name for name in (TENSORS, FACTS) if not (folder / name).is_file()]
     if missing:
         raise VptError(f"{folder} holds no tuned model: {' and '.join(missing)} missing.")
@@ -139,16 +148,20 @@ def versions() -> dict[str, str]:
     return own | {name: version(name) for name in libraries}
 
 
-def _download(repository: str) -> Path:
+def _download(source: str, revision: str | None, hub: Mapping[str, Any]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    repository, _, pinned = source.partition("@")
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
-        raise VptError(f"there is no folder {repository!r}: name one that save_pretrained or a run wrote.")
+        raise VptError(f"there is no folder {source!r}: name one that save_pretrained or a run wrote.")
+    if pinned and revision is not None and pinned != revision:
+        raise VptError(f"{source!r} and revision={revision!r} name two revisions: leave one of them out.")
     try:
-        return Path(snapshot_download(repository, allow_patterns=[TENSORS, FACTS, CARD]))
+        files = [TENSORS, FACTS, CARD]
+        return Path(snapshot_download(repository, revision=revision or pinned or None, allow_patterns=files, **hub))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise VptError(
-            f"{repository!r} is no folder here, and could not be had from the Hugging Face hub: {reason}"
+            f"{source!r} is no folder here, and could not be had from the Hugging Face hub: {reason}"
         ) from error

@@ -24,6 +24,7 @@ from vpt.errors import VptError
 from vpt.files import check_place, make_folder, write
 from vpt.model import Prompted
 from vpt.processes import on_main, processes
+from vpt.report.about import about_run
 from vpt.report.notes import first_of
 from vpt.report.tables import comma_separated
 from vpt.saving import versions
@@ -192,7 +193,7 @@ class RunDir:
         on_main(lambda: self._save(model, "last", metrics))
 
     def _save(self, model: Prompted, name: str, metrics: Mapping[str, Any]) -> None:
-        model.save_pretrained(self.path / name, metrics=metrics, overwrite=True)
+        model.save_pretrained(self.path / name, metrics=metrics, overwrite=True, about=about_run(self.config))
         folder.forget(self.path)
 
     def training_state(self) -> State | None:

@@ -61,6 +61,9 @@ def plan_of(model: Prompted) -> Plan | None:
     what is a number before the next block has come from the method.
     """
     tower, method = model.tower, model.method
+    if tower.closed is not None:
+        # Nothing enters such an encoder.
+        return ()
     if any(tower.width_at(layer) != tower.width for layer in range(tower.depth + 1)):
         return None
     noted = _Noting(tower)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vpt.loops import encode_images
+from vpt.methods.base import Method
 from vpt.precision import in_own
 from vpt.serving.plan import Plan, Step
 from vpt.towers.attention import Attended, separate
@@ -23,6 +25,8 @@ def encode_together(tower: ImageTower, plans: Sequence[Plan], rows: Sequence[int
     A tower with blocks that cannot be opened, which may take no mask, goes once for each number of prompts.
     """
     with in_own(tower.kernel):
+        if tower.closed is not None:
+            return encode_images(tower, Method(), images)
         if all(tower.why_whole(layer) is None for layer in range(tower.depth)):
             return _encode(tower, plans, torch.tensor(rows, device=images.device), images)
         shapes = [tuple(step.shape for step in plans[row]) for row in rows]
