@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
@@ -18,7 +17,6 @@ from vpt.methods.base import Method, Outputs
 from vpt.precision import in_own
 from vpt.predict import ImageLike, Prediction, is_one, predict
 from vpt.preprocessing import Preprocessing
-from vpt.report.card import card
 from vpt.sharing import Shared
 from vpt.text import DEFAULT_TEMPLATES, TextSide, checked_classes, checked_templates
 from vpt.towers.backbone import Pair
@@ -319,32 +317,10 @@ class Prompted(Shared, nn.Module):
         # What was learned is not to begin anew as images.
         self.method.needs_images = False
 
-    def save_pretrained(  # type: ignore[override]
-        self,
-        folder: str | Path,
-        *,
-        metrics: Mapping[str, Any] | None = None,
-        overwrite: bool = False,
-        about: Mapping[str, Any] | None = None,
-        config: None = None,
-        model_card_kwargs: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Write what is tuned, the facts to rebuild the rest, and a card; never the frozen backbone.
-
-        Args:
-            folder: made if need be.
-            metrics: figures to keep with the model, by name.
-            overwrite: whether a folder that holds something may be written to.
-            about: for the card: "license", "data", "command" and "config".
-            config: nothing; huggingface_hub's mixin says it.
-            model_card_kwargs: `metrics`, `about`, and the "name" of the repository, as the mixin says them.
-
-        Raises:
-            VptError: the folder holds something and `overwrite` is not set.
-        """
-        said = {"metrics": metrics, "about": about, "name": Path(folder).name, **(model_card_kwargs or {})}
+    def facts(self) -> dict[str, Any]:
+        """What `vpt.load` has to know, and people want to, beside the tensors; without figures."""
         backbone = {**self.recipe["backbone"], "fingerprint": saving.fingerprint(self.frozen_state())}
-        facts = {
+        return {
             "backbone": backbone,
             "method": self.recipe["method"],
             "head": "linear" if self.head is not None else "text",
@@ -352,11 +328,8 @@ class Prompted(Shared, nn.Module):
             "templates": list(self.templates),
             "preprocessing": self.preprocessing.to_dict(),
             "parameters": {"tuned": self.num_tuned(), "all": sum(p.numel() for p in self.parameters())},
-            "metrics": dict(said["metrics"] or {}),
             "versions": saving.versions(),
-            **({"about": dict(said["about"])} if said["about"] else {}),
         }
-        saving.write(folder, self.tuned_state(), facts, card(facts, said["name"]), overwrite=overwrite)
 
     @overload
     def predict(self, images: ImageLike, *, batch_size: int = ...) -> Prediction: ...  # type: ignore[overload-overlap]

@@ -1,4 +1,4 @@
-"""Saved models on the Hugging Face hub, by huggingface_hub's mixin."""
+"""Models saved, and shared on the Hugging Face hub by huggingface_hub's mixin."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from huggingface_hub import HfApi, ModelHubMixin
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from torch import Tensor
 
 from vpt import saving
 from vpt.errors import VptError
@@ -22,7 +23,45 @@ MESSAGE = "What was learned, by vpt"
 
 
 class Shared(ModelHubMixin):
-    """A model that can be pushed to the hub, and had from there. The frozen backbone is never among what is shared."""
+    """A model that can be saved, pushed to the hub, and had from there; the frozen backbone never is.
+
+    A subclass has `facts` and `tuned_state`.
+    """
+
+    if TYPE_CHECKING:
+        facts: Callable[[], dict[str, Any]]
+        tuned_state: Callable[[], dict[str, Tensor]]
+
+    def save_pretrained(  # type: ignore[override]
+        self,
+        folder: str | Path,
+        *,
+        metrics: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        about: Mapping[str, Any] | None = None,
+        config: None = None,
+        model_card_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write what is tuned, the facts to rebuild the rest, and a card; never the frozen backbone.
+
+        Args:
+            folder: made if need be.
+            metrics: figures to keep with the model, by name.
+            overwrite: whether a folder that holds something may be written to.
+            about: for the card: "license", "data", "command" and "config".
+            config: nothing; huggingface_hub's mixin says it.
+            model_card_kwargs: `metrics`, `about` and the "name" of the repository, as the mixin says them.
+
+        Raises:
+            VptError: the folder holds something and `overwrite` is not set.
+        """
+        said = {"metrics": metrics, "about": about, "name": Path(folder).name, **(model_card_kwargs or {})}
+        facts = self.facts()
+        # Before the versions, where they have stood from the first format on.
+        versions = facts.pop("versions")
+        facts |= {"metrics": dict(said["metrics"] or {}), "versions": versions}
+        facts |= {"about": dict(said["about"])} if said["about"] else {}
+        saving.write(folder, self.tuned_state(), facts, card(facts, said["name"]), overwrite=overwrite)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
