@@ -110,6 +110,8 @@ MAPLE = {0: 1e-5, 1: 0.0035, 2: 3.165780e-3, 3: 2.290780e-3, 4: 1.209220e-3}
 TWENTY = {0: 1e-5, 1: 0.0025, 11: 0.00125, 19: 6.117935e-5}
 # A base rate of 1 for 256 images is 0.5 for 128: a tenth of it more in each of ten epochs, then half a cosine.
 JIA = {0: 0.0, 1: 0.05, 9: 0.45, 10: 0.5, 55: 0.25, 99: 1.522932e-4}
+# Linear to 40 in five epochs, then half a cosine over the other 995.
+PIXEL = {0: 40 / 15, 1: 40 * 4 / 15, 502: 20.021042, 999: 9.962361e-5}
 # Steps 0, 30 and 57 of 60, at the beginning of epochs.
 TIP = {0: 0.001, 10: 0.0005, 19: 6.155830e-6}
 
@@ -128,6 +130,7 @@ GOLDEN = [
     Golden("ivlp/base_to_new_20_epochs.yaml", {}, 20, 4, TWENTY),
     Golden("vpt-deep/clip_base_to_new.yaml", {}, 5, 4, FIVE),
     Golden("promptsrc/base_to_new.yaml", {}, 20, 4, TWENTY),
+    Golden("pixel/clip_cifar100.yaml", {}, 1000, 256, PIXEL),
     Golden("promptsrc/cross_dataset.yaml", {}, 20, 4, TWENTY),
     *(Golden("promptsrc/few_shot.yaml", {"shots": shots}, 50, 4, {0: 1e-5, 1: 0.0025, 26: 0.00125, 49: 9.856624e-6})
       for shots in (1, 16)),
@@ -158,7 +161,8 @@ TIP_SEARCHES = {
 
 def test_every_paper_has_its_files() -> None:
     learning = {"coop", "cocoop", "kgcoop", "prograd", "maple", "ivlp", "promptsrc", "clip-adapter", "tip-adapter"}
-    assert {path.parent.name for path in FILES} == learning | {"tip-adapter-f", "clip-lora", "vpt-shallow", "vpt-deep"}
+    visual = {"vpt-shallow", "vpt-deep", "pixel"}
+    assert {path.parent.name for path in FILES} == learning | {"tip-adapter-f", "clip-lora"} | visual
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -203,7 +207,9 @@ def test_vpt_searches_the_papers_grid_by_its_own_schedule(path: Path) -> None:
             assert {epoch: rates[epoch] for epoch in JIA} == pytest.approx(JIA, rel=1e-6)
 
 
-@pytest.mark.parametrize("file", sorted({golden.file for golden in GOLDEN if "tip" not in golden.file}))
+@pytest.mark.parametrize(
+    "file", sorted({golden.file for golden in GOLDEN if not golden.file.startswith(("tip", "pixel"))})
+)
 def test_prompts_are_trained_as_dassl_does(file: str) -> None:
     for run in experiments(PAPER / file):
         assert run.train["augment"] == "crop"

@@ -68,8 +68,10 @@ class Prompted(Shared, nn.Module):
         self.tower = tower
         self.text = TextSide(pair, learn_scale=learn_scale) if pair else None
         self.method = method
+        method.set_image_size(*preprocessing.size)
         method.set_num_classes(len(classes))
-        self.head = None if pair else new_head(tower.num_features, len(classes), head_init)
+        made = None if pair else method.make_head() or new_head(tower.num_features, len(classes), head_init)
+        self.head: Any = made
         self.classes: tuple[str, ...] = tuple(classes)
         self.templates: tuple[str, ...] = tuple(templates)
         self.preprocessing = preprocessing
@@ -116,6 +118,7 @@ class Prompted(Shared, nn.Module):
             _check_features(images, self.tower.num_features)
             return images
         if plain:
+            images = self.method.pixels(images)
             with in_own(self.tower.kernel):
                 if isinstance(self.tower, SwinTower):
                     return encode_grid(self.tower, self.method, images, plain=True)
@@ -126,6 +129,7 @@ class Prompted(Shared, nn.Module):
         return self._encoded(self.method, images, self._folded)
 
     def _encoded(self, method: Method, images: Tensor, folded: Folded | None) -> Tensor:
+        images = method.pixels(images)
         with in_own(self.tower.kernel):
             return self.loop(self.tower, method, images, folded)
 
@@ -227,6 +231,7 @@ class Prompted(Shared, nn.Module):
         _check_images(images)
         if self.tower.closed is not None:
             raise VptError(f"nothing can be seen between the blocks of this encoder: {self.tower.closed}.")
+        images = self.method.pixels(images) if prompted else images
         found: list[Tensor] = []
         if isinstance(self.tower, SwinTower):
             encode_grid(self.tower, self.method if prompted else _NOTHING, images, plain=True, look=found.append)

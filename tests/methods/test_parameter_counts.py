@@ -24,6 +24,13 @@ COUNTS = [
     ("vpt-shallow", {"num_tokens": 50}, VIT_S, 19_200),
     ("vpt-shallow", {"num_tokens": 50}, VIT_B, 38_400),
     ("vpt-shallow", {"num_tokens": 50, "project": 64}, VIT_B, 50 * 64 + 64 * 768 + 768),
+    # A frame of 30 pixels around 224: 3 · (224² - 164²).
+    ("pixel", {}, VIT_S, 69_840),
+    ("pixel", {"kind": "fixed-patch", "size": 50}, VIT_S, 7_500),
+    ("pixel", {"kind": "random-patch", "size": 50}, VIT_S, 7_500),
+    ("pixel", {"kind": "low-rank"}, VIT_S, 3 * 4 * (224 + 224)),
+    ("pixel", {"mapping": "random"}, VIT_S, 69_840),
+    ("pixel", {}, VIT_B, 69_840),
     ("vpt-deep", {"num_tokens": 10}, VIT_S, 46_080),
     ("vpt-deep", {"num_tokens": 10}, VIT_B, 92_160),
     ("vpt-deep", {"num_tokens": 100}, VIT_B, 921_600),

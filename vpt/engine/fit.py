@@ -175,6 +175,7 @@ def _train(prepared: Preparation, run: RunDir | None, tracked: Trackers, called:
     for epoch in range(len(record.history), epochs):
         if settings.patience is not None and record.since_best() >= settings.patience:
             break
+        prepared.look(epoch)
         row = training.epoch(epoch, shown, called)
         model.method.end_epoch(epoch + 1, epochs)
         due = (epoch + 1) % settings.eval_every == 0 or epoch + 1 == epochs or called.ended

@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vpt.capture import recorder_of
+from vpt.data.aligned import aligned
 from vpt.data.base import Samples
 from vpt.data.pairs import Pairs
 from vpt.data.transforms import as_transform
@@ -17,13 +19,14 @@ from vpt.digest import of_bytes
 from vpt.engine.arguments import check_search, check_warmup
 from vpt.engine.average import Average, kept_epoch
 from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
-from vpt.engine.features import chosen_views, features_once, prepare_method, search_method
+from vpt.engine.features import chosen_views, features_once, image_features, prepare_method, search_method
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
 from vpt.engine.record import Record
 from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.settings import Settings
 from vpt.engine.shares import shared
 from vpt.engine.steps import StepLoss, Steps
+from vpt.errors import VptError
 from vpt.model import Prompted
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
@@ -169,6 +172,33 @@ class Preparation:
             size, seed = self.settings.batch_size, self.settings.seed
             images = next(iter(as_loader(self.train, self.model, batch_size=size, workers=0, seed=seed)))[0]
             self.model.initialise(images.to(self.accelerator.device))
+
+    def look(self, epoch: int) -> None:
+        """Before epoch 0, 1, …: show the method features of all training images, where it looks at them.
+
+        Raises:
+            VptError: the images have no labels.
+        """
+        method = self.model.method
+        if method.looks == "never" or (method.looks == "once" and epoch > 0):
+            return
+        if not isinstance(self.train, Samples):
+            raise VptError(f"{method.name} looks at all training images: give labelled `Samples`.")
+        settings = self.settings
+        features = image_features(
+            self.model,
+            self.train,
+            self.model.preprocessing.transform(),
+            self.accelerator,
+            self.shown,
+            views=1,
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            seed=None,
+        )[0]
+        labels = aligned(self.train, self.model.classes, by_number=True).labels
+        device = self.accelerator.device
+        method.look(features.to(device), torch.tensor(labels, device=device))
 
     def validate(self) -> dict[str, float]:
         """Figures on the validation images, if there are any."""

@@ -20,6 +20,7 @@ class Encoder(Protocol):
     num_features: int
     prefix: int
     patch_size: int
+    classifier: tuple[Tensor, Tensor | None] | None
 
     def width_at(self, layer: int) -> int:
         """D of tokens before block `layer`."""
@@ -108,6 +109,7 @@ class Method(nn.Module):
         image_change: a layer and the parts of its block, opened, to those that take their place in the image tower;
             None leaves blocks as they are.
         text_change: likewise in the text tower.
+        looks: when `look` must be called: "never", "once" before the first epoch, or before each of the "epochs".
         prompts_image: image features depend on what is learned.
         prompts_text: text features depend on what is learned.
         conditional: text features depend on the image.
@@ -134,6 +136,7 @@ class Method(nn.Module):
     template: str | None = None
     image_change: Callable[[int, Any], Any] | None = None
     text_change: Callable[[int, Any], Any] | None = None
+    looks: Literal["never", "once", "epochs"] = "never"
     prompts_image: bool = False
     prompts_text: bool = False
     conditional: bool = False
@@ -149,6 +152,20 @@ class Method(nn.Module):
 
     def __init__(self, tower: Encoder | None = None, text: TextEncoder | None = None) -> None:
         super().__init__()
+
+    def set_image_size(self, height: int, width: int) -> None:
+        """Called once, when a model for images of so many pixels is made."""
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Preprocessed images (B, 3, H, W) as the encoder is given them."""
+        return images
+
+    def make_head(self) -> nn.Module | None:
+        """Features (B, F) to logits (B, C), in the place of a new linear head; None for that."""
+        return None
+
+    def look(self, features: Tensor, labels: Tensor) -> None:
+        """Set what is not trained from features of the training images (N, F), as they are now, and labels (N,)."""
 
     def prompts(self, layer: int, batch: int) -> Tensor:
         """The image prompts that enter before block `layer`, (1 or batch, P, D)."""

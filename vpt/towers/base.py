@@ -210,6 +210,8 @@ class ImageTower(Tower):
         image_size: height and width that `embed` takes, in pixels; None for any.
         closed: why no prompt can enter its blocks, as the end of a sentence; None where they can. It is then called by
             `features` as it is.
+        classifier: weights (S, F) and biases (S,) of the linear classifier that its model had, on the features that are
+            read; None without one.
     """
 
     prefix: int
@@ -217,6 +219,7 @@ class ImageTower(Tower):
     patch_size: int
     image_size: tuple[int, int] | None
     closed: str | None = None
+    classifier: tuple[Tensor, Tensor | None] | None = None
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from vpt.towers.places import Places
 from vpt.towers.swin_hf import HfSwin
 from vpt.towers.text import Tokenizer
 from vpt.towers.weights import UNREADABLE, reason_of
+from vpt.towers.whole import with_classifier
 from vpt.towers.whole_models import whole_hf
 from vpt.trust import remedy
 
@@ -175,7 +176,8 @@ def _towers(model: nn.Module, tokenizer: Tokenizer | None) -> Backbone | None:
     if type(inner).__name__ not in FAMILIES or not isinstance(inner, transformers.PreTrainedModel):
         return _whole(model)
     preprocessing = published(type(inner).__name__, image_size(inner.config))
-    found = Backbone(HfTower(inner, projection), preprocessing, None, {})
+    tower = with_classifier(HfTower(inner, projection), getattr(model, "classifier", None))
+    found = Backbone(tower, preprocessing, None, {})
     pair = pair_of(model, adapted(tokenizer) if tokenizer is not None else None)
     return found if pair is None else replace(found, pair=pair)
 
@@ -191,9 +193,10 @@ def _whole(model: Any) -> Backbone | None:
     kind = type(model).__name__
     inner = next((getattr(model, name) for name in ("swin", "swinv2") if hasattr(model, name)), model)
     if type(inner).__name__ in ("SwinModel", "Swinv2Model"):
-        return Backbone(HfSwin(inner, preprocessing.size), preprocessing, None, {})
-    tower = whole_hf(model, f"{kind} is no family of transformers that is opened", preprocessing.size)
-    return Backbone(tower, preprocessing, None, {})
+        tower: ImageTower = HfSwin(inner, preprocessing.size)
+    else:
+        tower = whole_hf(model, f"{kind} is no family of transformers that is opened", preprocessing.size)
+    return Backbone(with_classifier(tower, getattr(model, "classifier", None)), preprocessing, None, {})
 
 
 def _processed(found: Backbone, name: str, trust_remote_code: bool = False) -> Backbone:

@@ -39,6 +39,7 @@ from vpt.towers.timm_naflex import NaFlexTower, why_not_naflex
 from vpt.towers.timm_relative import RelativeTower, why_not_relative
 from vpt.towers.timm_vit import TimmTower, why_not_vit
 from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
+from vpt.towers.whole import with_classifier
 from vpt.towers.whole_models import whole_timm
 
 # Modules of timm with models that are made for one size of image or for any.
@@ -62,9 +63,7 @@ FAMILIES: list[Family] = [
 CLASSIFIERS = ("head.", "head_dist.")
 
 
-def tower_of(
-    model: nn.Module, projection: nn.Module | None = None, *, size: tuple[int, int] | None = None
-) -> ImageTower:
+def tower_of(model: Any, projection: nn.Module | None = None, *, size: tuple[int, int] | None = None) -> ImageTower:
     """A live model of timm opened, or whole where it cannot be.
 
     Args:
@@ -72,12 +71,16 @@ def tower_of(
         projection: put behind what is read of one that is opened.
         size: of images in pixels; by default what the model says.
     """
-    if is_swin(model):
-        return TimmSwin(model)
     reason, family = why_not(model), _family(model)
-    if reason or family is None:
-        return whole_timm(model, str(reason), size or preprocessing_of(model).size)
-    return family[1](model, projection)
+    tower: ImageTower
+    if is_swin(model):
+        tower = TimmSwin(model)
+    elif reason or family is None:
+        tower = whole_timm(model, str(reason), size or preprocessing_of(model).size)
+    else:
+        tower = family[1](model, projection)
+    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
+    return with_classifier(tower, classifier if isinstance(classifier, nn.Linear) else None)
 
 
 def why_not(model: nn.Module) -> str | None:

@@ -21,6 +21,7 @@ from vpt.towers.base import ImageTower, Opened, multihead_projections, why_hooke
 from vpt.towers.stages import Out, mlp_of
 from vpt.towers.swin_torchvision import TorchvisionSwin
 from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
+from vpt.towers.whole import with_classifier
 from vpt.towers.whole_models import CLASSIFIERS, whole_torchvision, without_heads
 
 SWIN_BLOCKS = {SwinTransformerBlock, SwinTransformerBlockV2}
@@ -130,11 +131,14 @@ def load(
 
 def tower_of(model: nn.Module, size: tuple[int, int]) -> ImageTower:
     """A model opened, or whole where it cannot be; `size` of its images in pixels."""
+    tower: ImageTower
     if isinstance(model, VisionTransformer):
-        return TorchvisionTower(model)
-    if type(model) is SwinTransformer and _has_swin_blocks(model):
-        return TorchvisionSwin(model)
-    return whole_torchvision(model, f"{type(model).__name__} is no Vision Transformer of torchvision", size)
+        tower = TorchvisionTower(model)
+    elif type(model) is SwinTransformer and _has_swin_blocks(model):
+        tower = TorchvisionSwin(model)
+    else:
+        tower = whole_torchvision(model, f"{type(model).__name__} is no Vision Transformer of torchvision", size)
+    return with_classifier(tower, next((getattr(model, name) for name in CLASSIFIERS if hasattr(model, name)), None))
 
 
 def _has_swin_blocks(model: Any) -> bool:

@@ -207,6 +207,14 @@ def without_classifier(model: nn.Module, *names: str) -> Any:
     return without(model)
 
 
+def with_classifier(tower: ImageTower, module: Any) -> ImageTower:
+    """`tower`, which knows what its model had as classifier, where the last linear layer of it reads its features."""
+    linear = [part for part in module.modules() if isinstance(part, nn.Linear)] if isinstance(module, nn.Module) else []
+    if linear and linear[-1].in_features == tower.num_features:
+        tower.classifier = (linear[-1].weight, linear[-1].bias)
+    return tower
+
+
 def replaced(model: Any, path: str) -> Any:
     """A view of `model` that shares its tensors and has an identity in the place of the module at `path`."""
     name, _, rest = path.partition(".")
