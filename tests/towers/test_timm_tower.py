@@ -60,8 +60,6 @@ def test_names_can_be_listed() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("vit_base_patch16_224", {}, "names no library: write it as 'library/model'"),
-        ("tim/vit_base_patch16_224", {}, "names no library"),
         ("timm/vit_bse_patch16_224", {}, "did you mean vit_base_patch16_224"),
         (
             "timm/vit_tiny_patch16_224",

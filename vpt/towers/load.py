@@ -22,9 +22,11 @@ from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower
 from vpt.towers.located import identified
+from vpt.towers.names import with_library
 from vpt.towers.plugins import plugin, plugins
 from vpt.towers.text import Tokenizer
 from vpt.towers.whole_models import whole_module
+from vpt.towers.wrapped import has_adapters, unwrapped
 from vpt.trust import HOW, trusted
 
 LIBRARIES = {
@@ -151,8 +153,16 @@ def wrap(
     Raises:
         VptError: it makes no features of images, or nothing says what it was trained to see.
     """
+    model = unwrapped(model)
     if isinstance(model, ImageTower):
         return _tower_itself(model)
+    found = _of_library(model, tokenizer) or whole_module(model, preprocessing)
+    # What PEFT has put into a model is not made again by its name.
+    return replace(found, name=None, options={}) if found.name and has_adapters(model) else found
+
+
+def _of_library(model: nn.Module, tokenizer: Tokenizer | None) -> Backbone | None:
+    """Towers around a live model of a library; None of a model of none."""
     for name in plugins():
         found = plugin(name).wrap(model)
         if found is not None:
@@ -163,7 +173,7 @@ def wrap(
         found = _module(library).wrap(model, **given) if library else None
         if found is not None:
             return found
-    return whole_module(model, preprocessing)
+    return None
 
 
 def _tower_itself(tower: ImageTower) -> Backbone:
@@ -199,16 +209,20 @@ def names(library: str | None = None) -> list[str]:
 
 
 def _find(name: str) -> tuple[Any, str]:
-    library, _, model = name.partition("/")
-    known = [*LIBRARIES, *plugins()]
-    if library not in known or not model:
-        raise VptError(
-            f"backbone {name!r} names no library: write it as 'library/model', where library is one of "
-            f"{', '.join(known)}, e.g. 'timm/vit_base_patch16_224'."
-        )
+    library, _, model = with_library(name, [*LIBRARIES, *plugins()], _models).partition("/")
     if not hasattr(_module(library), "load"):
         raise VptError(f"{library} has no models by name: make one and give it to vpt.attach.")
     return _module(library), model
+
+
+def _models(library: str) -> list[str]:
+    """Models of a library by name, with those that have no published weights; none of one that is not installed."""
+    try:
+        module = _module(library)
+    except (ImportError, VptError):
+        return []
+    known: Callable[[], list[str]] = getattr(module, "every_name", getattr(module, "names", list))
+    return list(known())
 
 
 def _module(library: str) -> Any:

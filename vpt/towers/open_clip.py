@@ -223,6 +223,11 @@ def preprocessing_of(model: nn.Module) -> Preprocessing:
     )
 
 
+def every_name() -> list[str]:
+    """Models of open_clip, and their tags."""
+    return [*open_clip.list_models(), *names()]
+
+
 def names() -> list[str]:
     """Models and tags of open_clip, those with its own Vision Transformers first."""
     found = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]

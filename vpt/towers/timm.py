@@ -165,10 +165,18 @@ def wrap(model: Any) -> Backbone | None:
     """A tower around a live model of this library; None for a model of another one."""
     if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
         return None
-    config = model.pretrained_cfg or {}
+    # A model that no name of timm's made, but a constructor, knows nothing of itself.
+    config = getattr(model, "pretrained_cfg", None) or {}
     name = ".".join(part for part in (config.get("architecture"), config.get("tag")) if part)
-    options = {key: value for key, value in model._model_args.items() if key != "num_classes"}
+    options = {key: value for key, value in getattr(model, "_model_args", {}).items() if key != "num_classes"}
     preprocessing, tower = preprocessing_of(model), tower_of(model)
+    if not config:
+        taken = f"size {preprocessing.size[0]}, mean {preprocessing.mean} and deviation {preprocessing.std}"
+        doubt = (
+            f"this {type(model).__name__} of timm does not say what images it was trained on: {taken} are taken; say "
+            "otherwise by preprocessing=…."
+        )
+        return Backbone(tower, replace(preprocessing, crop=1.0), None, {}, doubt=doubt)
     # What cannot be written down cannot be made again by name.
     if not name or any(isinstance(value, type) or callable(value) for value in options.values()):
         return Backbone(tower, preprocessing, None, {})
@@ -263,13 +271,13 @@ def classifiers_of(model: Any) -> tuple[str, ...]:
     """Beginnings of the names of what is left out of a model as an encoder."""
     if isinstance(model, VisionTransformer):
         return CLASSIFIERS
-    named = (model.pretrained_cfg or {}).get("classifier") or ()
+    named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     return tuple(f"{path}." for path in ([named] if isinstance(named, str) else named))
 
 
 def _converted(state: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
     """Tensors by timm's names, and positions resampled to the model's, as timm does for weights of its own."""
-    architecture = (model.pretrained_cfg or {}).get("architecture", "")
+    architecture = (getattr(model, "pretrained_cfg", None) or {}).get("architecture", "")
     module = sys.modules[timm.model_entrypoint(architecture).__module__]
     options: dict[str, Any] = {}
     if module is deit:
@@ -295,6 +303,11 @@ def preprocessing_of(model: Any) -> Preprocessing:
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
     )
+
+
+def every_name() -> list[str]:
+    """Names of timm's models, and of those with published weights by tag."""
+    return [*timm.list_models(), *timm.list_models(pretrained=True)]
 
 
 def names() -> list[str]:

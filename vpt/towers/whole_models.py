@@ -27,7 +27,7 @@ def whole_timm(model: Any, why: str, size: tuple[int, int]) -> WholeTower:
         raise VptError(f"this {type(model).__name__} of timm has no pooled features: make it without features_only.")
     if getattr(model, "global_pool", None) == "":
         raise VptError(f"this {type(model).__name__} cannot be used: it was made without pooling; name a global_pool.")
-    config = model.pretrained_cfg or {}
+    config = getattr(model, "pretrained_cfg", None) or {}
     names = config.get("classifier") or ()
     view = without(model)
     for path in [names] if isinstance(names, str) else names:
