@@ -61,13 +61,13 @@ def check_tower(
     images = _images(tower) if images is None else images
     found: dict[str, float] = {}
     with torch.no_grad():
+        _check_shapes(tower, images.to(tower.dtype))
         own = _features(tower, images.to(tower.dtype))
         if features is not None:
             limit = TOLERANCE if tower.dtype == torch.float64 else ROUNDING
             found["identity"] = _close("identity: the model's own forward pass", own, features(images), limit)
         exact = copy.deepcopy(tower).double().eval()
         images = images.double()
-        _check_shapes(exact, images)
         found["batch"] = _check_batch(exact, images)
         found["read"] = _check_read(exact, images)
         found["attention only"] = max(_check_attention(exact, images, layer) for layer in range(exact.depth))
@@ -120,7 +120,8 @@ def _check_read(tower: ImageTower, images: Tensor) -> float:
     if tower.read is None:
         return 0.0
     x = tower.embed(images)
-    others = torch.cat([x[:, : tower.read], x[:, tower.read :] + 1], dim=1)
+    # What norms do not take away: other values, and not the same ones shifted.
+    others = torch.cat([x[:, : tower.read], x[:, tower.read :].flip(-1) * 2], dim=1)
     return _close("readout looks beyond the first `read` tokens", tower.readout(others), tower.readout(x))
 
 
