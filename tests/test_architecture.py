@@ -82,7 +82,7 @@ MAY_IMPORT = {
     "predict_files": {"model", "predict"},
     "use": {"build", "assemble", "model", "predict", "predict_files", "devices", "towers"},
     "serving": {"assemble", "model", "methods", "predict", "text", "loops", "towers", "devices"},
-    "listing": {"data", "methods", "towers"},
+    "listing": {"fits", "data", "methods", "towers"},
     "commands": {
         "protocols",
         "serving",
