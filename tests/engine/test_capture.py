@@ -9,6 +9,7 @@ from PIL import Image
 
 import vpt
 from tests.engine.test_fit import QUIET
+from tests.few import few
 from tests.tape import TapeRecorder
 from tests.text_models import CLASSES, image_text_model
 from vpt.data.base import Samples
@@ -60,7 +61,13 @@ def fitted(
     return model
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+# One of each way in which steps differ: of images, of texts, of both, with a loss or gradients of its own, of
+# features, with numbers drawn at random, and of several passes.
+BY_DEFAULT = {"vpt-deep", "coop", "cocoop", "promptsrc", "prograd", "tip-adapter-f", "clip-lora", "prompt dropout"}
+BY_DEFAULT |= {"accumulated and clipped", "averaged over steps", "features computed once"}
+
+
+@pytest.mark.parametrize("variant", few(VARIANTS, BY_DEFAULT))
 def test_a_captured_run_is_the_run_as_it_is(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, options, run = VARIANTS[variant]
     recorder = TapeRecorder()

@@ -10,6 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import vpt
 from tests.engine.test_fit import QUIET, pairs
+from tests.few import few
 from tests.text_models import CLASSES, image_text_model
 from tests.zoo import EXAMPLES
 from vpt import VptError
@@ -66,7 +67,7 @@ def test_a_run_that_computes_again_is_the_run_that_keeps(method: str, recompute:
 
 
 @pytest.mark.parametrize("recompute", ["mlp", "block"])
-@pytest.mark.parametrize("method", BOTH_SIDES)
+@pytest.mark.parametrize("method", few(BOTH_SIDES, {"maple", "cocoop", "full"}))
 def test_so_it_is_with_texts(method: str, recompute: str) -> None:
     kept, again = image_text(method), image_text(method)
     vpt.fit(kept, data(16), **RUN)
@@ -97,7 +98,7 @@ def test_a_compiled_run_is_the_run_as_it_is(name: str, graphs: CompileCounterWit
     assert found.metrics["val/loss"] == pytest.approx(expected.metrics["val/loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("method", BOTH_SIDES)
+@pytest.mark.parametrize("method", few(BOTH_SIDES, {"maple", "cocoop"}))
 def test_texts_are_compiled_too(method: str, graphs: CompileCounterWithBackend) -> None:
     plain, compiled = image_text(method), image_text(method)
     vpt.fit(plain, data(16), **RUN)

@@ -1,6 +1,7 @@
 """The fast form of a training step says no more to the device than the plain one, for every method and tower family."""
 
 from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 import vpt
 from benchmarks.text import class_names
+from tests.few import several
 from tests.operations import operations
 from tests.zoo import HF, SMALL, shaken
 from vpt.methods import available
@@ -19,6 +21,9 @@ DEPTH = 4
 # In the last block the token that is read is picked from tokens and from queries, which the plain form has no need of:
 # the gradient of each is one operation.
 PICKED = 2
+
+# Classes.
+COUNTS = (20, 100, 1000)
 
 
 def timm_vit(**options: Any) -> nn.Module:
@@ -96,8 +101,18 @@ def step(model: vpt.Prompted, *, plain: bool, batch: int = 4) -> int:
     return found.total()
 
 
-@pytest.mark.parametrize("variant", ON_IMAGES)
-@pytest.mark.parametrize("tower", IMAGE_TOWERS)
+EVERY_IMAGE = list(product(IMAGE_TOWERS, ON_IMAGES))
+EVERY_TEXT = [(pair, m, n) for pair in PAIRS for m in available() if m not in ("linear", "partial-k") for n in COUNTS]
+# By default every method on one tower, and on all towers those that say the most.
+SOME_IMAGES = {(tower, v) for tower, v in EVERY_IMAGE if tower == "timm" or v in ("vpt-deep", "clip-lora", "full")}
+SOME_TEXTS = {
+    (pair, m, n)
+    for pair, m, n in EVERY_TEXT
+    if n == COUNTS[0] and (pair == "open_clip" or m in ("coop", "cocoop", "maple", "clip-lora", "vpt-deep"))
+}
+
+
+@pytest.mark.parametrize(("tower", "variant"), several(EVERY_IMAGE, SOME_IMAGES))
 def test_on_images(tower: str, variant: str) -> None:
     method, options = ON_IMAGES[variant]
     if "norm" in tower and method == "clip-lora":
@@ -125,11 +140,7 @@ def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompt
 MORE = {**{("hf clip", method): 11 for method in ("ivlp", "maple", "promptsrc")}, ("both ways", "clip-lora"): 5}
 
 
-@pytest.mark.parametrize(
-    "count", [20, pytest.param(100, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize("method", [name for name in available() if name not in ("linear", "partial-k")])
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize(("pair", "method", "count"), several(EVERY_TEXT, SOME_TEXTS))
 def test_with_class_names(pair: str, method: str, count: int) -> None:
     model = of_classes(PAIRS[pair], method, count)
     batch = 1 if count == 1000 else 4
