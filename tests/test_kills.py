@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.kills import Work, content, died, operations
+from tests.kills import Work, content, died, operations, states
 from vpt import VptError, config, experiment, protocols, sweep
 from vpt.pretrain import pretrain
 
@@ -102,10 +102,9 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_died_anywhere_ends_as_what_did_not(kind: str, every: bool, tmp_path: Path) -> None:
-    begin, again, before, writes = KINDS[kind]
+def begun(kind: str, tmp_path: Path) -> Callable[[str], Path]:
+    """Makes a folder with what lies in it before."""
+    begin, _, before, _ = KINDS[kind]
     former = tmp_path / "former"
     former.mkdir()
     # What is imported for it is then there for all others.
@@ -118,16 +117,41 @@ def test_what_died_anywhere_ends_as_what_did_not(kind: str, every: bool, tmp_pat
             shutil.copytree(former, tmp_path / name)
         return tmp_path / name
 
+    return folder
+
+
+def assert_same(place: Path, expected: dict[str, bytes], at: int) -> None:
+    found = content(place)
+    assert found.keys() == expected.keys(), at
+    assert [name for name in expected if found[name] != expected[name]] == [], at
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_died_somewhere_ends_as_what_did_not(kind: str, tmp_path: Path) -> None:
+    begin, again, _, writes = KINDS[kind]
+    folder = begun(kind, tmp_path)
     count = operations(begin, folder("whole"))
     expected = content(tmp_path / "whole")
     assert writes <= expected.keys()
-    chosen = range(1, count + 1) if every else random.Random(kind).sample(range(1, count + 1), SOME)
-    for at in chosen:
+    for at in random.Random(kind).sample(range(1, count + 1), SOME):
         place = folder(f"{at}")
         assert died(begin, place, at=at)
         assert not died(again, place)
-        found = content(place)
-        assert found.keys() == expected.keys(), at
-        assert [name for name in expected if found[name] != expected[name]] == [], at
+        assert_same(place, expected, at)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_died_anywhere_ends_as_what_did_not(kind: str, tmp_path: Path) -> None:
+    """What a process leaves that dies at an operation is what the operation finds: each such state is gone on with."""
+    begin, again, _, writes = KINDS[kind]
+    place = begun(kind, tmp_path)("place")
+    count, found = states(begin, place, tmp_path / "states")
+    expected = content(place)
+    assert writes <= expected.keys()
+    for at, state in found:
         shutil.rmtree(place)
-    print(f"{kind}: {len(chosen)} of {count} operations")
+        shutil.copytree(state, place, symlinks=True)
+        assert not died(again, place), at
+        assert_same(place, expected, at)
+    print(f"{kind}: {count} operations, {len(found)} states")
