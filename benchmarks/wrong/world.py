@@ -20,8 +20,9 @@ from PIL import Image
 import vpt
 from vpt.cli import main
 
-# Seconds after which an attempt counts as one that hangs.
+# Seconds of this process' own work after which an attempt counts as one that hangs, and of the clock.
 PATIENCE = 60
+WAITING = 600
 CONFIG = {
     "backbone": "vpt/vit-nano",
     "method": {"name": "linear"},
@@ -32,7 +33,7 @@ OUTCOMES = ("refused", "accepted", "failed", "traceback", "hang", "lost", "left 
 
 
 class HungError(BaseException):
-    """An attempt took longer than `PATIENCE`."""
+    """An attempt took longer than `PATIENCE` or `WAITING`."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def _tried(attempt: Attempt) -> tuple[str, str]:
 
     out, err = io.StringIO(), io.StringIO()
     signal.signal(signal.SIGALRM, hang)
-    signal.alarm(PATIENCE)
+    signal.signal(signal.SIGPROF, hang)
+    signal.alarm(WAITING)
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE)
     try:
         with redirect_stdout(out), redirect_stderr(err):
             if attempt.call is not None:
@@ -124,6 +127,7 @@ def _tried(attempt: Attempt) -> tuple[str, str]:
         return "traceback", _where(error)
     finally:
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     said = err.getvalue().strip()
     last = said.splitlines()[-1] if said else ""
     if "was not foreseen" in said or "Traceback" in said:

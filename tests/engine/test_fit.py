@@ -274,6 +274,7 @@ def test_fitting_leaves_nothing_behind_on_the_model() -> None:
         ({"ema": math.nan}, "ema=nan: give 0 to 1"),
         ({"lr": 1.0, "base_lr": 1.0}, "give lr or base_lr, not both"),
         ({"lr": -1.0}, "lr=-1.0 is below 0"),
+        ({"lr": 0.5, "weight_decay": 2.0}, "weight_decay=2.0 leaves nothing of a parameter in one step at"),
         ({"optimizer": "sdg", "lr": 1.0}, "timm has no optimizer 'sdg'"),
         ({"precision": "fp16"}, "precision='fp16' needs a GPU"),
         ({"precision": "fp8"}, "precision='fp8' is not one of fp32, bf16, fp16"),

@@ -43,6 +43,15 @@ def check_sizes(*, clip_norm: float | None, workers: int, seed: int) -> None:
         raise VptError("clip_norm=0 leaves nothing of any gradient: give more, or leave it out.")
 
 
+def check_decay(weight_decay: float, rate: float) -> None:
+    """Nothing, if a step at the highest learning rate leaves something of a parameter."""
+    if weight_decay * rate >= 1:
+        raise VptError(
+            f"weight_decay={weight_decay} leaves nothing of a parameter in one step at learning rate {rate:.3g}: give "
+            f"less than {1 / rate:.3g}."
+        )
+
+
 def check_schedule(schedule: str, **given: float | None) -> None:
     """Nothing, if the schedule has the options that are given."""
     for option in WITHOUT.get(schedule, ()):

@@ -16,7 +16,7 @@ from vpt.data.base import Samples
 from vpt.data.pairs import Pairs
 from vpt.data.transforms import as_transform
 from vpt.digest import of_bytes
-from vpt.engine.arguments import check_search, check_warmup
+from vpt.engine.arguments import check_decay, check_search, check_warmup
 from vpt.engine.average import Average, kept_epoch
 from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
 from vpt.engine.features import chosen_views, features_once, image_features, prepare_method, search_method
@@ -125,6 +125,7 @@ class Preparation:
             batch=batch * settings.accumulate * self.accelerator.num_processes,
             optimizer=settings.optimizer,
         )
+        check_decay(settings.weight_decay, max(rate, head_rate))
         updates = make_optimizer(
             self.groups,
             name=settings.optimizer,
