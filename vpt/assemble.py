@@ -244,7 +244,7 @@ def _assemble(
 ) -> Prompted:
     kind = find(method)
     values = checked(kind, options, "method")
-    head = head or kind.head
+    head = kind.head if head is None else head
     if head not in kind.heads:
         raise VptError(f"head={head!r}: {method} takes {' or '.join(kind.heads)}.")
     if head_init is not None and (head_init != "vpt" or head == "text"):

@@ -99,7 +99,7 @@ def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
     if paired and (config.head == "linear" or "text" not in find(config.method["name"]).heads):
         what = "head=linear" if config.head == "linear" else f"method={config.method['name']}"
         raise VptError(f"{what} classifies by a linear head, and {data.name} has captions: name another one.")
-    head = "text" if paired else config.head or find(config.method["name"]).head
+    head = "text" if paired else find(config.method["name"]).head if config.head is None else config.head
     model = create(
         config.backbone["name"],
         config.method["name"],

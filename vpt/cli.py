@@ -12,7 +12,7 @@ from pathlib import Path
 
 import vpt
 from vpt.commands import listing, looking, serving, sharing, tables, training, using
-from vpt.commands.arguments import Command, Parser
+from vpt.commands.arguments import Command, Parser, read_config
 from vpt.errors import VptError, did_you_mean
 from vpt.launch import handed_on, launch, launched
 from vpt.report.notes import tell
@@ -73,6 +73,9 @@ def _run(arguments: Sequence[str]) -> int:
     if rest:
         given.overrides += rest
     if (getattr(given, "processes", None) or 1) > 1 and launched() != given.processes:
+        if "config" in given:
+            # A mistake in it is told before any process is started.
+            read_config(given)
         return launch(arguments, given.processes)
     command: Command = given.command
     with trusting(getattr(given, "trust_remote_code", False)):

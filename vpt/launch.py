@@ -66,8 +66,9 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         max_restarts=0,
     )
     try:
-        # -P: what lies in the folder that one works in is not imported.
-        elastic_launch(config, sys.executable)("-P", "-m", "vpt", *arguments)
+        # -P: what lies in the folder that one works in is not imported, unless vpt itself does.
+        safe = [] if Path(__file__).parents[1] == Path.cwd() else ["-P"]
+        elastic_launch(config, sys.executable)(*safe, "-m", "vpt", *arguments)
     except ChildFailedError as error:
         return _failed(error.failures, processes)
     except SignalException as error:

@@ -163,6 +163,9 @@ def test_what_ended_the_first_process_is_told(
 def test_a_process_that_vpt_started_hands_its_sentence_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "c.yaml").write_text("{backbone: vpt/vit-nano, method: linear, data: digits}")
+    assert main(["train", str(tmp_path / "c.yaml"), "train.lrr=1", "--processes", "2"]) == 2
+    assert "train.lrr is no option of train: did you mean 'lr'?" in capsys.readouterr().err
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     assert main(["trian"]) == 2
     assert "there is no command 'trian'" in capsys.readouterr().err
