@@ -8,5 +8,6 @@ PARTS = {
     "image": "visual prompts: training step and evaluation against the frozen model and the plain form",
     "text": "text prompts: training step against a forward pass of the cut texts, and the plain form over whole ones",
     "switches": "compilation, what is computed again, half precision and texts in chunks, against a step without",
+    "bank": "many tasks over one backbone: a batch that mixes them against a model a task, and PEFT's mixed adapters",
     "input_pipeline": "reading images against the model, an epoch against its bare steps, start-up",
 }

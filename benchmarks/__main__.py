@@ -47,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compiled=not options.no_compile,
             seconds=options.seconds,
         )
+    if "serve" in options.parts:
+        from benchmarks import serve
+
+        # A time of its own: clients and service take turns on the same cores.
+        seconds = 2.0 if options.quick else min(options.seconds, 20.0)
+        return serve.main(options.out, clients=options.clients, seconds=seconds, quick=options.quick)
     torch.set_num_threads(options.threads)
     setting = Setting(
         device=options.device,
@@ -59,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prompts=tuple(options.prompts),
         methods=tuple(options.method),
         classes=tuple(options.classes),
+        tasks=tuple(options.tasks),
         quick=options.quick,
     )
     facts = report.about(setting)
@@ -86,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
-        "parts", nargs="*", choices=[*PARTS, "gpu", []], metavar="part", help="all that need no GPU by default"
+        "parts", nargs="*", choices=[*PARTS, "gpu", "serve", []], metavar="part", help="all that need no GPU by default"
     )
     made.add_argument("--quick", action="store_true", help="a tiny model, in seconds: whether it runs, not how fast")
     made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -111,8 +118,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--classes", type=int, action="append", default=[], help="text, gpu: so many class names; may be repeated"
     )
+    made.add_argument("--tasks", type=int, action="append", default=[], help="bank: so many; may be repeated")
+    made.add_argument("--clients", type=int, action="append", default=[], help="serve: so many; may be repeated")
     made.add_argument("--no-compile", action="store_true", help="gpu: nothing is compiled")
-    made.add_argument("--seconds", type=float, default=330.0, help="gpu: no case is begun later (default 330)")
+    made.add_argument(
+        "--seconds", type=float, default=330.0, help="gpu: no case is begun later; serve: of load, 20 at most"
+    )
     made.add_argument("--batch", type=int, help="images a batch, in place of the part's own")
     made.add_argument("--backbone", action="append", default=[], help="in place of the part's own; may be repeated")
     made.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder (default runs/benchmarks)")

@@ -36,6 +36,7 @@ class Setting:
         prompts: how many of them, in place of a part's own numbers.
         methods: those alone, of a part's own.
         classes: how many of them, in place of a part's own numbers.
+        tasks: how many of them a bank has, in place of a part's own numbers.
         quick: a tiny model, to see that all of it runs.
     """
 
@@ -49,6 +50,7 @@ class Setting:
     prompts: tuple[int, ...] = ()
     methods: tuple[str, ...] = ()
     classes: tuple[int, ...] = ()
+    tasks: tuple[int, ...] = ()
     quick: bool = False
 
     @property
