@@ -239,3 +239,49 @@ def test_a_folder_of_runs_and_models_is_opened_by_their_names(tmp_path: Path) ->
     assert list(vpt.PromptBank.open(tmp_path / "bank" / "letters", device="cpu")) == ["letters"]
     with pytest.raises(VptError, match="holds no run and no saved model"):
         vpt.PromptBank.open(tmp_path / "bank" / "notes")
+
+
+def test_a_folder_is_followed_as_tasks_come_change_and_go(tmp_path: Path) -> None:
+    import shutil
+
+    from vpt.serving.following import Following
+
+    def save(name: str, *classes: str) -> None:
+        model = vpt.create("vpt/vit-nano", "linear", classes=classes)
+        model.save_pretrained(tmp_path / "bank" / name, overwrite=True)
+
+    save("kept", "a", "b")
+    save("goes", "a", "b")
+    bank = vpt.PromptBank.open(tmp_path / "bank", device="cpu")
+    following = Following(bank, tmp_path / "bank", seconds=0.05)
+    assert following.look() == []
+    kept = bank.tasks["kept"]
+    save("comes", "a", "b", "c")
+    shutil.rmtree(tmp_path / "bank" / "goes")
+    (tmp_path / "bank" / "broken").mkdir()
+    (tmp_path / "bank" / "broken" / "vpt.json").write_text("{}")
+    said = following.look()
+    assert [sentence for sentence in said if "broken" not in sentence] == [
+        "the task goes is gone.",
+        "the task comes is served too.",
+    ]
+    assert "the task broken is as it was:" in " ".join(said)
+    assert following.look() == []
+    model = vpt.create("vpt/vit-nano", "linear", classes=["a", "b"])
+    model.save_pretrained(tmp_path / "bank" / "broken", overwrite=True)
+    assert following.look() == ["the task broken is served too."]
+    bank.remove("broken")
+    assert list(bank) == ["kept", "comes"]
+    assert bank.tasks["kept"] is kept
+    save("comes", "a", "z")
+    assert following.look() == ["the task comes has changed, and is served as it is now."]
+    assert bank.tasks["comes"].classes == ("a", "z")
+    # By itself it looks now and then.
+    following.begin()
+    save("later", "a", "b")
+    for _ in range(400):
+        if "later" in bank:
+            break
+        following._ends.wait(0.05)
+    following.end()
+    assert "later" in bank

@@ -41,6 +41,7 @@ def serve(given: argparse.Namespace) -> None:
     set_up(given)
     from vpt.report.notes import tell
     from vpt.serving.bank import PromptBank
+    from vpt.serving.following import Following
     from vpt.serving.gallery import Gallery
     from vpt.serving.server import serve as run
 
@@ -54,7 +55,12 @@ def serve(given: argparse.Namespace) -> None:
     bank = PromptBank.open(given.run, weights=given.weights, device=given.device)
     tell(f"{len(bank)} tasks over {bank.backbone.name or 'one backbone'}: {', '.join(bank)}")
     gallery = Gallery(bank, given.images) if given.images else None
-    run(bank, host=given.host, port=given.port, token=token, limits=limits, gallery=gallery)
+    following = Following(bank, given.run)
+    following.begin()
+    try:
+        run(bank, host=given.host, port=given.port, token=token, limits=limits, gallery=gallery)
+    finally:
+        following.end()
 
 
 def _token(file: str | None) -> str | None:

@@ -101,7 +101,13 @@ class PromptBank:
         Raises:
             VptError: there is none, or they are of different backbones.
         """
-        found = _found(Path(source)) or {Path(source).name: str(source)}
+        folder = Path(source)
+        found = found_tasks(folder)
+        if not found and folder.is_dir() and not _is_saved(folder):
+            raise VptError(
+                f"{folder} holds no run and no saved model: name a folder of them, one folder for each task."
+            )
+        found = found or {folder.name: str(source)}
         first = next(iter(found.values()))
         best = Path(first) / "best"
         facts = saving.read(best if best.is_dir() else first)[1]
@@ -289,16 +295,12 @@ class PromptBank:
         return [self.backbone.tower] if isinstance(pair, str) else [self.backbone.tower, pair.text]
 
 
-def _found(folder: Path) -> dict[str, str]:
-    """Runs and saved models below a folder, by the names of their folders."""
-    if not folder.is_dir() or (folder / saving.FACTS).is_file() or (folder / "best" / saving.FACTS).is_file():
+def found_tasks(folder: Path) -> dict[str, str]:
+    """Runs and saved models in a folder, by the names of their folders; nothing where it is one itself, or none."""
+    if not folder.is_dir() or _is_saved(folder):
         return {}
-    places = sorted(place for place in folder.iterdir() if place.is_dir())
-    found = {
-        place.name: str(place)
-        for place in places
-        if (place / saving.FACTS).is_file() or (place / "best" / saving.FACTS).is_file()
-    }
-    if not found:
-        raise VptError(f"{folder} holds no run and no saved model: name a folder of them, one folder for each task.")
-    return found
+    return {place.name: str(place) for place in sorted(folder.iterdir()) if place.is_dir() and _is_saved(place)}
+
+
+def _is_saved(folder: Path) -> bool:
+    return (folder / saving.FACTS).is_file() or (folder / "best" / saving.FACTS).is_file()
