@@ -80,7 +80,7 @@ def case(name: str, method: str, count: int, batch: int, setting: Setting) -> Ca
 
         @torch.no_grad()
         def mixed_adapters() -> Tensor:
-            return adapted(images, adapter_names=names)  # type: ignore[no-any-return]
+            return adapted(images, adapter_names=names)
 
         runs["PEFT, mixed"] = Run(mixed_adapters)
         ratios.append(Ratio("PEFT, mixed / bank", "PEFT, mixed", "bank"))
