@@ -68,6 +68,7 @@ MAY_IMPORT = {
     "fits": {"towers", "methods"},
     "assemble": {"fits", "model", "text", "towers", "methods"},
     "testing": {"assemble", "model", "towers"},
+    "imports": {"assemble", "model", "towers"},
     "tasks": {"model", "methods"},
     "engine": {"tasks", "model", "data"},
     "build": {"engine", "tasks", "assemble", "model", "text", "towers", "methods", "data", "config"},
@@ -84,6 +85,7 @@ MAY_IMPORT = {
     "serving": {"assemble", "model", "methods", "predict", "text", "loops", "towers", "devices"},
     "listing": {"fits", "data", "methods", "towers"},
     "commands": {
+        "imports",
         "protocols",
         "serving",
         "sweep",

@@ -156,13 +156,24 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     values = read_yaml(read_file(path), str(path))
     if not isinstance(values, dict):
         raise VptError(f"{path} must hold a mapping with the keys {', '.join(Config.model_fields)}.")
+    values = changed(values, overrides)
+    values.setdefault("out", f"runs/{path.stem}")
+    return parse(values, str(path))
+
+
+def changed(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Nested `values` after "key.path=value" assignments.
+
+    Raises:
+        VptError: one is none.
+    """
+    found = dict(values)
     for assignment in overrides:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise VptError(f"{assignment!r} is no assignment: write key.path=value, e.g. train.epochs=10.")
-        values = assign(values, key, _said(key, text))
-    values.setdefault("out", f"runs/{path.stem}")
-    return parse(values, str(path))
+        found = assign(found, key, _said(key, text))
+    return found
 
 
 def parse(values: Mapping[str, Any], where: str = "config") -> Config:

@@ -201,7 +201,7 @@ def measure(
     """Metrics of a run on one of its splits, or on other data.
 
     Args:
-        run: a run directory.
+        run: a run directory; or a saved model, with data among the overrides.
         split: "train", "val" or "test"; or "all" for every image. By default "test" of the run's own data, and all of
             other data.
         overrides: "data.key=value" assignments.
@@ -214,11 +214,13 @@ def measure(
         VptError: the run's data are no longer those it was run with, or a mistake in what was asked for.
     """
     run = Path(run)
-    if not (run / CONFIG).is_file():
-        raise VptError(f"{run} is no run directory: name a folder that `vpt train` wrote.")
     for assignment in overrides:
         if not assignment.startswith("data"):
             raise VptError(f"{assignment!r} does not change the data, and the model is as it was trained.")
+    if not (run / CONFIG).is_file():
+        if (run / saving.FACTS).is_file():
+            return _measure_saved(run, split, overrides, weights)
+        raise VptError(f"{run} is no run directory: name a folder that `vpt train` wrote.")
     own, config = (check(configs.read(run / CONFIG, changes)) for changes in ((), overrides))
     others = _source(own) != _source(config)
     split = split or ("all" if others else "test")
@@ -230,6 +232,24 @@ def measure(
         data = data_of(config, run)
     values = measure_model(load_run(run, weights=weights), data, config, split)
     return {"run": str(run), "split": split, "images": len(_split(data, split)), **values}
+
+
+def _measure_saved(folder: Path, split: str | None, overrides: Sequence[str], weights: str | None) -> dict[str, Any]:
+    """The same for a saved model, which knows of no data: all of those that are named, or a split of them."""
+    if not overrides:
+        raise VptError(f"{folder} is a saved model, and knows of no data: say which, as data=NAME or data.path=FOLDER.")
+    model = load_run(folder, weights=weights)
+    values: dict[str, Any] = {part: model.recipe[part]["name"] for part in ("backbone", "method")}
+    values |= {"data": {"name": "folder"}, "train": {}, "templates": list(model.templates)}
+    config = check(configs.parse(configs.changed(values, overrides)))
+    split = split or "all"
+    data = load_whole(**config.data) if split == "all" else read_data(config)
+    return {
+        "run": str(folder),
+        "split": split,
+        "images": len(_split(data, split)),
+        **measure_model(model, data, config, split),
+    }
 
 
 def _source(config: Config) -> dict[str, Any]:

@@ -104,6 +104,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return _state_dict(_unpickled(path), path)
 
 
+def checkpoint(path: Path) -> Any:
+    """All that a file of torch's holds: tensors, numbers and containers, as they are nested in it.
+
+    Raises:
+        VptError: it is no such file, is damaged, or holds more than data, none of which is run.
+    """
+    if not path.is_file():
+        raise VptError(f"there is no file {str(path)!r}: correct the path.")
+    if kind_of(path) != "torch":
+        return read_weights(path)
+    return _unpickled(path)
+
+
 def fitted(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str, *, spare: Collection[str] = ()
 ) -> dict[str, Tensor]:
