@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vpt.model import Prompted
     from vpt.predict import Prediction
     from vpt.serving.bank import PromptBank
+    from vpt.serving.export import export
 
 if "ipykernel" in sys.modules:
     # Libraries import this, and in a notebook without widgets it warns; the bars of this package need none.
@@ -35,6 +36,7 @@ _PUBLIC = {
     "Callback": "vpt.engine.callbacks:Callback",
     "Training": "vpt.engine.callbacks:Training",
     "evaluate": "vpt.engine.evaluate:evaluate",
+    "export": "vpt.serving.export:export",
     "Prompted": "vpt.model:Prompted",
     "Prediction": "vpt.predict:Prediction",
     "PromptBank": "vpt.serving.bank:PromptBank",
@@ -52,6 +54,7 @@ __all__ = [
     "create",
     "data",
     "evaluate",
+    "export",
     "fit",
     "load",
 ]

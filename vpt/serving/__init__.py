@@ -1,1 +1,1 @@
-"""Many saved prompts over one frozen backbone, and the service that answers with them."""
+"""Tuned models where they are used: many over one frozen backbone, a service, and files of their own."""
