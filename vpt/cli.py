@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vpt
-from vpt.commands import importing, listing, looking, serving, sharing, tables, training, using
+from vpt.commands import (
+    exporting,
+    importing,
+    listing,
+    looking,
+    reporting,
+    serving,
+    sharing,
+    tables,
+    training,
+    using,
+)
 from vpt.commands.arguments import Command, Parser, read_config
 from vpt.errors import VptError, did_you_mean
 from vpt.launch import handed_on, launch, launched
@@ -54,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="vpt", description="Visual prompt tuning of frozen backbones.", epilog=EPILOG)
     top.add_argument("--version", action="version", version=f"vpt {vpt.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="called")
-    for group in (training, tables, using, importing, looking, serving, sharing, listing):
+    for group in (training, tables, using, importing, looking, reporting, exporting, serving, sharing, listing):
         group.add_to(commands)
     return top
 

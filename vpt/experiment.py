@@ -20,6 +20,7 @@ from vpt.engine.callbacks import Callback
 from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
 from vpt.engine.folder import CONFIG, IMAGES, RESULT
+from vpt.engine.outputs import joined, trusted
 from vpt.engine.results import read_json, read_result
 from vpt.engine.rundir import RunDir
 from vpt.errors import VptError
@@ -282,12 +283,19 @@ def measure_model(
     return values
 
 
-def _evaluate(model: Prompted, data: DataSet | PairSet, split: str, config: Config, progress: bool) -> dict[str, Any]:
+def _evaluate(
+    model: Prompted,
+    data: DataSet | PairSet,
+    split: str,
+    config: Config,
+    progress: bool,
+    outputs: list[Any] | None = None,
+) -> dict[str, Any]:
     options = {
         key: config.train[key] for key in ("batch_size", "precision", "compile", "workers") if key in config.train
     }
     groups = data.groups if split == "test" and isinstance(data, DataSet) else None
-    return evaluate(model, _split(data, split), **options, progress=progress, groups=groups)
+    return evaluate(model, _split(data, split), **options, progress=progress, groups=groups, outputs=outputs)
 
 
 def _split(data: DataSet | PairSet, split: str) -> Samples | Pairs:
@@ -301,7 +309,14 @@ def _split(data: DataSet | PairSet, split: str) -> Samples | Pairs:
 def _with_test(
     result: dict[str, Any], model: Prompted, data: DataSet | PairSet, config: Config, run: RunDir, progress: bool
 ) -> dict[str, Any]:
-    test = _evaluate(model, data, "test", config, progress)
+    outputs: dict[str, list[Any]] = {"val": [], "test": []}
+    if isinstance(data, DataSet) and data.val is not None and len(data.val):
+        _evaluate(model, data, "val", config, progress, outputs["val"])
+    test = _evaluate(model, data, "test", config, progress, outputs["test"])
+    if isinstance(data, DataSet):
+        trust, rows = trusted({split: (data.splits()[split], *joined(seen)) for split, seen in outputs.items() if seen})
+        run.write_predictions(rows)
+        result = result | {"trust": trust}
     confusion = test.pop("confusion", None)
     run.save_best(model, _prefixed("val", result["val"]) | _prefixed("test", test))
     return result | {"test": test, "confusion": confusion}

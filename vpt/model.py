@@ -356,6 +356,12 @@ class Prompted(Shared, nn.Module):
         """
         return predict(self, [images], 1)[0] if is_one(images) else predict(self, images, batch_size)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a summary."""
+        from vpt.report.notebook import model_html
+
+        return model_html(self)
+
 
 _NOTHING = Method()
 

@@ -19,6 +19,7 @@ from vpt.engine.folder import MINUTE, RESULT, Lock
 from vpt.engine.results import read_json, read_result
 from vpt.errors import DivergedError, VptError, did_you_mean
 from vpt.processes import on_main
+from vpt.report.comparison import comparison
 from vpt.report.intervals import with_intervals
 from vpt.report.progress import labelled
 from vpt.report.tables import comma_separated, latex, markdown, result_rows
@@ -26,7 +27,7 @@ from vpt.report.tables import comma_separated, latex, markdown, result_rows
 Point = dict[str, Any]
 
 # What lies in the folder of a table, beside the runs of its rows.
-OWN = ("trials", "selection.json", "table.md", "table.csv", "table.tex")
+OWN = ("trials", "selection.json", "table.md", "table.csv", "table.tex", "table.html")
 
 
 class Selection(BaseModel):
@@ -91,7 +92,8 @@ def compare(
         progress: show it.
 
     Returns:
-        A table with a row a label, also written as table.md, table.csv and table.tex.
+        A table with a row a label, also written as table.md, table.csv, table.tex and, as a page with pictures,
+        table.html.
 
     Raises:
         VptError: a mistake in a row, told before any is run, or a run that was made with another config.
@@ -106,6 +108,7 @@ def compare(
         results[row.label] = [run.result for run in runs]
     table = with_intervals(result_rows(results), results)
     write_tables(out, table)
+    write(out / "table.html", comparison(out.name, table, results))
     return table
 
 

@@ -52,6 +52,8 @@ def table(given: argparse.Namespace) -> None:
     if verdict(rows):
         say(verdict(rows))
     say(f"as Markdown, CSV and LaTeX: {settings.out}/table.md, table.csv, table.tex")
+    if given.name == "compare":
+        say(f"as a page: {settings.out}/table.html")
 
 
 def sweep(given: argparse.Namespace) -> None:

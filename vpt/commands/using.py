@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vpt.commands.arguments import add, add_processes, add_run, loading, not_negative, positive, set_up
+from vpt.errors import VptError
 from vpt.report.notes import say, tell
 
 
@@ -18,6 +19,13 @@ def add_to(commands: Any) -> None:
     sub.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="other data than the run's")
     text = "by default test of the run's own data, and all of other data"
     add_processes(sub)
+    text = "how well images below this folder, of no class that it knows, are told from test images"
+    beyond = sub.add_mutually_exclusive_group()
+    beyond.add_argument("--unknown", metavar="FOLDER", help=text)
+    text = "test top-1 along the line from the frozen model to the tuned one"
+    beyond.add_argument("--line", action="store_true", help=text)
+    text = "with --line: also on shifted test images (noise, blur, dark, contrast, grey, jpeg, pixelate, or all)"
+    sub.add_argument("--shift", nargs="+", default=[], metavar="NAME", help=text)
     sub.add_argument("--split", choices=["train", "val", "test", "all"], help=text)
     sub.add_argument("--json", action="store_true", help="print JSON")
 
@@ -65,11 +73,38 @@ def evaluate(given: argparse.Namespace) -> None:
     from vpt import experiment
     from vpt.report.tables import print_table
 
+    if given.unknown or given.line or given.shift:
+        return _evaluate_beyond(given)
     metrics = experiment.measure(given.run, given.split, given.overrides, weights=given.weights)
     if given.json:
         print(json.dumps(metrics))
     else:
         print_table([metrics])
+    return None
+
+
+def _evaluate_beyond(given: argparse.Namespace) -> None:
+    from vpt import beyond
+    from vpt.report.tables import print_table
+
+    if given.overrides or given.split:
+        raise VptError("--unknown and --line look at the run's own test images: leave --split and data.… out.")
+    if given.shift and not given.line:
+        raise VptError("--shift says on which images --line is measured: give --line too.")
+    if given.unknown:
+        found = beyond.unknown(given.run, given.unknown, weights=given.weights)
+        rows = [found]
+    else:
+        found = beyond.along_the_line(given.run, given.shift, weights=given.weights)
+        rows = [
+            {f"of {found['of']}": name} | {f"{row['share']:g}": f"{row['top1']:.1%}" for row in points}
+            for name, points in found["points"].items()
+        ]
+    if given.json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        print_table(rows)
+        say(f"kept in {Path(given.run) / 'result.json'}, under trust")
 
 
 def predict(given: argparse.Namespace) -> int | None:

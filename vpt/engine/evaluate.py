@@ -45,6 +45,7 @@ def evaluate(
     workers: int = 0,
     progress: bool = True,
     groups: Mapping[str, Sequence[int]] | None = None,
+    outputs: list[Any] | None = None,
 ) -> dict[str, Any]:
     """Loss, top-1, top-5, mean per class and expected calibration error, and the confusion matrix.
 
@@ -60,6 +61,7 @@ def evaluate(
         workers: processes that load images.
         progress: show a bar in a terminal or notebook.
         groups: names of parts of `data`, and the indices of their images, for a top-1 of each.
+        outputs: a list that logits (B, C) and labels (B,) of each batch are added to, in the order of the data.
 
     Returns:
         Shares from 0 to 1 under "top1", "top5", "mean_per_class" and "ece", and "top1/NAME" for each group; "loss";
@@ -78,7 +80,7 @@ def evaluate(
     with told_workers():
         if isinstance(data, Pairs):
             return measure_retrieval(model, data, batches, accelerator, shown)
-        return score(model, batches, task, accelerator, shown, groups)
+        return score(model, batches, task, accelerator, shown, groups, outputs)
 
 
 @torch.no_grad()
@@ -89,6 +91,7 @@ def score(
     accelerator: Accelerator,
     progress: Progress,
     groups: Mapping[str, Sequence[int]] | None = None,
+    outputs: list[Any] | None = None,
 ) -> dict[str, Any]:
     """`evaluate` over prepared batches."""
     if not len(batches):
@@ -113,6 +116,8 @@ def score(
         hits.append(logits.argmax(-1) == labels)
         metrics.update(logits.softmax(-1), labels)
         count += len(labels)
+        if outputs is not None:
+            outputs.append((logits.cpu(), labels.cpu()))
     model.train(was_training)
     values: dict[str, Any] = {"loss": total_loss.item() / count}
     for name, value in metrics.compute().items():

@@ -19,9 +19,10 @@ from vpt.errors import VptError
 from vpt.files import flush, is_temporary, make_folder, told
 
 CONFIG, ENVIRONMENT, IMAGES, RESULT = "config.yaml", "environment.json", "images.json", "result.json"
+PREDICTIONS = "predictions.csv"
 STATE, BACKBONE, BOARD = "last/training.pt", "backbone", "tensorboard"
 # What a run writes, and what protocols measure of it; the result is the first to leave and the last to come back.
-TOLD = (RESULT, "new.json", "target-*.json", CONFIG, ENVIRONMENT, IMAGES, "metrics.*")
+TOLD = (RESULT, "new.json", "target-*.json", CONFIG, ENVIRONMENT, IMAGES, "metrics.*", PREDICTIONS)
 OWN = (*TOLD, BOARD, "last", "best", BACKBONE)
 LOCK = ".lock"
 # A run that is overwritten: on its way out of the folder, out of it, and on its way back.

@@ -31,6 +31,12 @@ class FitResult:
     seconds: float
     stopped_early: bool
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: figures and curves."""
+        from vpt.report.notebook import run_html
+
+        return run_html(self)
+
 
 class Record:
     """A row for each epoch, and the best of them with what was learned by then.

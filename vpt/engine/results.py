@@ -42,6 +42,8 @@ class Result(BaseModel):
         share: of all parameters.
         seconds: of training and validation.
         bytes: of the file of what is trained.
+        trust: how far it can be relied on: the temperature that validation images gave, calibration before and after,
+            intervals; and what `vpt eval` was asked for beside, "unknown" images and the "line" from frozen to tuned.
     """
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -60,6 +62,7 @@ class Result(BaseModel):
     share: float = Share
     seconds: float = Field(ge=0)
     bytes: int = Field(ge=0)
+    trust: dict[str, Any] = {}
 
 
 def read_result(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import yaml
 
 from vpt.engine import folder
 from vpt.engine.folder import CONFIG, ENVIRONMENT, RESULT, STATE
+from vpt.engine.outputs import write_predictions
 from vpt.engine.results import FORMAT, read_result
 from vpt.engine.state import State, read_state, write_state
 from vpt.errors import VptError
@@ -163,6 +164,10 @@ class RunDir:
         whole = {"format": FORMAT, **result}
         on_main(lambda: _write_json(self.path / RESULT, whole))
         return whole
+
+    def write_predictions(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what was said of each image as predictions.csv."""
+        on_main(lambda: write_predictions(self.path, rows))
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Keep the rows of all epochs so far."""

@@ -10,6 +10,9 @@ from typing import Any
 # Of the normal distribution: 95 % lie within so many standard deviations.
 Z = 1.959964
 
+# Of a bootstrap.
+DRAWS = 10_000
+
 INTERVAL, AGAINST = "95 % interval", "against the best"
 KINDS = BEST, LOWER, SAME = "best", "lower", "not told apart"
 
@@ -30,6 +33,33 @@ def told_apart(high: float, low: float, count: int) -> bool:
     """
     (below, _), (_, above) = wilson(high, count), wilson(low, count)
     return high - low > hypot(high - below, above - low)
+
+
+def paired_bootstrap(first: Sequence[bool], second: Sequence[bool]) -> dict[str, float]:
+    """How two runs differ in top-1 on the same images, with the 95 % interval of a paired bootstrap (percentiles).
+
+    Args:
+        first: whether one run was right on each image.
+        second: likewise of the other, in the same order.
+
+    Returns:
+        "difference" (first - second), "low", "high"; and how many images only one of them got right, "only_first"
+        and "only_second".
+    """
+    import numpy as np
+
+    change = np.asarray(first, dtype=np.int64) - np.asarray(second, dtype=np.int64)
+    counts = np.array([(change == value).sum() for value in (1, 0, -1)])
+    # A sample of the images with replacement is one of these three counts.
+    drawn = np.random.default_rng(0).multinomial(len(change), counts / len(change), size=DRAWS)
+    low, high = np.percentile((drawn[:, 0] - drawn[:, 2]) / len(change), [2.5, 97.5])
+    return {
+        "difference": float(change.mean()),
+        "low": float(low),
+        "high": float(high),
+        "only_first": int(counts[0]),
+        "only_second": int(counts[2]),
+    }
 
 
 def with_intervals(

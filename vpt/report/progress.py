@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import cached_property
+from html import escape
 from typing import Any
 
 from tqdm import tqdm
@@ -78,6 +79,8 @@ class Progress:
         per_epoch = (time.perf_counter() - self.started) / (row["epoch"] - self.done)
         left = timedelta(seconds=round(per_epoch * (self.epochs - row["epoch"])))
         parts.append(f"{left} left" if row["epoch"] < self.epochs else "done")
+        if self.cell is not None:
+            self.cell.rows.append(row)
         print("  ".join(parts), file=self.cell or sys.stderr, flush=True)
 
 
@@ -91,6 +94,7 @@ class Cell:
         from IPython.display import display
 
         self.lines: list[str] = []
+        self.rows: list[dict[str, Any]] = []
         self.last = ""
         self.output = display({"text/plain": ""}, raw=True, display_id=True)
 
@@ -103,8 +107,14 @@ class Cell:
         self.last = _overwritten(self.last + last)
 
     def flush(self) -> None:
-        """Show what was written."""
-        self.output.update({"text/plain": "\n".join([*self.lines, self.last])}, raw=True)
+        """Show what was written, and from the second epoch on the curves so far."""
+        text = "\n".join([*self.lines, self.last])
+        shown = {"text/plain": text}
+        if len(self.rows) > 1:
+            from vpt.report.notebook import boxed, curves
+
+            shown["text/html"] = boxed(f"{curves(self.rows)}<pre>{escape(text)}</pre>")
+        self.output.update(shown, raw=True)
 
 
 def _overwritten(line: str) -> str:
