@@ -17,8 +17,9 @@ LARGEST_OPTION = 10_000
 Text = Annotated[str, Field(max_length=10_000)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}([0-9a-f]{32})?$")]
 Side = Annotated[int, Field(ge=1, le=4096)]
-Channels = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
-Deviations = Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=3, max_length=3)]
+# One number for each channel of images, of which most have three.
+Channels = Annotated[list[FiniteFloat], Field(min_length=1, max_length=64)]
+Deviations = Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1, max_length=64)]
 
 
 class Part(BaseModel):

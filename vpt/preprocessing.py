@@ -34,6 +34,42 @@ def transformed(transform: ImageTransform, image: Image.Image, name: Callable[[]
         raise VptError(f"{name()}, of {size}, cannot be transformed ({error}): remove it, or crop it.") from error
 
 
+class NoPicture:
+    """What pictures become for a backbone that takes neither RGB nor grey: a sentence.
+
+    Args:
+        channels: that it takes.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
+    def __call__(self, image: Any) -> Any:
+        """Raise the sentence.
+
+        Raises:
+            VptError: always.
+        """
+        raise VptError(
+            f"the backbone takes images of {self.channels} channels, and a picture has 3: give tensors "
+            f"({self.channels}, H, W), preprocessed."
+        )
+
+
+def of_channels(transform: Any, channels: int) -> ImageTransform:
+    """A composition of steps for pictures in RGB, as a backbone of other channels takes them: grey for one channel."""
+    from timm.data.transforms import MaybeToTensor
+    from torchvision import transforms as T
+
+    if channels == 3:
+        return transform
+    steps = list(transform.transforms)
+    to_tensor = (T.ToTensor, MaybeToTensor, T.PILToTensor)
+    place = next((index for index, step in enumerate(steps) if isinstance(step, to_tensor)), len(steps))
+    steps.insert(place, T.Grayscale(1) if channels == 1 else NoPicture(channels))
+    return T.Compose(steps)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes the tensor that a backbone reads.
@@ -44,7 +80,8 @@ class Preprocessing:
         crop_mode: "center" (resize the short side, cut the middle), "squash" (resize both sides) or
             "border" (resize the long side, pad).
         interpolation: "bilinear", "bicubic" or another of PIL's names; always antialiased.
-        mean: subtracted from each of the three channels, which run from 0 to 1.
+        mean: subtracted from each of the channels, which run from 0 to 1: three, or one of grey images, or those of
+            tensors that are given as they are.
         std: what each channel is divided by afterwards.
     """
 
@@ -59,7 +96,7 @@ class Preprocessing:
         """The deterministic transform of evaluation, from an RGB image to a (3, H, W) tensor."""
         from timm.data import create_transform
 
-        return create_transform(
+        made = create_transform(
             input_size=(3, *self.size),
             interpolation=self.interpolation,
             mean=self.mean,
@@ -67,6 +104,7 @@ class Preprocessing:
             crop_pct=self.crop,
             crop_mode=self.crop_mode,
         )
+        return of_channels(made, len(self.mean))
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values that JSON can hold."""

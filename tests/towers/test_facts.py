@@ -17,6 +17,7 @@ from transformers import BitImageProcessor, CLIPImageProcessor, SiglipImageProce
 import vpt
 from tests.zoo import HF, SMALL, clip, torchvision_vit, vit
 from vpt import VptError
+from vpt.data.transforms import as_transform
 from vpt.preprocessing import Preprocessing
 from vpt.towers.hf_processor import converted
 from vpt.towers.load import load, wrap
@@ -148,7 +149,7 @@ def test_a_model_with_facts_of_its_own_is_taken_at_its_word(capsys: pytest.Captu
     ("given", "sentence"),
     [
         ({"men": [0, 0, 0]}, r"backbone\.preprocessing\.men is none of"),
-        ({"mean": [1]}, r"preprocessing\.mean=\[1\] will not do"),
+        ({"mean": [1]}, r"preprocessing\.mean=\[1\.0\] and std=.* takes images of 3 channels; give a number for each"),
         ({"std": [1, 0, 1]}, r"preprocessing\.std"),
         ({"std": [1, float("nan"), 1]}, r"preprocessing\.std"),
         ({"crop_mode": "stretch"}, r"preprocessing\.crop_mode='stretch'"),
@@ -252,8 +253,35 @@ def test_models_of_other_channels(channels: int, library: str) -> None:
     else:
         model = clip()
         model.visual.conv1 = torch.nn.Conv2d(channels, 24, 8, 8, bias=False)
-    with pytest.raises(VptError, match=f"takes images of {channels} channels?, not RGB"):
-        vpt.attach(model, "linear", num_classes=2)
+    given = {"mean": [0.5] * channels, "std": [0.25] * channels}
+    made = vpt.attach(model, "vpt-deep", num_tokens=2, num_classes=2, preprocessing=given)
+    assert made(torch.zeros(2, channels, 32, 32)).shape == (2, 2)
+    with pytest.raises(VptError, match=rf"takes images \(B, {channels}, H, W\) and got \(2, 3, 32, 32\)"):
+        made(torch.zeros(2, 3, 32, 32))
+    if channels == 1:
+        assert made.preprocessing.transform()(PHOTO).shape == (1, 32, 32)
+        assert made.predict(PHOTO).label in ("0", "1")
+        grey = vpt.attach(model, "linear", num_classes=2).preprocessing
+        assert (len(grey.mean), len(grey.std)) == (1, 1)
+        assert as_transform("crop", grey)(PHOTO).shape == (1, 32, 32)
+    else:
+        with pytest.raises(VptError, match="takes images of 4 channels, and a picture has 3: give tensors"):
+            made.predict(PHOTO)
+        with pytest.raises(VptError, match=r"give preprocessing=.* with mean and std of 4 numbers"):
+            vpt.attach(model, "linear", num_classes=2)
+    with pytest.raises(VptError, match=f"this backbone takes images of {channels} channels; give a number for each"):
+        vpt.attach(model, "linear", num_classes=2, preprocessing={"mean": [0.5] * 3, "std": [0.5] * 3})
+
+
+def test_images_of_twelve_channels_are_trained_on_as_tensors(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    given = {"mean": [0.0] * 12, "std": [1.0] * 12}
+    model = vpt.attach(vit(in_chans=12), "vpt-shallow", num_tokens=2, num_classes=2, preprocessing=given)
+    bands = [(torch.randn(12, 32, 32) + index % 2, index % 2) for index in range(8)]
+    vpt.fit(model, bands, epochs=1, batch_size=4, lr=0.1, progress=False, workers=0)
+    model.save_pretrained(tmp_path / "saved")
+    images = torch.stack([image for image, _ in bands])
+    assert torch.equal(vpt.load(tmp_path / "saved", backbone=vit(in_chans=12))(images), model.eval()(images))
 
 
 def test_the_border_that_no_patch_sees(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vpt.errors import VptError, did_you_mean
-from vpt.preprocessing import ImageTransform, Preprocessing
+from vpt.preprocessing import ImageTransform, Preprocessing, of_channels
 
 AUGMENTATIONS = ("none", "flip", "crop", "large-crop", "shift", "resize-crop", "randaugment")
 SMALLEST = {"crop": 0.08, "large-crop": 0.5, "randaugment": 0.25}
@@ -81,7 +81,9 @@ def as_transform(transform: Any, preprocessing: Preprocessing) -> ImageTransform
         VptError: it is no transform, or steps of torchvision's that end in numbers from 0 to 1, not normalised.
     """
     if isinstance(transform, str):
-        return augmentation(transform, preprocessing)
+        made = augmentation(transform, preprocessing)
+        # The first two begin with the transform of evaluation, which minds the channels.
+        return made if transform in ("none", "flip") else of_channels(made, len(preprocessing.mean))
     if type(transform).__module__.partition(".")[0] == "albumentations":
         return FromAlbumentations(transform, preprocessing)
     if not callable(transform):
@@ -137,7 +139,7 @@ def is_still(transform: ImageTransform) -> bool:
     from torchvision.transforms import v2
 
     _, rest = divided(transform)
-    exact = (T.ToTensor, T.Normalize, v2.Normalize, MaybeToTensor)
+    exact = (T.ToTensor, T.Grayscale, T.Normalize, v2.Normalize, MaybeToTensor)
     return all(type(step) in exact for step in _steps(rest, (T.Compose, v2.Compose)))
 
 

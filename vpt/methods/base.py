@@ -20,6 +20,7 @@ class Encoder(Protocol):
     num_features: int
     prefix: int
     patch_size: int
+    channels: int
     classifier: tuple[Tensor, Tensor | None] | None
 
     def width_at(self, layer: int) -> int:

@@ -63,6 +63,7 @@ class Pixel(Method):
         if resize and kind != "padding":
             raise VptError(f"resize=true makes room for a frame, and kind={kind} has none: leave it out.")
         self.kind, self.size, self.rank, self.resize_images = kind, size, rank, resize
+        self.channels = tower.channels
         self.register_buffer("sides", torch.zeros(2, dtype=torch.long))
         if mapping is not None:
             if text is not None:
@@ -81,12 +82,12 @@ class Pixel(Method):
             raise VptError(f"size={self.size} leaves nothing of images of {height}×{width} pixels: give a smaller one.")
         self.sides.copy_(torch.tensor([height, width]))
         if self.kind == "low-rank":
-            self.left = nn.Parameter(torch.zeros(3, height, self.rank))
-            self.right = nn.Parameter(torch.randn(3, self.rank, width))
+            self.left = nn.Parameter(torch.zeros(self.channels, height, self.rank))
+            self.right = nn.Parameter(torch.randn(self.channels, self.rank, width))
         elif self.kind == "padding":
-            self.values = nn.Parameter(torch.randn(3, len(_frame(height, width, self.size))))
+            self.values = nn.Parameter(torch.randn(self.channels, len(_frame(height, width, self.size))))
         else:
-            self.values = nn.Parameter(torch.randn(3, self.size, self.size))
+            self.values = nn.Parameter(torch.randn(self.channels, self.size, self.size))
         self._place(height, width)
 
     def _place(self, height: int, width: int) -> None:
@@ -104,7 +105,11 @@ class Pixel(Method):
             return images + (self.left @ self.right).to(images.dtype)
         values = self.values.to(images.dtype)
         if self.kind == "padding":
-            frame = values.new_zeros(3, height * width).index_copy(1, self.index, values).unflatten(1, (height, width))
+            frame = (
+                values.new_zeros(self.channels, height * width)
+                .index_copy(1, self.index, values)
+                .unflatten(1, (height, width))
+            )
             return (self._shrunk(images) if self.resize_images else images) + frame
         if self.kind == "fixed-patch":
             return images + F.pad(values, (0, width - self.size, 0, height - self.size))
@@ -123,7 +128,7 @@ class Pixel(Method):
         top, left = ((drawn * (most + 1)).long().clamp(max=most) for drawn, most in zip(share, free, strict=True))
         along = torch.arange(self.size, device=device)
         rows, columns = (top[:, None] + along)[:, :, None], (left[:, None] + along)[:, None, :]
-        canvas = values.new_zeros(batch, height, width, 3)
+        canvas = values.new_zeros(batch, height, width, self.channels)
         image = torch.arange(batch, device=device)[:, None, None]
         canvas = canvas.index_put((image, rows, columns), values.movedim(0, -1).expand(batch, -1, -1, -1))
         return canvas.movedim(-1, 1)

@@ -51,6 +51,21 @@ class Backbone:
             VptError: what is given makes no sense, or nothing is where it has to be.
         """
         check_tower(self.tower)
+        channels, known = self.tower.channels, len(self.preprocessing.mean)
+        if given is None and channels == 1 and known == 3:
+            # Grey is between the three.
+            mean, std = (sum(each) / 3 for each in (self.preprocessing.mean, self.preprocessing.std))
+            grey = replace(self.preprocessing, mean=(mean,), std=(std,))
+            doubt = (
+                f"{self.name or 'this backbone'} takes grey images: mean {mean:.3f} and deviation {std:.3f} are taken"
+            )
+            return replace(self, preprocessing=grey, doubt=f"{doubt}; say otherwise by preprocessing=….").prepared(None)
+        if given is None and channels != known:
+            title = f"{self.name or 'this backbone'} takes images of {channels} channels"
+            raise VptError(
+                f"{title}, and nothing says what it was trained on: give preprocessing={{…}} with mean and std of "
+                f"{channels} numbers."
+            )
         if given is None:
             if self.doubt is not None and self.unusable:
                 raise VptError(self.doubt)
@@ -63,6 +78,11 @@ class Backbone:
             raise TypeError(f"preprocessing={given!r} is a {type(given).__name__}: give a mapping, as {{'mean': […]}}.")
         values = given.to_dict() if isinstance(given, Preprocessing) else dict(given)
         found = self.preprocessing.changed(values)
+        if not len(found.mean) == len(found.std) == channels:
+            raise VptError(
+                f"preprocessing.mean={list(found.mean)} and std={list(found.std)} will not do: this backbone takes "
+                f"images of {channels} channels; give a number for each."
+            )
         if self.tower.image_size not in (None, found.size):
             want = "×".join(map(str, self.tower.image_size or ()))
             raise VptError(

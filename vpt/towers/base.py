@@ -208,6 +208,7 @@ class ImageTower(Tower):
         read: `readout` looks at the first `read` tokens alone; None where it looks at all of them.
         patch_size: side of a patch, in pixels.
         image_size: height and width that `embed` takes, in pixels; None for any.
+        channels: of images, 3 for RGB.
         closed: why no prompt can enter its blocks, as the end of a sentence; None where they can. It is then called by
             `features` as it is.
         classifier: weights (S, F) and biases (S,) of the linear classifier that its model had, on the features that are
@@ -218,6 +219,7 @@ class ImageTower(Tower):
     read: int | None
     patch_size: int
     image_size: tuple[int, int] | None
+    channels: int = 3
     closed: str | None = None
     classifier: tuple[Tensor, Tensor | None] | None = None
 

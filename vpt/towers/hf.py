@@ -52,7 +52,7 @@ class HfTower(ImageTower):
 
     def __init__(self, model: Any, projection: nn.Module | None = None) -> None:
         super().__init__()
-        sizes.check_channels(model, f"this {type(model).__name__}")
+        self.channels = sizes.channels_of(model)
         self.family = FAMILIES[type(model).__name__]
         self.model = model if self.family.keeps_pooler else without(model, "pooler")
         self.projection = projection if projection is not None else nn.Identity()

@@ -35,7 +35,7 @@ class OpenClipTower(ImageTower):
         super().__init__()
         if not visual.transformer.batch_first:
             raise VptError("this open_clip model was built with batch_first=False: build it with batch_first=True.")
-        sizes.check_channels(visual)
+        self.channels = sizes.channels_of(visual)
         self.model = visual
         self.width = visual.transformer.width
         self.depth = len(visual.transformer.resblocks)

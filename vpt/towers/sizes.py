@@ -17,17 +17,9 @@ if TYPE_CHECKING:
 BORDER = 0.05
 
 
-def check_channels(model: nn.Module, name: str = "this backbone") -> None:
-    """Nothing, if the first convolution takes pictures of three channels.
-
-    Raises:
-        VptError: it takes others.
-    """
-    channels = next((parameter.shape[1] for parameter in model.parameters() if parameter.ndim == 4), 3)
-    if channels != 3:
-        raise VptError(
-            f"{name} takes images of {channels} channel{'s' * (channels > 1)}, not RGB: take one of 3 channels."
-        )
+def channels_of(model: nn.Module) -> int:
+    """How many channels the first convolution takes."""
+    return next((parameter.shape[1] for parameter in model.parameters() if parameter.ndim == 4), 3)
 
 
 def check_patches(patch: int, size: tuple[int, int], where: str) -> None:
@@ -78,8 +70,10 @@ def fitted(images: Tensor, tower: ImageTower) -> Tensor:
         raise VptError(
             f"the backbone takes preprocessed images, real numbers, and got {images.dtype}: see model.predict."
         )
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise VptError(f"the backbone takes images (B, 3, H, W) and got {tuple(images.shape)}: make them RGB.")
+    if images.ndim != 4 or images.shape[1] != tower.channels:
+        remedy = "make them RGB" if tower.channels == 3 else "give them all of its channels"
+        taken = f"(B, {tower.channels}, H, W)"
+        raise VptError(f"the backbone takes images {taken} and got {tuple(images.shape)}: {remedy}.")
     size, want, patch = (images.shape[-2], images.shape[-1]), tower.image_size, tower.patch_size
     if want is None:
         check_patches(patch, size, "the images")

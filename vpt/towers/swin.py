@@ -38,7 +38,7 @@ class SwinTower(ImageTower):
         self, model: Any, blocks: list[list[nn.Module]], widths: list[int], patch: int, size: Sides | None
     ) -> None:
         super().__init__()
-        sizes.check_channels(model, f"this {type(model).__name__}")
+        self.channels = sizes.channels_of(model)
         self.model = model
         self.patch_size = patch
         self.image_size = size

@@ -21,7 +21,7 @@ class NaFlexTower(EvaTower):
 
     def __init__(self, model: Any, projection: nn.Module | None = None) -> None:
         ImageTower.__init__(self)
-        sizes.check_channels(model.embeds.proj, f"this {type(model).__name__}")
+        self.channels = sizes.channels_of(model.embeds.proj)
         self.model = without(model)
         self.model.reset_classifier(0)
         self.width = model.embed_dim

@@ -26,7 +26,7 @@ class TimmTower(ImageTower):
 
     def __init__(self, model: Any, projection: nn.Module | None = None) -> None:
         super().__init__()
-        sizes.check_channels(model, f"this {type(model).__name__}")
+        self.channels = sizes.channels_of(model)
         self.model = without(model)
         self.model.reset_classifier(0)
         self.width = model.embed_dim

@@ -32,7 +32,7 @@ class TorchvisionTower(ImageTower):
 
     def __init__(self, model: VisionTransformer) -> None:
         super().__init__()
-        sizes.check_channels(model, "this VisionTransformer")
+        self.channels = sizes.channels_of(model)
         self.model = without(model, "heads")
         self.width = self.num_features = model.hidden_dim
         self.depth = len(model.encoder.layers)

@@ -52,7 +52,7 @@ class WholeTower(ImageTower):
         super().__init__()
         if next(model.parameters(), None) is None:
             raise VptError(f"this {type(model).__name__} has no weights: give a trained encoder.")
-        sizes.check_channels(model, f"this {type(model).__name__}")
+        self.channels = sizes.channels_of(model)
         self.model = model
         self.encode = encode
         self.closed = closed
@@ -68,7 +68,9 @@ class WholeTower(ImageTower):
         self.model.eval()
         try:
             with torch.no_grad():
-                return self.features(torch.zeros(1, 3, *size, dtype=kernel.dtype, device=kernel.device)).shape[1]
+                return self.features(
+                    torch.zeros(1, self.channels, *size, dtype=kernel.dtype, device=kernel.device)
+                ).shape[1]
         finally:
             for module, mode in modes.items():
                 module.training = mode
