@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,6 @@ def page(title: str, sections: Sequence[Section], *, kind: str, subtitle: str = 
             panel.charts = [chart | {"svg": Markup(chart["svg"])} for chart in panel.charts if chart["svg"]]
     # Text of the package's own, which holds no tag.
     style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
-    made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     return template.render(
         title=title,
         subtitle=subtitle,
@@ -82,7 +80,8 @@ def page(title: str, sections: Sequence[Section], *, kind: str, subtitle: str = 
         sections=sections,
         style=style,
         script=script,
-        footer=f"Made by vpt {__version__} on {made}. This file stands alone and loads nothing.",
+        # Without the time: the same runs have the same page, to the byte.
+        footer=f"Made by vpt {__version__}. This file stands alone and loads nothing.",
     )
 
 
