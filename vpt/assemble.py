@@ -222,7 +222,8 @@ def restored(
         raise VptError(f"{source} {difference}: load the same model or pass any_backbone=True.")
     actual = fingerprint(model.frozen_state())
     if actual != recipe.fingerprint and not any_backbone:
-        trained = f"{recipe.name or 'a backbone'} of fingerprint {recipe.fingerprint}"
+        commit = f", commit {recipe.revision} of the hub" if recipe.revision else ""
+        trained = f"{recipe.name or 'a backbone'} of fingerprint {recipe.fingerprint}{commit}"
         here = f"the {backbone.name or 'backbone'} loaded here has {actual}"
         raise VptError(
             f"{source} was trained with {trained}, and {here}: load the same weights or pass any_backbone=True."

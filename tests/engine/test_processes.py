@@ -38,6 +38,28 @@ sys.stdout.write("".join("ROW " + " ".join(f"{number:.6f}" for number in row) + 
 """
 
 
+STOPS = """
+import sys
+import torch
+import vpt
+from tests.engine.test_fit import pairs
+from tests.zoo import vit
+
+class Stops(vpt.Callback):
+    # The second process alone says so, in the third step.
+    def on_step(self, training):
+        if training.step == 3 and not training.main:
+            training.stop()
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model = vpt.attach(vit(), "vpt-deep", num_tokens=3, num_classes=3)
+train = [(image, label) for image, label in pairs(24)]
+result = vpt.fit(model, train, epochs=5, batch_size=6, lr=0.05, progress=False, callbacks=[Stops()], trackers=[])
+sys.stdout.write(f"ROW {len(result.history)} {result.history[-1]['step']} {result.stopped_early}\\n")
+"""
+
+
 STEP = """
 import sys
 import torch
@@ -188,6 +210,13 @@ def test_two_processes_are_as_good_as_one(images: str, tmp_path: Path) -> None:
     assert len(alone) == 3
     assert sorted(together) == sorted(alone * 2)
     assert {path.name for path in (tmp_path / "together").iterdir()} >= {"best", "last", "metrics.jsonl"}
+
+
+@pytest.mark.slow
+def test_what_one_process_stops_ends_in_all(tmp_path: Path) -> None:
+    script = tmp_path / "stops.py"
+    script.write_text(STOPS)
+    assert rows([*LAUNCHER, str(script)], tmp_path) == ["ROW 2 3 True"] * 2
 
 
 @pytest.mark.slow
