@@ -107,10 +107,10 @@ def test_what_tunes_the_backbone_has_weights_of_its_own_beside_the_others(tmp_pa
     assert all(name.endswith("bias") for name, parameter in own if parameter.data_ptr() not in theirs)
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    ["map pooling", "registers", "clip, norm before blocks", "parallel blocks", "hf dinov2"],
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("map pooling", "registers", "clip, norm before blocks")]
+
+
+@pytest.mark.parametrize("architecture", ["parallel blocks", *SLOW, pytest.param("hf dinov2", marks=pytest.mark.slow)])
 def test_it_holds_for_other_architectures(architecture: str, tmp_path: Path) -> None:
     example = EXAMPLES[architecture]
     few = {name: VISUAL[name] for name in ("linear", "five", "two", "first two blocks", "shallow")}
