@@ -12,7 +12,13 @@ import timm
 import torch
 import transformers
 from PIL import Image
-from transformers import BitImageProcessor, CLIPImageProcessor, SiglipImageProcessor, ViTImageProcessor
+from transformers import (
+    BitImageProcessor,
+    CLIPImageProcessor,
+    ConvNextImageProcessor,
+    SiglipImageProcessor,
+    ViTImageProcessor,
+)
 
 import vpt
 from tests.zoo import HF, SMALL, clip, torchvision_vit, vit
@@ -35,6 +41,8 @@ PROCESSORS = {
     "from -1 to 1 by its factor": ViTImageProcessor(
         size=SQUARE, rescale_factor=1 / 127.5, image_mean=[1.0] * 3, image_std=[1.0] * 3
     ),
+    "convnext": ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.8),
+    "convnext, large": ConvNextImageProcessor(size={"shortest_edge": 384}, crop_pct=0.875),
     "lanczos": ViTImageProcessor(size=SQUARE, resample=1, image_mean=[0.1, 0.2, 0.3]),
 }
 

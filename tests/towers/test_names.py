@@ -8,6 +8,7 @@ import transformers
 
 from tests.zoo import HF, SMALL
 from vpt import VptError
+from vpt.towers import hf, hf_processor
 from vpt.towers.load import load
 from vpt.towers.names import with_library
 
@@ -64,3 +65,39 @@ def test_a_folder_is_of_the_library_that_wrote_it(tmp_path: Path) -> None:
     (tmp_path / "none" / "config.json").write_text("{}")
     with pytest.raises(VptError, match=r"is of no library that is known"):
         load(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "timm/convnext_tiny.fb_in22k",
+        "timm/hf-hub:timm/resnet50.a1_in1k@abcdef",
+        "open_clip/RN50/openai",
+        "open_clip/ViT-B-32/laion2b_s34b_b79k",
+        "hf/facebook/convnext-tiny-224",
+        "torchvision/resnet18",
+    ],
+)
+def test_without_a_network_every_family_says_so_in_one_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(VptError, match=r"could not be had \(.*network"):
+        load(name)
+
+
+def test_a_revision_is_passed_on_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers.ViTModel(transformers.ViTConfig(**HF)).save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    asked: list[str | None] = []
+    for kind in (hf.AutoConfig, hf.AutoModel, hf_processor.AutoImageProcessor):
+        own = kind.from_pretrained
+        monkeypatch.setattr(
+            kind, "from_pretrained", lambda *a, own=own, **o: asked.append(o.get("revision")) or own(*a, **o)
+        )
+    assert load(f"hf/{tmp_path}", revision="0123abc").options == {"revision": "0123abc"}
+    assert asked == ["0123abc"] * 3

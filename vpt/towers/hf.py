@@ -114,7 +114,12 @@ class HfTower(ImageTower):
 
 
 def load(
-    name: str, *, pretrained: bool = True, image_size: int | None = None, trust_remote_code: bool = False
+    name: str,
+    *,
+    pretrained: bool = True,
+    image_size: int | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Backbone:
     """The towers of a model by its name on the Hugging Face hub, or in a local folder.
 
@@ -123,29 +128,33 @@ def load(
         pretrained: load weights; otherwise only the model's config is needed.
         image_size: transformers resizes positions only inside its own forward pass, so only the model's own; DINOv2,
             DINOv3 and SigLIP 2 take any that their patches divide.
+        revision: a branch, tag or commit of the hub's repository; by default the newest.
         trust_remote_code: run Python code that a repository brings; nothing that is loaded here asks for it otherwise.
 
     Raises:
         VptError: no such model, a model of another family, or one that cannot be had.
     """
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
         check_memory(config.to_dict(), f"the config of hf/{name}")
         given = {"config": config, "trust_remote_code": trust_remote_code}
-        model = AutoModel.from_pretrained(name, **given) if pretrained else AutoModel.from_config(**given)
-        found = _towers(model, by_name(name, trust_remote_code))
+        if pretrained:
+            model = AutoModel.from_pretrained(name, revision=revision, **given)
+        else:
+            model = AutoModel.from_config(**given)
+        found = _towers(model, by_name(name, trust_remote_code, revision))
     # A config with senseless numbers fails wherever they are first used.
     except (ArithmeticError, AttributeError, KeyError, TypeError, *UNREADABLE) as error:
         otherwise = remedy(error, "check the name and the network")
         raise VptError(f"hf/{name} could not be had ({reason_of(error)}): {otherwise}.") from error
     if found is None:
         raise VptError(f"hf/{name} is a {type(model).__name__}, which has no image encoder: name an image model.")
-    found = _processed(found, name, trust_remote_code)
+    found = _processed(found, name, trust_remote_code, revision)
     if image_size is not None and (image_size, image_size) != found.preprocessing.size:
         found = _of_size(found, image_size, name)
     options: dict[str, Any] = {} if pretrained else {"pretrained": False}
-    if image_size is not None:
-        options["image_size"] = image_size
+    given_options = {"image_size": image_size, "revision": revision}
+    options |= {key: value for key, value in given_options.items() if value is not None}
     return replace(found, name=f"hf/{name}", options=options, revision=getattr(config, "_commit_hash", None))
 
 
@@ -199,10 +208,10 @@ def _whole(model: Any) -> Backbone | None:
     return Backbone(with_classifier(tower, getattr(model, "classifier", None)), preprocessing, None, {})
 
 
-def _processed(found: Backbone, name: str, trust_remote_code: bool = False) -> Backbone:
+def _processed(found: Backbone, name: str, trust_remote_code: bool = False, revision: str | None = None) -> Backbone:
     """With the preprocessing of the image processor that stands beside the weights; without one there is a doubt."""
     try:
-        processor = processor_of(name, trust_remote_code) if name else None
+        processor = processor_of(name, trust_remote_code, revision) if name else None
         if hasattr(processor, "max_num_patches"):
             square, told = squashed(processor, f"hf/{name}")
             return replace(found, preprocessing=square, doubt=told)

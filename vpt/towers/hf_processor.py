@@ -13,6 +13,9 @@ from vpt.preprocessing import Preprocessing
 from vpt.towers.weights import reason_of
 from vpt.trust import remedy
 
+# The side from which on ConvNeXt's image processor squashes images, in pixels.
+CONVNEXT_SQUASHED = 384
+
 # PIL's numbers of resampling methods.
 RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
@@ -49,14 +52,14 @@ def published(kind: str, size: tuple[int, int]) -> Preprocessing:
     return Preprocessing(size, crop_mode="squash", interpolation="bilinear", mean=mean, std=std)
 
 
-def processor_of(name: str, trust_remote_code: bool = False) -> Any:
+def processor_of(name: str, trust_remote_code: bool = False, revision: str | None = None) -> Any:
     """The image processor beside a model on the hub or in a folder; None where there is none.
 
     Raises:
         VptError: it is there and cannot be read.
     """
     try:
-        return AutoImageProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
+        return AutoImageProcessor.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
         # What is not there, or cannot be had without a network, is an OSError; so is a damaged file.
         if isinstance(error, OSError) and not (Path(name) / "preprocessor_config.json").is_file():
@@ -112,6 +115,12 @@ def _converted(processor: Any, where: str) -> dict[str, Any]:
     cut = bool(getattr(processor, "do_center_crop", False)) and bool(crop)
     given = crop if cut else size
     height, width = given.get("height", 0), given.get("width", 0)
+    share = getattr(processor, "crop_pct", None)
+    if share and set(size) == {"shortest_edge"}:
+        # ConvNeXt's: of small images the middle is cut out of larger ones, and large ones are squashed.
+        side = size["shortest_edge"]
+        height = width = side
+        size = {"shortest_edge": int(side / share)} if side < CONVNEXT_SQUASHED else {"height": side, "width": side}
     if not processor.do_resize or not (height and width):
         _refuse(where, f"its image processor resizes by {size or 'nothing'} and crops by {crop or 'nothing'}")
     if "shortest_edge" in size:

@@ -32,17 +32,18 @@ def adapted(tokenizer: Any) -> Tokenizer:
     return partial(_tokenized, tokenizer)
 
 
-def by_name(name: str, trust_remote_code: bool = False) -> Tokenizer:
+def by_name(name: str, trust_remote_code: bool = False, revision: str | None = None) -> Tokenizer:
     """The tokenizer of a model on the Hugging Face hub or in a folder, which is loaded when it is first called.
 
     Args:
         name: as transformers takes it.
         trust_remote_code: run Python code that comes with it.
+        revision: of the hub's repository.
 
     Raises:
         VptError: when called, if it cannot be had.
     """
-    return partial(_tokenized_by_name, name, trust_remote_code)
+    return partial(_tokenized_by_name, name, trust_remote_code, revision)
 
 
 def _tokenized(tokenizer: Any, texts: list[str], context_length: int) -> Tensor:
@@ -51,16 +52,18 @@ def _tokenized(tokenizer: Any, texts: list[str], context_length: int) -> Tensor:
     return torch.tensor(found["input_ids"], dtype=torch.long)
 
 
-def _tokenized_by_name(name: str, trust_remote_code: bool, texts: list[str], context_length: int) -> Tensor:
-    return _loaded(name, trust_remote_code)(texts, context_length=context_length)
+def _tokenized_by_name(
+    name: str, trust_remote_code: bool, revision: str | None, texts: list[str], context_length: int
+) -> Tensor:
+    return _loaded(name, trust_remote_code, revision)(texts, context_length=context_length)
 
 
 @cache
-def _loaded(name: str, trust_remote_code: bool) -> Tokenizer:
+def _loaded(name: str, trust_remote_code: bool, revision: str | None) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        found = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        found = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
         # Where the files are missing, transformers makes a tokenizer that knows no words.
         if len(found) <= len(found.all_special_tokens):
             raise OSError("its files are not there")

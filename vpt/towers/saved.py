@@ -35,7 +35,7 @@ HARMLESS = {
     "vpt": f"{ANY} {VIT}",
     "open_clip": f"""{ANY} config force_quick_gelu force_custom_text force_patch_dropout force_image_size
         force_context_length precision""",
-    "hf": ANY,
+    "hf": f"{ANY} revision",
     "torchvision": f"""{ANY} patch_size num_layers num_heads hidden_dim mlp_dim dropout attention_dropout num_classes
         representation_size""",
 }
