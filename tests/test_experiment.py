@@ -189,3 +189,10 @@ def test_a_run_keeps_its_weights_by_their_digest_and_not_by_their_place(
     save_file(timm.create_model("vit_tiny_patch16_224", **small).state_dict(), mine)
     with pytest.raises(VptError, match=r"was run with another config \(backbone\.weights\.digest was"):
         experiment.train(settings(photos, backbone=backbone, train=moved.train), resume=True, progress=False)
+
+
+def test_a_run_that_has_lost_its_config_is_not_gone_on_with(photos: Path) -> None:
+    run = trained(photos)
+    (run / "config.yaml").unlink()
+    with pytest.raises(VptError, match=r"has lost its config\.yaml, which says what it was run with"):
+        experiment.train(settings(photos), resume=True, progress=False)

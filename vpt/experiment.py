@@ -19,7 +19,7 @@ from vpt.engine.batch import largest_batch
 from vpt.engine.callbacks import Callback
 from vpt.engine.evaluate import evaluate
 from vpt.engine.fit import fit
-from vpt.engine.folder import CONFIG, IMAGES, RESULT
+from vpt.engine.folder import CONFIG, IMAGES, RESULT, has_saved
 from vpt.engine.outputs import joined, trusted
 from vpt.engine.results import read_json, read_result
 from vpt.engine.rundir import RunDir
@@ -187,6 +187,10 @@ def check_unchanged(config: Config, folder: Path) -> None:
         VptError: it was begun with another one, in keys that a result may depend on.
     """
     if not (folder / CONFIG).is_file():
+        if has_saved(folder):
+            raise VptError(
+                f"{folder} has lost its {CONFIG}, which says what it was run with: put it back, or say --overwrite."
+            )
         return
     changes = differences(as_kept(check(configs.read(folder / CONFIG))), as_kept(config))
     if changes:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, RootModel
 from vpt import build, experiment, files
 from vpt import config as configs
 from vpt.config import Config
-from vpt.engine.folder import MINUTE, RESULT, Lock
+from vpt.engine.folder import LOCK, MINUTE, RESULT, Lock
 from vpt.engine.results import read_json, read_result
 from vpt.errors import DivergedError, VptError, did_you_mean
 from vpt.processes import on_main
@@ -267,7 +267,11 @@ def _finished(config: Config, within: Path, *, test: bool, overwrite: bool, prog
     with labelled(str(config.out.relative_to(within))):
         if overwrite or not (config.out / RESULT).is_file():
             return experiment.train(config, resume=not overwrite, overwrite=overwrite, test=test, progress=progress)[1]
-        result = read_result(config.out / RESULT)
+        folder = config.out
+        if (folder / LOCK).exists():
+            # Of a process that died after its last word.
+            on_main(lambda: Lock(folder, patience=MINUTE).clear())
+        result = read_result(folder / RESULT)
         if test and not result["test"] and "test" in result["data"]["sizes"]:
             return experiment.add_test(config, progress=progress)
     experiment.check_unchanged(config, config.out)

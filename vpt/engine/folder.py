@@ -85,6 +85,15 @@ class Lock:
                 self.path.unlink()
             self.lock.release()
 
+    def clear(self) -> None:
+        """Take away the file that a process has left which died, once nobody holds it.
+
+        Raises:
+            VptError: another process has the folder.
+        """
+        self.acquire()
+        self.release()
+
 
 def _lives(owner: str) -> bool:
     """Whether the process that calls itself so may still be there."""
