@@ -97,8 +97,9 @@ def read_task(name: str, source: str | Path, backbone: Backbone, fingerprint: Fi
     if backbone.tower.dtype == torch.float64:
         model.double()
     model.to(backbone.tower.kernel.device)
-    model.compile_prompts()
     plan = None if own else plan_of(model)
+    if plan is None:
+        model.compile_prompts()
     if model.head is None and not model.method.conditional:
         # Class names are encoded when a task is added, and not when it is first asked.
         model.class_features()
