@@ -35,7 +35,7 @@ def test_compiled_prompts_do_not_outlive_the_values_they_are_of() -> None:
     assert torch.equal(model(images), other(images))
     model.compile_prompts().train()
     with torch.no_grad():
-        model.method.values.mul_(2)
+        model.method.prompts.values.mul_(2)
     changed = model(images)
     assert not torch.equal(changed, other(images))
     assert torch.equal(model.eval()(images), changed)

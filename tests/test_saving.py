@@ -60,7 +60,7 @@ def test_a_backbone_by_name_is_made_again(tmp_path: Path) -> None:
 def test_the_frozen_backbone_is_not_saved(tmp_path: Path) -> None:
     trained(num_tokens=3).save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"vpt.safetensors", "vpt.json", "README.md"}
-    assert set(load_file(tmp_path / "vpt.safetensors")) == {"method.values", "head.weight", "head.bias"}
+    assert set(load_file(tmp_path / "vpt.safetensors")) == {"method.prompts.values", "head.weight", "head.bias"}
 
 
 def test_facts_and_card_tell_what_it_is(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
 
 def test_a_model_of_another_shape_is_refused(tmp_path: Path) -> None:
     trained(num_tokens=3).save_pretrained(tmp_path)
-    with pytest.raises(VptError, match=r"the saved method.values has shape \(3, 3, 24\)"):
+    with pytest.raises(VptError, match=r"the saved method.prompts.values has shape \(3, 3, 24\)"):
         trained(num_tokens=4).load_tuned_state(load_file(tmp_path / "vpt.safetensors"))
     with pytest.raises(VptError, match="the saved tensors are not those of linear"):
         trained("linear").load_tuned_state(load_file(tmp_path / "vpt.safetensors"))

@@ -13,7 +13,8 @@ from vpt import fits, saving
 from vpt.devices import chosen_device
 from vpt.errors import VptError
 from vpt.facts import Facts
-from vpt.methods import find
+from vpt.methods import called, find
+from vpt.methods.base import Method
 from vpt.model import Prompted
 from vpt.options import checked
 from vpt.preprocessing import Preprocessing
@@ -27,10 +28,13 @@ from vpt.trust import trusting
 PRECISIONS = ("fp32", "bf16")
 MOST_CLASSES = 1_000_000
 
+# A name, a class, or several of either, some with options.
+MethodLike = str | type[Method] | Mapping[str, Any] | Sequence[str | type[Method] | Mapping[str, Any]]
+
 
 def create(
     name: str,
-    method: str = "vpt-deep",
+    method: MethodLike = "vpt-deep",
     *,
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
@@ -51,7 +55,8 @@ def create(
 
     Args:
         name: "library/model", e.g. "timm/vit_base_patch16_224.augreg_in21k" or "vpt/vit-nano".
-        method: as `vpt list methods` shows, e.g. "vpt-deep".
+        method: as `vpt list methods` shows, e.g. "vpt-deep"; a class of one's own, or "package.module:Class"; or a list
+            of several that take different places, e.g. ["vpt-deep", "lora"].
         classes: names of the classes; or
         num_classes: how many there are. With head="text" there may be none, to compare images with texts.
         head: "linear", or "text" for the features of the class names; by default what the method is used with.
@@ -75,7 +80,7 @@ def create(
         VptError: a name or option that does not exist, or weights that cannot be had.
     """
     _check_precision(dtype)
-    _check_types(name=(name, str), method=(method, str), weights=(weights, str | Path | None))
+    _check_types(name=(name, str), weights=(weights, str | Path | None))
     _check_types(backbone_options=(backbone_options, Mapping | None), tokenizer=(tokenizer, Callable | None))
     given = {"weights": weights, "image_size": image_size, "preprocessing": preprocessing, **(backbone_options or {})}
     given = {key: value for key, value in given.items() if value is not None}
@@ -89,7 +94,7 @@ def create(
 
 def attach(
     model: nn.Module,
-    method: str = "vpt-deep",
+    method: MethodLike = "vpt-deep",
     *,
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
@@ -120,7 +125,7 @@ def attach(
             CLIP's own, and one of transformers that of the name it was loaded by.
         options: of the method.
     """
-    _check_types(model=(model, nn.Module), method=(method, str), tokenizer=(tokenizer, Callable | None))
+    _check_types(model=(model, nn.Module), tokenizer=(tokenizer, Callable | None))
     names = _class_names(classes, num_classes)
     backbone = towers.wrap(model, tokenizer, preprocessing).prepared(preprocessing)
     return _assemble(
@@ -215,6 +220,7 @@ def restored(
         head=facts.head,
         templates=facts.templates,
         learn_scale=learned,
+        imports=False,
     )
     model.preprocessing = Preprocessing.from_dict(facts.preprocessing.model_dump())
     difference = first_difference(recipe.traits, model.recipe["backbone"]["traits"])
@@ -234,7 +240,7 @@ def restored(
 
 def _assemble(
     backbone: Backbone,
-    method: str,
+    method: MethodLike,
     classes: Sequence[str],
     options: Mapping[str, Any],
     *,
@@ -242,9 +248,11 @@ def _assemble(
     templates: Sequence[str],
     learn_scale: bool,
     head_init: Literal["vpt"] | None = None,
+    imports: bool = True,
 ) -> Prompted:
-    kind = find(method)
-    values = checked(kind, options, "method")
+    method, with_it = called(method)
+    kind: Any = find(method, imports=imports)
+    values = checked(kind, with_it | dict(options), "method")
     head = kind.head if head is None else head
     if head not in kind.heads:
         raise VptError(f"head={head!r}: {method} takes {' or '.join(kind.heads)}.")

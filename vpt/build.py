@@ -17,7 +17,6 @@ from vpt.engine.fit import fit
 from vpt.engine.settings import Settings
 from vpt.errors import VptError
 from vpt.methods import find
-from vpt.methods.base import Method
 from vpt.model import Prompted
 from vpt.options import checked, options_of
 from vpt.report.notes import tell
@@ -120,7 +119,7 @@ def build_model(config: Config, data: DataSet | PairSet) -> Prompted:
         _begin_with(model, config.start)
     if isinstance(data, PairSet):
         ImageText(**config.task).check(model)
-        if type(model.method).loss is not Method.loss:
+        if model.method.objectives:
             name = model.method.name
             tell(f"the loss of {name} is one of classes; captions train its prompts without it.")
         _tell_long(model, data)

@@ -97,6 +97,17 @@ class Config(BaseModel):
         default_factory=list, description="`vpt transfer`: data sets to test on, by name or as {name, options}"
     )
 
+    @field_validator("method", mode="before")
+    @classmethod
+    def _combined(cls, value: Any) -> Any:
+        """Several methods in a list, as one with options by their names."""
+        if not isinstance(value, list):
+            return value
+        from vpt.methods import called
+
+        name, options = called(value)
+        return {"name": name, **options}
+
     @field_validator("backbone", "method", "data", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:

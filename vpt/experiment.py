@@ -78,7 +78,7 @@ def _made(
         raise VptError(f"{data.name} has no training images: train on other data, then measure the run on it.")
     model = build_model(config, data)
     tell_unused(config, model, data)
-    if model.method.searches and isinstance(data, DataSet):
+    if model.method.classifier.searches and isinstance(data, DataSet):
         _check_apart(data, model)
     if not (run.resume and (run.path / IMAGES).is_file()):
         run.facts[IMAGES] = members(data).model_dump()

@@ -17,7 +17,7 @@ def why_not(method: Method, tower: ImageTower) -> str | None:
     """The part of a method that an encoder has no place for, and why; None where it has all."""
     if tower.closed is None:
         return _of_windows(method, tower) if isinstance(tower, SwinTower) else None
-    if method.enters:
+    if method.image_prompts.enters or method.keys_values is not None:
         return f"its prompts enter the blocks of the image encoder, and {tower.closed}"
     if method.image_change is not None:
         return f"it changes the blocks of the image encoder, and {tower.closed}"
@@ -27,18 +27,21 @@ def why_not(method: Method, tower: ImageTower) -> str | None:
 def _of_windows(method: Method, tower: SwinTower) -> str | None:
     if method.image_change is not None:
         return f"it changes the blocks of the image encoder, and {tower.why_unchanged(0)}"
-    for layer in range(tower.depth) if method.enters else ():
+    prompts = method.image_prompts
+    if method.keys_values is not None or not prompts.fixed:
+        return "in windows only prompts that are the same for all images are seen"
+    for layer in range(tower.depth) if prompts.enters else ():
         if tower.why_whole(layer) is not None:
             return f"its prompts enter windows of block {layer}, and {tower.why_whole(layer)}"
-    for layer in sorted(method.enters):
-        size = method.prompts(layer, 1).shape[-1]
+    for layer in sorted(prompts.enters):
+        size = prompts.prompts(layer, 1).shape[-1]
         if size != tower.width_at(layer):
             return f"its prompts of block {layer} have {size} numbers, and the encoder {tower.width_at(layer)} there"
     return None
 
 
 def made(
-    kind: type[Method], tower: ImageTower, text: TextTower | None, values: Mapping[str, Any], *, head: str, name: str
+    kind: Any, tower: ImageTower, text: TextTower | None, values: Mapping[str, Any], *, head: str, name: str
 ) -> Method:
     """A method for these encoders.
 
@@ -54,7 +57,7 @@ def made(
         VptError: an option that will not do, or an encoder that has no place for it; what works on it is named.
     """
     try:
-        method = kind(tower, text, **values)
+        method: Method = kind(tower, text, **values)
         reason = why_not(method, tower)
     except VptError as error:
         # A mistake in the options is told as it is.
@@ -67,7 +70,7 @@ def made(
     raise VptError(f"{kind.name} cannot be used with {name}: {reason}. What works with it: {', '.join(others)}.")
 
 
-def works(kind: type[Method], tower: ImageTower, text: TextTower | None, head: str) -> bool:
+def works(kind: Any, tower: ImageTower, text: TextTower | None, head: str) -> bool:
     """Whether a method has a place in these encoders, by its default options or, where they do not suit, by others."""
     if head not in kind.heads:
         return False

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from vpt.merge import merged
 from vpt.methods.base import Method
 from vpt.towers.attention import Attended
 from vpt.towers.base import Change, ImageTower
@@ -17,52 +19,58 @@ from vpt.towers.stages import same
 from vpt.towers.swin import SwinTower
 from vpt.towers.text import TextTower
 
-Folded = Mapping[int, Tensor | Attended]
-ImageLoop = Callable[[ImageTower, Method, Tensor, Folded | None], Tensor]
 TextLoop = Callable[..., Tensor]
 
 
-def fold(tower: ImageTower, method: Method) -> Folded:
-    """Of each block whose prompts are only attended to, and are the same for every image: what it attends to.
+class Folded(NamedTuple):
+    """What is the same for every image, computed once.
 
-    Nothing where the method has a part in the blocks: their keys and values are then not those of the tower alone.
+    Attributes:
+        attended: of each block whose prompts are only attended to, what it attends to.
+        change: a method's part in the blocks, what is linear merged with their weights; None without any.
     """
-    if method.image_change is not None:
-        return {}
-    only_seen = [i for i in sorted(method.enters) if i + 1 in method.enters or i + 1 == tower.depth]
-    prompts = {layer: _entering(tower, method, layer, 1, tower.dtype) for layer in only_seen}
-    return {layer: tower.attended(layer, tokens) for layer, tokens in prompts.items()}
+
+    attended: Mapping[int, Tensor | Attended]
+    change: Change
 
 
-def _entering(tower: ImageTower, method: Method, layer: int, batch: int, dtype: torch.dtype) -> Tensor:
-    """The prompts that enter before block `layer`, (1 or batch, P, D)."""
-    prompts = method.prompts(layer, batch).to(dtype)
-    return tower.pre_norm(prompts) if layer == 0 and method.enters_before_norm else prompts
+def fold(tower: ImageTower, method: Method) -> Folded:
+    """What images need of the method as it is, in evaluation mode."""
+    change = merged(tower, method)
+    prompts, enters = method.image_prompts, method.image_prompts.enters
+    only_seen = [i for i in sorted(enters) if i + 1 in enters or i + 1 == tower.depth] if prompts.fixed else []
+    none = torch.zeros(1, 0, tower.width, dtype=tower.dtype, device=tower.kernel.device)
+    tokens = {layer: prompts.entering(layer, none, None) for layer in only_seen}
+    return Folded({layer: tower.attended(layer, seen, change) for layer, seen in tokens.items()}, change)
 
 
 def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Folded | None = None) -> Tensor:
     """Images (B, 3, H, W) to prompted features (B, F): advanced is what is read, all else is attended to.
 
-    `folded` is what `fold` gave for the prompts as they are. An encoder that nothing enters is called as it is.
+    `folded` is what `fold` gave for the method as it is. An encoder that nothing enters is called as it is.
     """
     if tower.closed is not None:
         return tower.features(_cast(tower, images))
     if isinstance(tower, SwinTower):
         return encode_grid(tower, method, images, folded)
     x, places = tower.embedded(_cast(tower, images))
-    own, last = x.shape[1], tower.depth - 1
+    own, last, prompts = x.shape[1], tower.depth - 1, method.image_prompts
+    change = folded.change if folded else method.image_change
     for layer in range(tower.depth):
-        context: Tensor | Attended | None = None
-        if layer in method.enters:
-            context = folded.get(layer) if folded else None
-            context = _entering(tower, method, layer, x.shape[0], x.dtype) if context is None else context
-            x = x if x.shape[1] == own else x[:, :own]
-            if isinstance(context, Tensor) and layer < last and layer + 1 not in method.enters:
-                # The next block reads what becomes of these prompts: they are advanced with the image.
-                x, context = torch.cat([x, context.expand(x.shape[0], -1, -1)], dim=1), None
+        seen = keys_values(method, layer)
+        if layer in prompts.enters:
+            carried, x = (x[:, own:], x[:, :own]) if x.shape[1] > own else (None, x)
+            context = folded.attended.get(layer) if folded else None
+            context = prompts.entering(layer, x, carried).to(x.dtype) if context is None else context
+            is_read = layer < last and (layer + 1 not in prompts.enters or prompts.looks_back)
+            if is_read and isinstance(context, Tensor):
+                # What becomes of these prompts is looked at: they are advanced with the image.
+                x = torch.cat([x, context.expand(x.shape[0], -1, -1)], dim=1)
+            else:
+                seen = [*seen, context]
         wanted = own if layer < last or tower.read is None else tower.read
         read = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
-        x = tower.advance(layer, x, context, change=method.image_change, read=read, places=places)
+        x = tower.advance(layer, x, seen, change=change, read=read, places=places)
     return tower.readout(x)
 
 
@@ -85,16 +93,16 @@ def encode_grid(
         plain: every block advances its prompts, read or not: the definition.
         look: is shown what each block is given, (B, N, D), prompts before the image's tokens.
     """
-    x = tower.embed(_cast(tower, images))
+    x, part = tower.embed(_cast(tower, images)), method.image_prompts
     prompts: Tensor | Attended | None = None
     for layer in range(tower.depth):
-        if layer in method.enters:
-            prompts = folded.get(layer) if folded else None
-            prompts = _entering(tower, method, layer, len(x), x.dtype) if prompts is None else prompts
+        if layer in part.enters:
+            prompts = folded.attended.get(layer) if folded else None
+            prompts = part.entering(layer, x.flatten(1, 2), None).to(x.dtype) if prompts is None else prompts
         if look is not None:
             own = x.flatten(1, 2)
             look(torch.cat([prompts.expand(len(x), -1, -1), own], dim=1) if isinstance(prompts, Tensor) else own)
-        goes_on = layer + 1 < tower.depth and layer + 1 not in method.enters and not tower.ends_stage(layer)
+        goes_on = layer + 1 < tower.depth and layer + 1 not in part.enters and not tower.ends_stage(layer)
         x, prompts = tower.advance_grid(layer, x, prompts, both=plain or goes_on)
     return tower.readout(x)
 
@@ -103,26 +111,34 @@ def _first(x: Tensor, count: int) -> Tensor:
     return x[:, :count]
 
 
-def encode_images_plain(
-    tower: ImageTower,
-    images: Tensor,
-    given: Callable[[int, Tensor], Tensor],
-    strip: Callable[[Tensor], Tensor],
-    change: Change = None,
-) -> Tensor:
-    """Images to tokens after the last block, (B, N, D); block i advances all that `given(i, x)` puts before it.
+def keys_values(method: Method, layer: int) -> list[Tensor | Attended]:
+    """Learned keys and values that block `layer` attends to, where the method has any."""
+    part = method.keys_values
+    return [Attended(*part.keys_values(layer))] if part is not None and layer in part.enters else []
 
-    `strip` leaves of a sequence with prompts the image's own tokens. Of an encoder that nothing enters they are its
-    features (B, F), which its `readout` hands on.
+
+def encode_images_plain(
+    tower: ImageTower, method: Method, images: Tensor, look: Callable[[Tensor], None] | None = None
+) -> Tensor:
+    """Images to tokens after the last block, (B, N, D), prompts included: every block advances all that it is given.
+
+    `look` is shown what each block is given. Of an encoder that nothing enters the tokens are its features (B, F),
+    which its `readout` hands on.
     """
     if tower.closed is not None:
         return tower.features(_cast(tower, images))
     x, places = tower.embedded(_cast(tower, images))
+    prompts = method.image_prompts
     for layer in range(tower.depth):
-        x = given(layer, x).to(x.dtype)
-        here = None if places is None else places.plain(x.shape[1], strip)
-        x = tower.advance(layer, x, change=change, places=here)
+        x = prompts.plain(layer, x)
+        if look is not None:
+            look(x)
+        here = None if places is None else places.plain(x.shape[1], prompts.strip)
+        x = tower.advance(layer, x, keys_values(method, layer), change=method.image_change, places=here)
     return x
+
+
+ImageLoop = Callable[[ImageTower, Method, Tensor, Folded | None], Tensor]
 
 
 def encode_texts(
@@ -176,8 +192,8 @@ def _encode_part(
         return flat(x).index_select(1, texts.picked).unflatten(1, (rows, -1)).flatten(0, 1)
 
     for layer in range(tower.depth):
-        if layer in method.text_enters:
-            x = _put(x, texts, method.text_prompts(layer))
+        if layer in method.text_prompts.enters:
+            x = _put(x, texts, method.text_prompts.prompts(layer))
         # A mask for each row is copied for each head by torch's own attention, and kept for the backward pass: with
         # something to read a block is opened, which does without.
         read = picked if layer + 1 == tower.depth else None if mask is None else same

@@ -13,7 +13,8 @@ from vpt import saving
 from vpt.errors import VptError
 from vpt.head import new_head
 from vpt.loops import Folded, ImageLoop, encode_grid, encode_images, encode_images_plain, fold
-from vpt.methods.base import Method, Outputs
+from vpt.methods.base import Method
+from vpt.methods.parts import Outputs
 from vpt.precision import in_own
 from vpt.predict import ImageLike, Prediction, is_one, predict
 from vpt.preprocessing import Preprocessing
@@ -70,7 +71,7 @@ class Prompted(Shared, nn.Module):
         self.method = method
         method.set_image_size(*preprocessing.size)
         method.set_num_classes(len(classes))
-        made = None if pair else method.make_head() or new_head(tower.num_features, len(classes), head_init)
+        made = None if pair else method.own_head or new_head(tower.num_features, len(classes), head_init)
         self.head: Any = made
         self.classes: tuple[str, ...] = tuple(classes)
         self.templates: tuple[str, ...] = tuple(templates)
@@ -122,10 +123,8 @@ class Prompted(Shared, nn.Module):
             with in_own(self.tower.kernel):
                 if isinstance(self.tower, SwinTower):
                     return encode_grid(self.tower, self.method, images, plain=True)
-                x = encode_images_plain(
-                    self.tower, images, self.method.plain, self.method.strip, self.method.image_change
-                )
-                return self.tower.readout(self.method.strip(x))
+                x = encode_images_plain(self.tower, self.method, images)
+                return self.tower.readout(self.method.image_prompts.strip(x))
         return self._encoded(self.method, images, self._folded)
 
     def _encoded(self, method: Method, images: Tensor, folded: Folded | None) -> Tensor:
@@ -153,13 +152,14 @@ class Prompted(Shared, nn.Module):
         if side.logit_bias is not None:
             logits = logits + side.logit_bias
         frozen_image = frozen_text = None
-        if frozen and method.needs_frozen:
+        view = method.frozen_view if frozen else None
+        if view is not None:
             with torch.no_grad():
                 # Features that were computed before are those of a frozen image side.
                 same = images.ndim == 2 or self.image_is_frozen
                 frozen_image = image if same else F.normalize(self._encoded(_NOTHING, images, None), dim=-1)
-                templates = method.frozen_templates or self.templates
-                frozen_text = side.class_features(_NOTHING, self.classes, templates, mean=method.frozen_mean)
+                templates = view.frozen_templates or self.templates
+                frozen_text = side.class_features(_NOTHING, self.classes, templates, mean=view.frozen_mean)
         return Outputs(logits, image, text, scale, frozen_image, frozen_text)
 
     def encode_text(self, ids: Tensor | Sequence[Texts], image: Tensor | None = None, *, plain: bool = False) -> Tensor:
@@ -236,13 +236,7 @@ class Prompted(Shared, nn.Module):
         if isinstance(self.tower, SwinTower):
             encode_grid(self.tower, self.method if prompted else _NOTHING, images, plain=True, look=found.append)
             return found
-
-        def keep(layer: int, x: Tensor) -> Tensor:
-            found.append(self.method.plain(layer, x).to(x.dtype) if prompted else x)
-            return found[-1]
-
-        change = self.method.image_change if prompted else None
-        encode_images_plain(self.tower, images, keep, self.method.strip, change)
+        encode_images_plain(self.tower, self.method if prompted else _NOTHING, images, found.append)
         return found
 
     def train(self, mode: bool = True) -> Prompted:
@@ -309,6 +303,8 @@ class Prompted(Shared, nn.Module):
         """
         own = self.tuned_state()
         if own.keys() != state.keys():
+            state = {self._name_now(name): tensor for name, tensor in state.items()}
+        if own.keys() != state.keys():
             odd = ", ".join(sorted(own.keys() ^ state.keys())[:5])
             raise VptError(f"the saved tensors are not those of {self.method.name} on this backbone: {odd} differ.")
         learned = {name: tensor for name, tensor in state.items() if name.startswith("method.")}
@@ -320,7 +316,14 @@ class Prompted(Shared, nn.Module):
                 raise VptError(f"the saved {name} has shape {shapes}: it was saved from another model.")
         self.load_state_dict(state, strict=False)
         # What was learned is not to begin anew as images.
-        self.method.needs_images = False
+        self.method.loaded()
+
+    def _name_now(self, name: str) -> str:
+        """What a tensor of a model that was saved by an older version is called."""
+        for before, now in self.method.renamed:
+            if name.startswith(f"method.{before}"):
+                return f"method.{now}{name.removeprefix(f'method.{before}')}"
+        return name
 
     def facts(self) -> dict[str, Any]:
         """What `vpt.load` has to know, and people want to, beside the tensors; without figures."""

@@ -29,8 +29,12 @@ LONGEST = 200
 def options_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword-only parameters of `function`, each with its type and default, as pydantic takes them.
 
-    Of a class they are its constructor's, and those of the constructor above it that it passes keywords on to.
+    Of a class they are its constructor's, and those of the constructor above it that it passes keywords on to; or what
+    its `option_fields` gives.
     """
+    if hasattr(function, "option_fields"):
+        own: dict[str, Any] = function.option_fields()
+        return own
     found: dict[str, Any] = {}
     for target in reversed(_targets(function)):
         hints = get_type_hints(target, include_extras=True)
@@ -44,6 +48,8 @@ def options_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 def takes_any(function: Callable[..., Any]) -> bool:
     """Whether `function` takes keywords beyond those it names."""
+    if hasattr(function, "option_fields"):
+        return False
     return _passes_on(_targets(function)[-1])
 
 

@@ -126,7 +126,7 @@ class TextSide(nn.Module):
             return self._plainly(method, ids, image)
         texts = self.plan(method, ids) if isinstance(ids, Tensor) else ids
         recompute = self.chunk is not None and torch.is_grad_enabled()
-        context = method.context(image)
+        context = method.text_prompts.context(image)
         if context is not None and context.ndim == 3 and len(context) > 1 and image is None:
             # Each text has context of its own: the vectors are counted through.
             context = context.flatten(0, 1)[None]
@@ -150,7 +150,7 @@ class TextSide(nn.Module):
         # What stands where is decided by ids, for which a GPU would have to be waited for.
         tower, ids = self.tower, ids.cpu()
         lengths = tower.lengths(ids)
-        layout = tower.layout(method.codes(ids, lengths, tower.start), lengths + method.num_context)
+        layout = tower.layout(method.text_prompts.codes(ids, lengths, tower.start), lengths + method.num_context)
         step = self.chunk or max(1, len(ids))
         parts = [layout.rows(slice(start, start + step)) for start in range(0, len(ids), step)]
         device = self.logit_scale.device
@@ -161,14 +161,14 @@ class TextSide(nn.Module):
     def _plainly(self, method: Method, ids: Tensor, image: Tensor | None) -> Tensor:
         """The definition: whole texts, each by itself."""
         tower, ids = self.tower, ids.cpu()
-        words, lengths = method.plain_sequences(tower, ids, image)
+        words, lengths = method.text_prompts.plain_sequences(tower, ids, image)
         shape = words.shape[:2]
 
         def compute() -> Texts:
             return in_rows(tower.layout(torch.zeros(shape, dtype=torch.long), lengths)).to(words.device)
 
         texts = self._once("plain", (shape, lengths.tolist(), words.device), compute)
-        given = partial(method.plain_text, start=tower.start)
+        given = partial(method.text_prompts.plain, start=tower.start)
         with in_own(tower.positions()):
             found = encode_texts_plain(tower, tower.complete(words), texts, given, method.text_change)
         return found if image is None else found.unflatten(0, (len(image), -1))

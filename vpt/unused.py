@@ -41,7 +41,7 @@ def unused(config: Config, model: Prompted, data: DataSet | PairSet) -> Iterator
     if config.task and isinstance(data, DataSet):
         yield "the images have labels", ["task"]
     train = set(config.train)
-    if not model.parameter_groups() and not model.method.needs_features:
+    if not model.parameter_groups() and not model.method.classifier.needs_features:
         yield from _train(f"{model.method.name} trains nothing", train - MEASURING)
         return
     if not takes_momentum(config.train.get("optimizer", "sgd")):

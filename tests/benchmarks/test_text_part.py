@@ -64,7 +64,7 @@ def test_only_the_text_side_is_in_the_step(method: str) -> None:
     model = prompted(method)
     made = case(model, 5)
     made.runs["step"].forward().backward()
-    assert model.method.text_values.grad.abs().sum() > 0
+    assert model.method.context.values.grad.abs().sum() > 0
     assert all(p.grad is None for name, p in model.method.named_parameters() if name != "text_values")
 
 

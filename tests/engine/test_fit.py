@@ -90,10 +90,10 @@ def test_gradients_are_clipped_together() -> None:
 
 def test_a_head_rate_of_zero_keeps_the_head() -> None:
     prompted = model()
-    head, prompts = prompted.head.weight.detach().clone(), prompted.method.values.detach().clone()
+    head, prompts = prompted.head.weight.detach().clone(), prompted.method.prompts.values.detach().clone()
     vpt.fit(prompted, pairs(), epochs=2, batch_size=12, head_lr=0.0, **QUIET)
     assert torch.equal(prompted.head.weight, head)
-    assert not torch.equal(prompted.method.values, prompts)
+    assert not torch.equal(prompted.method.prompts.values, prompts)
 
 
 def test_the_average_of_steps_is_what_is_evaluated_and_kept() -> None:
@@ -233,9 +233,9 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
 
 def test_prompts_that_start_from_images_are_set_before_the_first_step() -> None:
     prompted = model(num_tokens=3, init="patches")
-    before = prompted.method.values.detach().clone()
+    before = prompted.method.prompts.values.detach().clone()
     vpt.fit(prompted, pairs(), epochs=1, batch_size=6, **{**QUIET, "lr": 0.0})
-    assert not torch.equal(prompted.method.values, before)
+    assert not torch.equal(prompted.method.prompts.values, before)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_what_was_saved_stays(tmp_path: Path) -> None:

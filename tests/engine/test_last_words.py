@@ -40,12 +40,12 @@ def test_tip_adapter_searches_on_validation_images() -> None:
     searched, left = made("tip-adapter"), made("tip-adapter", grid=None)
     result = vpt.fit(searched, TRAIN, VAL, **FIT)
     vpt.fit(left, TRAIN, VAL, **FIT)
-    assert (left.method.alpha.item(), left.method.beta.item()) == (1.0, 5.5)
+    assert (left.method.cache.alpha.item(), left.method.cache.beta.item()) == (1.0, 5.5)
     image, text, scale = features(left, VAL)
-    best = left.method.search(image, torch.tensor(VAL.labels), text, scale)
+    best = left.method.cache.search(image, torch.tensor(VAL.labels), text, scale)
     assert best > top1(made_as(left, alpha=1.0, beta=5.5), VAL)
-    assert torch.equal(searched.method.alpha, left.method.alpha)
-    assert torch.equal(searched.method.beta, left.method.beta)
+    assert torch.equal(searched.method.cache.alpha, left.method.cache.alpha)
+    assert torch.equal(searched.method.cache.beta, left.method.cache.beta)
     assert result.metrics["val/top1"] == pytest.approx(best)
     assert top1(searched, VAL) == pytest.approx(best)
 
@@ -54,7 +54,11 @@ def made_as(model: vpt.Prompted, *, alpha: float, beta: float) -> vpt.Prompted:
     again = made("tip-adapter", alpha=alpha, beta=beta)
     state = model.tuned_state()
     again.load_tuned_state(
-        state | {"method.alpha": state["method.alpha"] * 0 + alpha, "method.beta": state["method.beta"] * 0 + beta}
+        state
+        | {
+            "method.cache.alpha": state["method.cache.alpha"] * 0 + alpha,
+            "method.cache.beta": state["method.cache.beta"] * 0 + beta,
+        }
     )
     return again
 
@@ -69,22 +73,22 @@ def features(model: vpt.Prompted, data: Arrays) -> tuple[torch.Tensor, torch.Ten
 def test_without_validation_images_nothing_is_searched() -> None:
     model = made("tip-adapter", alpha=2.0, beta=3.0)
     vpt.fit(model, TRAIN, **FIT)
-    assert (model.method.alpha.item(), model.method.beta.item()) == (2.0, 3.0)
+    assert (model.method.cache.alpha.item(), model.method.cache.beta.item()) == (2.0, 3.0)
 
 
 def test_a_grid_is_the_codes_own_and_leaves_its_end_out() -> None:
     model = made("tip-adapter", grid=(13.0, 9.0))
     vpt.fit(model, TRAIN, **FIT)
     tried: set[tuple[float, float]] = set()
-    votes = model.method._votes
+    votes = model.method.cache._votes
 
     def seen(affinities: torch.Tensor, beta: float, num_classes: int) -> torch.Tensor:
         tried.add(beta)
         return votes(affinities, beta, num_classes)
 
-    model.method._votes = seen
+    model.method.cache._votes = seen
     image, text, scale = features(model, VAL)
-    model.method.search(image, torch.tensor(VAL.labels), text, scale)
+    model.method.cache.search(image, torch.tensor(VAL.labels), text, scale)
     assert len(tried) == 200
     assert (min(tried), max(tried)) == pytest.approx((0.1, 0.1 + 8.9 * 199 / 200))
     with pytest.raises(VptError, match="ends where it begins"):
@@ -94,11 +98,11 @@ def test_a_grid_is_the_codes_own_and_leaves_its_end_out() -> None:
 def test_tip_adapter_f_searches_when_its_keys_are_trained(tmp_path: Path) -> None:
     model = made("tip-adapter-f")
     result = vpt.fit(model, TRAIN, VAL, epochs=3, optimizer="adamw", lr=0.01, run_dir=tmp_path / "run", **FIT)
-    assert (model.method.alpha.item(), model.method.beta.item()) != (1.0, 5.5)
+    assert (model.method.cache.alpha.item(), model.method.cache.beta.item()) != (1.0, 5.5)
     assert result.metrics["val/top1"] >= max(row["val/top1"] for row in result.history)
     assert result.metrics["val/top1"] == pytest.approx(top1(model, VAL))
     kept = vpt.load(tmp_path / "run" / "best", backbone=clip().float())
-    assert torch.equal(kept.method.alpha, model.method.alpha)
+    assert torch.equal(kept.method.cache.alpha, model.method.cache.alpha)
 
 
 def test_the_cache_is_the_mean_of_views_as_they_come() -> None:
@@ -109,7 +113,7 @@ def test_the_cache_is_the_mean_of_views_as_they_come() -> None:
 
     prepare_method(model, TRAIN.subset([0, 1]), torch.stack(views), make_accelerator("fp32"))
     expected = torch.tensor([3.0, 1.0]) / 10**0.5
-    torch.testing.assert_close(model.method.keys[0, :2].cpu(), expected)
+    torch.testing.assert_close(model.method.cache.keys[0, :2].cpu(), expected)
 
 
 def test_validation_images_without_labels_in_hand_are_refused() -> None:
@@ -149,9 +153,9 @@ def test_prograd_corrects_the_gradient_of_a_whole_step_of_accumulated_batches() 
         model = made("prograd", num_tokens=6).double()
         options = {"batch_size": batch_size, "accumulate": accumulate, "lr": 5.0, "warmup_epochs": 0}
         vpt.fit(model, photos(24, 1), epochs=3, progress=False, **options)
-        learned.append(model.method.values.detach())
+        learned.append(model.method.context.values.detach())
     plain = made("prograd", num_tokens=6, lambd=0.0).double()
     vpt.fit(plain, photos(24, 1), epochs=3, progress=False, batch_size=12, lr=5.0, warmup_epochs=0)
-    assert not torch.allclose(plain.method.values, learned[0], atol=1e-3)
+    assert not torch.allclose(plain.method.context.values, learned[0], atol=1e-3)
     for values in learned[1:]:
         torch.testing.assert_close(values, learned[0], rtol=1e-5, atol=1e-7)

@@ -123,7 +123,7 @@ torch.set_num_threads(1)
 model = made("prograd", num_tokens=6).double()
 options = {"batch_size": 12 // processes, "lr": 5.0, "epochs": 3, "weight_decay": 1e-4, "warmup_epochs": 0}
 vpt.fit(model, photos(images, 1), progress=False, **options)
-values = model.method.values.detach().flatten()[:6].tolist()
+values = model.method.prompts.values.detach().flatten()[:6].tolist()
 sys.stdout.write("ROW " + " ".join(f"{number:.6f}" for number in values) + "\\n")
 """
 

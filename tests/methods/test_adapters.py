@@ -52,7 +52,7 @@ def adapted(method: str, **options: object) -> vpt.Prompted:
     model = vpt.attach(clip(), method, classes=CLASSES, **{**METHODS[method], **options}).double()
     if method in PREPARED:
         image, text, scale = features(model, TRAIN)
-        model.method.prepare(image, LABELS, text, scale)
+        model.method.classifier.prepare(image, LABELS, text, scale)
     return model
 
 
@@ -79,7 +79,7 @@ def train(model: vpt.Prompted, steps: int) -> list[float]:
 def test_clip_adapter_is_its_formula() -> None:
     model = adapted("clip-adapter")
     raw, (_, text, scale) = model.features(images()), features(model, images())
-    first, second = model.method.down.weight, model.method.up.weight
+    first, second = model.method.features.down.weight, model.method.features.up.weight
     assert (first.shape, second.shape) == ((3, 12), (12, 3))
     # The paper's code adapts features before they are normalised.
     mixed = 0.2 * ((raw @ first.T).clamp(min=0) @ second.T).clamp(min=0) + 0.8 * raw
@@ -127,14 +127,14 @@ def test_before_its_data_are_seen_a_method_is_zero_shot(method: str) -> None:
 def test_the_cache_normalises_means_over_augmented_views() -> None:
     model = adapted("tip-adapter")
     views = torch.stack([features(model, images(7, seed=seed))[0] for seed in (5, 6)]).mean(0)
-    model.method.prepare(views, LABELS, *features(model, TRAIN)[1:])
-    torch.testing.assert_close(model.method.keys, views / views.norm(dim=-1, keepdim=True), rtol=0, atol=1e-12)
+    model.method.classifier.prepare(views, LABELS, *features(model, TRAIN)[1:])
+    torch.testing.assert_close(model.method.cache.keys, views / views.norm(dim=-1, keepdim=True), rtol=0, atol=1e-12)
 
 
 def test_tip_adapter_trains_nothing_and_tip_adapter_f_its_keys() -> None:
     assert adapted("tip-adapter").num_tuned() == 0
     model = adapted("tip-adapter-f")
-    assert {name for name, p in model.named_parameters() if p.requires_grad} == {"method.keys"}
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {"method.cache.keys"}
     assert model.num_tuned() == 7 * 12
 
 
@@ -143,7 +143,7 @@ def test_a_search_finds_what_is_best_on_validation_images() -> None:
     image, text, scale = features(model, images(40, seed=9))
     labels = torch.randint(3, (40,), generator=torch.Generator().manual_seed(0))
     alphas, betas = [0.5, 5.0, 500.0], [0.1, 4.0]
-    keys, values = model.method.keys, F.one_hot(LABELS, 3).double()
+    keys, values = model.method.cache.keys, F.one_hot(LABELS, 3).double()
     scores = {
         (alpha, beta): float(
             ((scale * image @ text.T + alpha * torch.exp(-beta * (1 - image @ keys.T)) @ values).argmax(-1) == labels)
@@ -153,28 +153,28 @@ def test_a_search_finds_what_is_best_on_validation_images() -> None:
         for beta in betas
         for alpha in alphas
     }
-    found = model.method.search(image, labels, text, scale, alphas=alphas, betas=betas)
+    found = model.method.cache.search(image, labels, text, scale, alphas=alphas, betas=betas)
     assert len(set(scores.values())) > 1
     assert found == max(scores.values())
-    assert (float(model.method.alpha), float(model.method.beta)) == max(scores, key=scores.__getitem__)
+    assert (float(model.method.cache.alpha), float(model.method.cache.beta)) == max(scores, key=scores.__getitem__)
 
 
 def test_the_searched_grid_is_as_large_as_the_papers() -> None:
     model = adapted("tip-adapter")
     image, text, scale = features(model, TRAIN)
-    assert model.method.search(image, LABELS, text, scale) >= (model(TRAIN).argmax(-1) == LABELS).double().mean()
-    assert 0.1 <= float(model.method.alpha) <= 3
-    assert 0.1 <= float(model.method.beta) <= 7
+    assert model.method.cache.search(image, LABELS, text, scale) >= (model(TRAIN).argmax(-1) == LABELS).double().mean()
+    assert 0.1 <= float(model.method.cache.alpha) <= 3
+    assert 0.1 <= float(model.method.cache.beta) <= 7
 
 
 def test_a_search_needs_a_cache_and_images() -> None:
     model = adapted("tip-adapter")
     image, text, scale = features(model, TRAIN)
     with pytest.raises(VptError, match="no validation images"):
-        model.method.search(image[:0], LABELS[:0], text, scale)
+        model.method.cache.search(image[:0], LABELS[:0], text, scale)
     empty = vpt.attach(clip(), "tip-adapter", classes=CLASSES).double()
     with pytest.raises(VptError, match="call prepare before search"):
-        empty.method.search(image, LABELS, text, scale)
+        empty.method.cache.search(image, LABELS, text, scale)
 
 
 def test_linear_text_is_its_formula_and_starts_as_zero_shot() -> None:
@@ -183,7 +183,7 @@ def test_linear_text_is_its_formula_and_starts_as_zero_shot() -> None:
     torch.testing.assert_close(model(images()), zero_shot(model, images()), rtol=0, atol=1e-12)
     train(model, 2)
     image, _, scale = features(model, images())
-    expected = scale * image @ model.method.weight.T
+    expected = scale * image @ model.method.rows.weight.T
     torch.testing.assert_close(model(images()), expected, rtol=0, atol=1e-12)
     assert (expected - zero_shot(model, images())).abs().max() > 1e-3
 
@@ -218,7 +218,7 @@ def test_a_saved_model_is_the_same_model(method: str, tmp_path: Path) -> None:
     if method in TRAINED:
         train(model, 2)
     else:
-        model.method.alpha.fill_(0.7)
+        model.method.cache.alpha.fill_(0.7)
     model.save_pretrained(tmp_path / "saved")
     again = vpt.load(tmp_path / "saved", backbone=clip())
     assert again.num_tuned() == model.num_tuned()
@@ -237,7 +237,7 @@ def test_saved_sizes_are_taken_by_the_parameters_that_an_optimizer_knows(method:
 @pytest.mark.parametrize("method", PREPARED)
 def test_tensors_of_another_width_are_refused(method: str) -> None:
     state = adapted(method).tuned_state()
-    name = "method.weight" if method == "linear-text" else "method.keys"
+    name = "method.rows.weight" if method == "linear-text" else "method.cache.keys"
     state[name] = state[name][:, :5]
     with pytest.raises(VptError, match=f"the saved {name} has shape"):
         vpt.attach(clip(), method, classes=CLASSES).load_tuned_state(state)

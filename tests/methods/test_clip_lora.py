@@ -36,10 +36,10 @@ def adapted(library: nn.Module | None = None, **options: object) -> vpt.Prompted
 
 def merged(model: vpt.Prompted, rank: int, alpha: float, projections: str) -> nn.Module:
     """open_clip's own model, with W + alpha / √rank · B A in place of each W."""
-    library = clip()
+    library, parts = clip(), dict(model.method.named_children())
     for added, blocks in (
-        (model.method.image, library.visual.transformer.resblocks),
-        (model.method.text, library.transformer.resblocks),
+        (parts.get("image"), library.visual.transformer.resblocks),
+        (parts.get("text"), library.transformer.resblocks),
     ):
         for layer, block in enumerate(blocks if added is not None else ()):
             parts = block.attn.in_proj_weight.data.chunk(3)

@@ -34,7 +34,7 @@ def codes(position: str, names: list[str]) -> list[list[int]]:
     model = made(position)
     tower, ids = model.text.tower, model.tokenize([f"{name}." for name in names])
     lengths = tower.lengths(ids)
-    rows = model.method.codes(ids, lengths, tower.start).tolist()
+    rows = model.method.context.codes(ids, lengths, tower.start).tolist()
     return [row[: length + TOKENS] for row, length in zip(rows, lengths.tolist(), strict=True)]
 
 
@@ -65,7 +65,7 @@ def test_behind_the_context_stands_a_full_stop_or_nothing(name: str) -> None:
 def test_the_fast_form_equals_whole_texts_put_together_by_hand(position: str, csc: bool) -> None:
     model, before = made(position, csc=csc), BEFORE[position]
     tower, rows, lengths = model.text.tower, [], []
-    for context, name in zip(model.method.values.expand(len(NAMES), -1, -1), NAMES, strict=True):
+    for context, name in zip(model.method.context.values.expand(len(NAMES), -1, -1), NAMES, strict=True):
         count = len(TOKENIZER.encode(name)) + (name == "C++")  # "++" is one token, and "++." two.
         ids = [TOKENIZER.sot_token_id, *TOKENIZER.encode(f"{name}."), TOKENIZER.eot_token_id]
         words = tower.words(torch.tensor(ids))

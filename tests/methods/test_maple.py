@@ -48,8 +48,8 @@ def close(found: Tensor, expected: Tensor) -> None:
 @torch.no_grad()
 def test_ivlp_given_the_values_of_maple_is_maple() -> None:
     maple, ivlp = prompted("maple"), prompted("ivlp")
-    ivlp.method.text_values.copy_(maple.method.text_values)
-    ivlp.method.image_values.copy_(torch.cat([maple.method.prompts(layer, 1) for layer in range(2)]))
+    ivlp.method.context.values.copy_(maple.method.context.values)
+    ivlp.method.prompts.values.copy_(torch.cat([maple.method.prompts.prompts(layer, 1) for layer in range(2)]))
     close(ivlp(images()), maple(images()))
 
 
@@ -59,8 +59,8 @@ def test_depths_of_the_two_sides_of_ivlp_are_apart() -> None:
     close(deeper.class_features(), both.class_features())
     close(language.class_features(), both.class_features())
     close(F.normalize(language.features(images()), dim=-1), clip().encode_image(images(), normalize=True))
-    assert [len(model.method.image_values) for model in (both, deeper)] == [2, 3]
-    assert set(dict(language.method.named_parameters())) == {"text_values"}
+    assert [len(model.method.prompts.values) for model in (both, deeper)] == [2, 3]
+    assert set(dict(language.method.named_parameters())) == {"context.values"}
     assert language.image_is_frozen
 
 
@@ -94,12 +94,12 @@ def test_tokens_that_end_within_a_word_are_no_context() -> None:
 def test_image_prompts_of_maple_are_the_text_prompts_of_their_block_projected() -> None:
     method = prompted("maple").method
     for layer in range(2):
-        close(method.prompts(layer, 1)[0], method.project[layer](method.text_values[layer]))
+        close(method.prompts.prompts(layer, 1)[0], method.prompts.project[layer](method.context.values[layer]))
 
 
 def test_the_layers_of_maple_begin_apart_in_the_first_block_and_as_one_in_the_others() -> None:
     torch.manual_seed(0)
-    first, *others = vpt.attach(shaken(deeper), "maple", classes=CLASSES).method.project
+    first, *others = vpt.attach(shaken(deeper), "maple", classes=CLASSES).method.prompts.project
     assert torch.equal(others[0].weight, others[1].weight)
     assert others[0].weight is not others[1].weight
     assert not torch.equal(first.weight, others[0].weight)
@@ -158,15 +158,15 @@ def test_prompts_of_promptsrc_end_as_the_weighted_sum_of_their_epochs() -> None:
 
 def test_prompts_of_promptsrc_are_left_alone_before_the_last_epoch() -> None:
     method = prompted("promptsrc").method
-    before = method.text_values.detach().clone()
+    before = method.context.values.detach().clone()
     method.end_epoch(1, 20)
-    assert torch.equal(method.text_values, before)
+    assert torch.equal(method.context.values, before)
 
 
 def test_the_weights_of_epochs_far_from_the_mean_still_add_up() -> None:
     method = prompted("promptsrc", mean=500.0, std=1.0).method
     epochs(method, [1.0, 2.0])
-    close(method.text_values.detach(), torch.full_like(method.text_values, 2.0))
+    close(method.context.values.detach(), torch.full_like(method.context.values, 2.0))
 
 
 def test_a_sum_goes_on_where_it_was_interrupted() -> None:

@@ -12,7 +12,7 @@ from tests.text_models import CLASSES, image_text_model
 from tests.whole_zoo import SEEN, WHOLE, resnet
 from tests.zoo import vit
 from vpt import VptError
-from vpt.methods.mapping import one_to_one
+from vpt.methods.parts.mapping import one_to_one
 
 KINDS = {
     "padding": {"kind": "padding", "size": 3},
@@ -75,7 +75,7 @@ def test_a_patch_stands_in_the_corner_or_where_each_image_draws_it() -> None:
 def test_a_prompt_of_low_rank_is_nothing_at_first_and_has_that_rank() -> None:
     model = prompted("low rank")
     assert (added(model, images()) == 0).all()
-    torch.nn.init.normal_(model.method.left)
+    torch.nn.init.normal_(model.method.added.left)
     found = added(model, torch.zeros(1, 3, 32, 32, dtype=torch.float64))[0]
     assert torch.linalg.matrix_rank(found).tolist() == [2, 2, 2]
     assert model.num_tuned(head=False) == 3 * 2 * (32 + 32)
@@ -106,7 +106,7 @@ def test_both_forms_are_the_same(kind: str) -> None:
 def test_class_names_are_a_classifier_too() -> None:
     model = vpt.attach(image_text_model(), "pixel", classes=CLASSES, head="text", size=2)
     model.outputs(images(3, 16).float()).logits.sum().backward()
-    assert model.method.values.grad.abs().sum() > 0
+    assert model.method.added.values.grad.abs().sum() > 0
     assert list(model.parameter_groups()) == ["prompts"]
 
 
@@ -139,7 +139,7 @@ def test_a_mapped_classifier_is_the_encoder_s_own() -> None:
         own = source(x)
         torch.testing.assert_close(model(x), own[:, model.head.mapping])
         taken_for = own.argmax(1)
-    model.method.look(model.features(x), torch.arange(3))
+    model.method.mapped.look(model.features(x), torch.arange(3))
     expected = one_to_one(F.one_hot(taken_for, 7))
     assert model.head.mapping.tolist() == expected.tolist()
     assert list(model.parameter_groups()) == ["prompts"]
@@ -156,7 +156,7 @@ def test_training_maps_as_often_as_the_paper_does(mapping: str, times: int, tmp_
     data = vpt.data.load("folder", path=str(tmp_path / "photos"))
     model = vpt.attach(resnet(), "pixel", classes=data.classes, preprocessing=SEEN, size=2, mapping=mapping)
     looked: list[Tensor] = []
-    look = model.method.look
+    look = model.method.mapped.look
     monkeypatch.setattr(model.method, "look", lambda x, y: looked.append(x) or look(x, y))
     vpt.fit(model, data.train, epochs=3, batch_size=4, lr=0.5, optimizer="sgd", progress=False, workers=0)
     assert len(looked) == times

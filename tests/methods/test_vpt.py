@@ -15,7 +15,7 @@ def prompted(method: str = "vpt-deep", **options: object) -> vpt.Prompted:
 
 
 def test_prompts_start_within_the_papers_bound() -> None:
-    values = prompted(num_tokens=200).method.values
+    values = prompted(num_tokens=200).method.prompts.values
     bound = math.sqrt(6 / (3 * SMALL["patch_size"] ** 2 + SMALL["embed_dim"]))
     assert values.abs().max() <= bound
     assert values.abs().max() > 0.99 * bound
@@ -23,7 +23,7 @@ def test_prompts_start_within_the_papers_bound() -> None:
 
 
 def test_the_bound_follows_the_size_of_projected_prompts() -> None:
-    values = prompted(num_tokens=400, project=4).method.values
+    values = prompted(num_tokens=400, project=4).method.prompts.values
     bound = math.sqrt(6 / (3 * SMALL["patch_size"] ** 2 + 4))
     assert 0.99 * bound < values.abs().max() <= bound
 
@@ -37,14 +37,14 @@ def test_shallow_prompts_are_the_first_block_of_deep_ones() -> None:
 
 def test_prompt_dropout_draws_a_mask_for_each_image() -> None:
     model = prompted(num_tokens=6, dropout=0.5).train()
-    drawn = model.method.prompts(1, batch=3)
+    drawn = model.method.prompts.prompts(1, batch=3)
     assert drawn.shape == (3, 6, SMALL["embed_dim"])
     assert not torch.equal(drawn[0] == 0, drawn[1] == 0)
 
 
 def test_without_dropout_prompts_are_computed_once_for_the_batch() -> None:
     model = prompted(num_tokens=6, dropout=0.5).eval()
-    assert model.method.prompts(1, batch=3).shape == (1, 6, SMALL["embed_dim"])
+    assert model.method.prompts.prompts(1, batch=3).shape == (1, 6, SMALL["embed_dim"])
 
 
 def test_initialised_from_patches_each_prompt_is_what_its_block_is_given() -> None:
@@ -54,7 +54,7 @@ def test_initialised_from_patches_each_prompt_is_what_its_block_is_given() -> No
     x = model.tower.embed(images)
     for layer in range(model.tower.depth):
         patches = x[:, 1:].flatten(0, 1)
-        for prompt in model.method.values[layer]:
+        for prompt in model.method.prompts.values[layer]:
             assert (patches == prompt).all(-1).any()
         x = model.tower.advance(layer, x)
 
@@ -75,9 +75,11 @@ def test_no_graph_is_built_below_the_first_prompt() -> None:
     [
         ({"num_tokens": 0}, "num_tokens=0 leaves no prompt to learn"),
         ({"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
-        ({"first": 2, "last": 2}, "give first or last, not both"),
+        ({"first": 2, "last": 2}, "give one of first, last and blocks"),
         ({"first": 4}, "4 blocks cannot have prompts: the backbone has 1 to 3"),
         ({"last": 0}, "0 blocks cannot have prompts"),
+        ({"blocks": [1, 1]}, "blocks=[1, 1] must name blocks from 0 to 2, each once"),
+        ({"blocks": [3]}, "blocks=[3] must name blocks from 0 to 2"),
         ({"project": 4, "init": "patches"}, "init='patches' sets prompts of the backbone's width"),
         ({"init": "zeros"}, "method.init='zeros' will not do"),
         ({"num_tokns": 3}, "method.num_tokns is no option of vpt-deep: did you mean 'num_tokens'"),
@@ -125,7 +127,7 @@ def test_prompt_dropout_makes_them_one_for_each_image_in_training_alone() -> Non
 
 
 def test_prompts_can_be_drawn_from_a_normal_distribution() -> None:
-    values = prompted(num_tokens=400, init="normal").method.values
+    values = prompted(num_tokens=400, init="normal").method.prompts.values
     assert values.std().item() == pytest.approx(0.02, rel=0.05)
 
 
@@ -136,6 +138,6 @@ def test_prompts_of_the_first_block_can_go_through_clips_norm() -> None:
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(model.features(images), model.features(images, plain=True), rtol=0, atol=1e-10)
     assert (model(images) - left(images)).abs().max() > 1e-4
-    normed = model.tower.pre_norm(model.method.values[:1])
-    left.method.values.data[0] = normed[0]
+    normed = model.tower.pre_norm(model.method.prompts.values[:1])
+    left.method.prompts.values.data[0] = normed[0]
     torch.testing.assert_close(left(images), model(images), rtol=0, atol=1e-10)

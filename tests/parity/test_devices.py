@@ -29,9 +29,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def on_device(name: str, options: dict[str, Any]) -> vpt.Prompted:
     model = vpt.attach(image_text_model(), name, classes=CLASSES, **options)
-    if model.method.needs_features:
+    if model.method.classifier.needs_features:
         images, labels = torch.nn.functional.normalize(torch.randn(6, 12), dim=-1), torch.arange(6) % 3
-        model.method.prepare(images, labels, model.class_features(), torch.tensor(10.0))
+        model.method.classifier.prepare(images, labels, model.class_features(), torch.tensor(10.0))
     return model.to("meta")
 
 

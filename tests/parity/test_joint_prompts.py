@@ -141,10 +141,10 @@ def definition(model: vpt.Prompted, backbone: CLIP) -> Tensor:
     """Logits by open_clip's own blocks, each given the whole sequence, as the papers' code has it."""
     method, visual = model.method, backbone.visual
     x = visual._embeds(images())
-    count = method.num_tokens
+    count = method.image_prompts.count()
     for layer, block in enumerate(visual.transformer.resblocks):
-        if layer in method.enters:
-            new = method.prompts(layer, 1).expand(len(x), -1, -1)
+        if layer in method.image_prompts.enters:
+            new = method.prompts.prompts(layer, 1).expand(len(x), -1, -1)
             x = torch.cat([x, visual.ln_pre(new)], 1) if layer == 0 else torch.cat([x[:, :-count], new], 1)
         x = block(x)
     image = visual.ln_post(x[:, 0]) @ visual.proj
@@ -152,11 +152,11 @@ def definition(model: vpt.Prompted, backbone: CLIP) -> Tensor:
     length, context = model.text.tower.context_length, method.num_context
     ids = model.text.tower.tokenizer([f"{'x ' * context}{method.template.format(c)}" for c in CLASSES], length)
     x = backbone.token_embedding(ids)
-    x = torch.cat([x[:, :1], method.context(None).expand(len(x), -1, -1), x[:, 1 + context :]], 1)
+    x = torch.cat([x[:, :1], method.text_prompts.context(None).expand(len(x), -1, -1), x[:, 1 + context :]], 1)
     x = x + backbone.positional_embedding
     for layer, block in enumerate(backbone.transformer.resblocks):
-        if layer in method.text_enters:
-            new = method.text_prompts(layer).expand(len(x), -1, -1)
+        if layer in method.text_prompts.enters:
+            new = method.text_prompts.prompts(layer).expand(len(x), -1, -1)
             x = torch.cat([x[:, :1], new, x[:, 1 + context :]], 1)
         x = block(x, attn_mask=backbone.attn_mask)
     text = backbone.ln_final(x[range(len(ids)), ids.argmax(-1)]) @ backbone.text_projection

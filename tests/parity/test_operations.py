@@ -126,10 +126,10 @@ def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompt
 
     tokenizer = {} if hasattr(backbone := make(), "visual") else {"tokenizer": open_clip.tokenize}
     model = vpt.attach(backbone, method, classes=class_names(count), head="text", **options, **tokenizer)
-    if model.method.needs_features:
+    if model.method.classifier.needs_features:
         features = F.normalize(torch.randn(2 * count, model.tower.num_features), dim=-1)
         labels = torch.arange(2 * count) % count
-        model.method.prepare(features, labels, model.class_features().detach(), torch.tensor(10.0))
+        model.method.classifier.prepare(features, labels, model.class_features().detach(), torch.tensor(10.0))
     return model.train()
 
 

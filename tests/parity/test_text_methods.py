@@ -202,7 +202,7 @@ def test_as_many_tokens_as_the_words_have_not_as_many_words() -> None:
 
 
 def test_unified_context_is_drawn_as_published_and_class_specific_differs_by_class() -> None:
-    values = made("coop", num_tokens=10, csc=True, classes=[str(i) for i in range(50)]).method.values
+    values = made("coop", num_tokens=10, csc=True, classes=[str(i) for i in range(50)]).method.context.values
     assert values.shape == (50, 10, 16)
     assert abs(values.std() - 0.02) < 0.001
     assert not torch.equal(values[0], values[1])
@@ -252,15 +252,15 @@ def like(method: str, other: vpt.Prompted, **options: object) -> vpt.Prompted:
     """Another method with the context of `other`."""
     model = made(method, num_tokens=3, init=None, **options).train()
     with torch.no_grad():
-        model.method.values.copy_(other.method.values)
+        model.method.context.values.copy_(other.method.context.values)
     return model
 
 
 def test_cocoop_with_a_meta_net_that_says_nothing_is_coop() -> None:
     coop = prompted("coop")
     model = like("cocoop", coop)
-    nn.init.zeros_(model.method.meta_net[2].weight)
-    nn.init.zeros_(model.method.meta_net[2].bias)
+    nn.init.zeros_(model.method.context.network[2].weight)
+    nn.init.zeros_(model.method.context.network[2].bias)
     found, expected = results(model), results(coop)
     assert_close(found[:3], expected)
 
@@ -296,7 +296,7 @@ def test_kgcoop_adds_the_distance_from_the_templates() -> None:
 def gradients(labels: Tensor, lambd: float) -> tuple[Tensor, Tensor, Tensor]:
     """Of the cross entropy, of the divergence from zero-shot probabilities, and ProGrad's."""
     coop = prompted("coop")
-    logits, values = coop(images()), coop.method.values
+    logits, values = coop(images()), coop.method.context.values
     teacher = zero_shot("a photo of a {}.")(images()).detach()
     divergence = nn.functional.kl_div(logits.log_softmax(-1), teacher.softmax(-1), reduction="batchmean")
     entropy = nn.functional.cross_entropy(logits, labels)
@@ -304,7 +304,7 @@ def gradients(labels: Tensor, lambd: float) -> tuple[Tensor, Tensor, Tensor]:
     model = like("prograd", coop, lambd=lambd)
     value = model.method.loss(model.outputs(images()), labels, 0.0)
     assert_close([value], [entropy])
-    return (*found, torch.autograd.grad(value, model.method.values)[0])
+    return (*found, torch.autograd.grad(value, model.method.context.values)[0])
 
 
 def test_prograd_takes_no_step_against_the_templates() -> None:
@@ -340,9 +340,9 @@ def test_prograd_is_measured_without_gradients() -> None:
 
 
 def test_prograd_begins_with_zeros_before_its_words() -> None:
-    values = made("prograd", num_tokens=6).method.values
+    values = made("prograd", num_tokens=6).method.context.values
     assert torch.equal(values[0, :2], torch.zeros(2, 16, dtype=torch.float64))
-    assert torch.equal(values[:, 2:], made("coop", init=WORDS).method.values)
+    assert torch.equal(values[:, 2:], made("coop", init=WORDS).method.context.values)
 
 
 PET = "a type of pet, a photo of a"
@@ -351,11 +351,11 @@ PET = "a type of pet, a photo of a"
 def test_prograd_can_count_words_as_its_code_does() -> None:
     tokens, words = (made("prograd", num_tokens=10, init=PET, init_count=count) for count in ("tokens", "words"))
     # A comma is a token: of ten vectors the last nine, or eight, begin as words.
-    assert torch.equal(words.method.values[:, 2:], tokens.method.values[:, 1:9])
-    assert not words.method.values[:, :2].any()
+    assert torch.equal(words.method.context.values[:, 2:], tokens.method.context.values[:, 1:9])
+    assert not words.method.context.values[:, :2].any()
     assert words.method.template == "a {}."
     ids = words.tokenize(["a ant."])
-    (row,) = words.method.codes(ids, words.text.tower.lengths(ids), 1)
+    (row,) = words.method.context.codes(ids, words.text.tower.lengths(ids), 1)
     assert row[1:11].tolist() == [-2 - j for j in range(10)]
     assert row[11] == ids[0, 1]
 

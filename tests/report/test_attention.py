@@ -68,9 +68,9 @@ def test_prompts_and_patches_are_found_where_they_stand(method: str) -> None:
     embedded = model.tower.embed(IMAGES)
     torch.testing.assert_close(given[0][:, found[0].patches], embedded[:, 1:], **SAME)
     torch.testing.assert_close(given[0][:, found[0].read], embedded[:, :1], **SAME)
-    for layer in model.method.enters:
-        expected = model.method.prompts(layer, 2).to(torch.float64)
-        if layer == 0 and model.method.enters_before_norm:
+    for layer in model.method.image_prompts.enters:
+        expected = model.method.image_prompts.prompts(layer, 2).to(torch.float64)
+        if layer == 0 and model.method.image_prompts.before_norm:
             expected = model.tower.pre_norm(expected)
         torch.testing.assert_close(given[layer][:, found[layer].prompts], expected.expand(2, -1, -1), **SAME)
 

@@ -37,7 +37,7 @@ def test_context_that_began_as_words_is_nearest_to_them(method: str) -> None:
 def test_distances_are_those_of_embeddings() -> None:
     learned = model(num_tokens=2)
     embeddings = learned.text.tower.token_embedding.weight
-    expected = (embeddings - learned.method.values[0, 1]).norm(dim=-1).sort().values[:4]
+    expected = (embeddings - learned.method.context.values[0, 1]).norm(dim=-1).sort().values[:4]
     found = [distance for _, distance in nearest_words(learned, k=4)[1]["words"]]
     torch.testing.assert_close(torch.tensor(found), expected.detach())
 

@@ -31,6 +31,7 @@ from tests.zoo import HF, clip, shaken
 from vpt import VptError
 from vpt.loops import encode_texts_plain
 from vpt.methods.base import Method
+from vpt.methods.parts import TextPrompts
 from vpt.text import TextSide
 from vpt.towers.backbone import Pair
 from vpt.towers.hf_tokenizer import by_name
@@ -157,7 +158,7 @@ def _last(tower: Any, ids: Tensor) -> Tensor:
 def test_context_behind_the_start_tokens(example: tuple[Any, Tensor]) -> None:
     """In the fast form and by definition; SigLIP's context stands first, and the last place is still read."""
 
-    class WithContext(Method):
+    class Fixed(TextPrompts):
         num_context = 2
 
         def context(self, features: Tensor | None) -> Tensor:
@@ -166,8 +167,9 @@ def test_context_behind_the_start_tokens(example: tuple[Any, Tensor]) -> None:
     model, ids = example
     side = TextSide(pair_of(model.double()))
     ids = torch.cat([ids[:, :9], ids[:, -1:]], dim=1)
-    plain = side.encode(WithContext(), ids, plain=True)
-    torch.testing.assert_close(side.encode(WithContext(), ids), plain, rtol=0, atol=1e-10)
+    method = Method(context=Fixed())
+    plain = side.encode(method, ids, plain=True)
+    torch.testing.assert_close(side.encode(method, ids), plain, rtol=0, atol=1e-10)
 
 
 def test_scale_and_bias_are_the_model_s() -> None:

@@ -159,7 +159,9 @@ def test_prompts_stand_in_each_window() -> None:
 
 def test_prompts_have_the_width_of_their_stage_and_are_counted() -> None:
     model = prompted(EXAMPLES["timm v1"], "vpt-deep", num_tokens=3)
-    assert [tuple(model.method.prompts(layer, 1).shape) for layer in range(4)] == [(1, 3, 12)] * 2 + [(1, 3, 24)] * 2
+    assert [tuple(model.method.image_prompts.prompts(layer, 1).shape) for layer in range(4)] == [(1, 3, 12)] * 2 + [
+        (1, 3, 24)
+    ] * 2
     assert [model.tower.width_at(layer) for layer in range(5)] == [12, 12, 24, 24, 24]
     assert model.num_tuned(head=False) == 3 * (2 * 12 + 2 * 24)
     with pytest.raises(VptError, match=r"have widths \[12, 12, 24, 24\]: leave shared and project out"):
@@ -177,7 +179,7 @@ def test_prompts_that_begin_as_patches_and_those_that_are_computed_once() -> Non
     given = model.block_inputs(example.images(), prompted=False)
     assert [tuple(x.shape) for x in given] == [(3, 256, 12)] * 2 + [(3, 64, 24)] * 2
     for layer, x in enumerate(given):
-        prompt = model.method.prompts(layer, 1)[0, 0]
+        prompt = model.method.image_prompts.prompts(layer, 1)[0, 0]
         assert (x - prompt).abs().sum(-1).min() == 0
     assert model.block_inputs(example.images())[3].shape == (3, 67, 24)
     expected = model.features(example.images())

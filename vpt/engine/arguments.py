@@ -67,7 +67,7 @@ def check_warmup(warmup_epochs: float | None, epochs: int) -> None:
 
 def check_search(model: Prompted, val: Any) -> None:
     """Nothing, if there is what a method that chooses by validation images needs."""
-    if model.method.searches and not (val is None or isinstance(val, Samples)):
+    if model.method.classifier.searches and not (val is None or isinstance(val, Samples)):
         raise VptError(f"{model.method.name} chooses by features of validation images: give labelled `Samples` as val.")
 
 

@@ -49,7 +49,7 @@ def features_once(
     **options: Any,
 ) -> Tensor | None:
     """`image_features` where there are to be any: of one view for a method that needs them."""
-    wanted = views or (model.method.needs_features and model.image_is_frozen)
+    wanted = views or (model.method.classifier.needs_features and model.image_is_frozen)
     if not wanted or not isinstance(data, Samples | Pairs):
         return None
     return image_features(model, data, transform, accelerator, progress, views=views or 1, **options)
@@ -96,16 +96,16 @@ def prepare_method(model: Prompted, train: Any, features: Tensor | None, acceler
     mean = F.normalize(features.mean(0), dim=-1).to(accelerator.device)
     labels = torch.tensor(aligned(train, model.classes, by_number=True).labels, device=accelerator.device)
     with torch.no_grad():
-        model.method.prepare(mean, labels, model.class_features(), model.text.scale())
+        model.method.classifier.prepare(mean, labels, model.class_features(), model.text.scale())
 
 
 def search_method(model: Prompted, val: Any, features: Tensor | None, accelerator: Accelerator) -> bool:
     """Whether the method chose by the features of validation images (1, M, F): where it does, and there are any."""
-    if not model.method.searches or features is None or not isinstance(val, Samples) or model.text is None:
+    if not model.method.classifier.searches or features is None or not isinstance(val, Samples) or model.text is None:
         return False
     model.eval()
     image = F.normalize(features[0], dim=-1).to(accelerator.device)
     labels = torch.tensor(aligned(val, model.classes, by_number=True).labels, device=accelerator.device)
     with torch.no_grad():
-        model.method.search(image, labels, model.class_features(), model.text.scale())
+        model.method.classifier.search(image, labels, model.class_features(), model.text.scale())
     return True

@@ -92,8 +92,12 @@ class Preparation:
 
         transform = as_transform(settings.augment, model.preprocessing)
         learns = bool(model.parameter_groups())
-        known = once(self.train, transform, views, settings.seed) if learns or model.method.needs_features else None
-        if model.method.needs_features:
+        known = (
+            once(self.train, transform, views, settings.seed)
+            if learns or model.method.classifier.needs_features
+            else None
+        )
+        if model.method.classifier.needs_features:
             prepare_method(model, self.train, known, self.accelerator)
         own: dict[str, Any] = {"transform": transform, "seed": settings.seed, "drop_last": settings.drop_last}
         self.loader = as_loader(self.train, model, features=known, what="train", **own, **loading)
@@ -180,8 +184,8 @@ class Preparation:
         Raises:
             VptError: the images have no labels.
         """
-        method = self.model.method
-        if method.looks == "never" or (method.looks == "once" and epoch > 0):
+        method, head = self.model.method, self.model.method.own_head
+        if head is None or head.looks == "never" or (head.looks == "once" and epoch > 0):
             return
         if not isinstance(self.train, Samples):
             raise VptError(f"{method.name} looks at all training images: give labelled `Samples`.")
@@ -199,7 +203,7 @@ class Preparation:
         )[0]
         labels = aligned(self.train, self.model.classes, by_number=True).labels
         device = self.accelerator.device
-        method.look(features.to(device), torch.tensor(labels, device=device))
+        head.look(features.to(device), torch.tensor(labels, device=device))
 
     def validate(self) -> dict[str, float]:
         """Figures on the validation images, if there are any."""

@@ -1,10 +1,8 @@
 """BitFit, Ben Zaken et al., ACL 2022, https://arxiv.org/abs/2106.10199."""
 
-from collections.abc import Iterable
-
-from torch import nn
-
-from vpt.methods.base import Encoder, Method, TextEncoder
+from vpt.methods.base import Method
+from vpt.methods.parts import Encoder, TextEncoder
+from vpt.methods.parts.tuned import Biases
 
 
 class Bias(Method):
@@ -13,7 +11,5 @@ class Bias(Method):
     name = "bias"
     source = "Ben Zaken et al., ACL 2022"
 
-    def tuned(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
-        """Parameters whose name ends in "bias"."""
-        towers: list[Encoder | TextEncoder] = [tower] if text is None else [tower, text]
-        return [p for encoder in towers for name, p in encoder.named_parameters() if name.endswith("bias")]
+    def __init__(self, tower: Encoder, text: TextEncoder | None = None) -> None:
+        super().__init__(biases=Biases())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from vpt.errors import VptError
-from vpt.methods.base import Encoder, Method, TextEncoder
+from vpt.methods.base import Method
+from vpt.methods.parts import Encoder, TextEncoder
+from vpt.methods.parts.mixed import MixedFeatures
 
 
 class ClipAdapter(Method):
@@ -29,24 +28,14 @@ class ClipAdapter(Method):
     source = "Gao et al., IJCV 2024"
     head = "text"
     heads = ("text",)
+    renamed = (("down.", "features.down."), ("up.", "features.up."))
 
     def __init__(
         self, tower: Encoder, text: TextEncoder | None = None, *, reduction: int = 4, ratio: float = 0.2
     ) -> None:
-        super().__init__(tower, text)
         width = tower.num_features
         if not 1 <= reduction <= width:
             raise VptError(f"reduction={reduction} leaves no hidden layer: give 1 to {width}, the width of features.")
         if not 0 <= ratio <= 1:
             raise VptError(f"ratio={ratio} is no share: give 0 to 1.")
-        self.ratio = ratio
-        self.down = nn.Linear(width, width // reduction, bias=False)
-        self.up = nn.Linear(width // reduction, width, bias=False)
-
-    def logits(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-        """Similarities of mixed image features (B, F) with those of the classes (C, F), (B, C)."""
-        # Without biases the network commutes with lengths, so that features may be normalised before it as well.
-        features = image.to(self.down.weight.dtype)
-        adapted = F.relu(self.up(F.relu(self.down(features))))
-        mixed = F.normalize(self.ratio * adapted + (1 - self.ratio) * features, dim=-1)
-        return super().logits(mixed.to(text.dtype), text, scale)
+        super().__init__(features=MixedFeatures(width, width // reduction, ratio))

@@ -1,10 +1,8 @@
 """Full fine-tuning."""
 
-from collections.abc import Iterable
-
-from torch import nn
-
-from vpt.methods.base import Encoder, Method, TextEncoder
+from vpt.methods.base import Method
+from vpt.methods.parts import Encoder, TextEncoder
+from vpt.methods.parts.tuned import Everything
 
 
 class Full(Method):
@@ -13,7 +11,5 @@ class Full(Method):
     name = "full"
     source = "full fine-tuning"
 
-    def tuned(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
-        """All of them."""
-        towers: list[Encoder | TextEncoder] = [tower] if text is None else [tower, text]
-        return [parameter for encoder in towers for _, parameter in encoder.named_parameters()]
+    def __init__(self, tower: Encoder, text: TextEncoder | None = None) -> None:
+        super().__init__(everything=Everything())

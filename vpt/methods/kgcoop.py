@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor
-
-from vpt.errors import VptError
-from vpt.methods.base import Encoder, Outputs, TextEncoder
-from vpt.methods.coop import LearnedContext
-from vpt.precision import full_precision
+from vpt.methods.base import Method
+from vpt.methods.coop import RENAMED
+from vpt.methods.parts import Encoder, TextEncoder
+from vpt.methods.parts.context import Context
+from vpt.methods.parts.distances import NearTexts
 
 
-class KgCoOp(LearnedContext):
+class KgCoOp(Method):
     """CoOp whose class features are held near those of the hand-written templates.
 
     Loss: cross entropy + weight · (1 - mean over classes of cos(t, t_template)), as in the paper's code; up to a
@@ -22,22 +19,24 @@ class KgCoOp(LearnedContext):
         tower: the image encoder, which is left as it is.
         text: the text encoder.
         init: words that the context begins as; None for N(0, 0.02).
-        num_tokens: tokens of context n; by default as many as `init` has.
+        num_tokens: tokens of context n; by default as many as `init` has, or 16 without words.
         weight: of the second term, λ in equation 5.
     """
 
     name = "kgcoop"
     source = "Yao et al., CVPR 2023"
-    needs_frozen = True
+    head = "text"
+    heads = ("text",)
+    template = "{}."
+    renamed = RENAMED
 
-    def __init__(self, tower: Encoder, text: TextEncoder | None = None, *, weight: float = 8.0, **context: Any) -> None:
-        super().__init__(tower, text, **context)
-        if weight < 0:
-            raise VptError(f"weight={weight} would drive class features from the templates': give 0 or more.")
-        self.weight = weight
-
-    def loss(self, outputs: Outputs, labels: Tensor, label_smoothing: float) -> Tensor:
-        """Cross entropy and distance."""
-        assert outputs.frozen_text is not None
-        distance = 1 - full_precision((outputs.text * outputs.frozen_text).sum(dim=-1)).mean()
-        return super().loss(outputs, labels, label_smoothing) + self.weight * distance
+    def __init__(
+        self,
+        tower: Encoder,
+        text: TextEncoder | None = None,
+        *,
+        weight: float = 8.0,
+        init: str | None = "a photo of a",
+        num_tokens: int | None = None,
+    ) -> None:
+        super().__init__(context=Context(text, self.name, init=init, num_tokens=num_tokens), near=NearTexts(weight))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
-from torch import Tensor, nn
-
-from vpt.methods.base import Encoder, TextEncoder
-from vpt.methods.ivlp import BothSides, up_to
+from vpt.methods.base import Method
+from vpt.methods.ivlp import both_sides, check_counts
+from vpt.methods.parts import Encoder, TextEncoder
+from vpt.methods.parts.deep import Coupled, DeepText
 
 
-class MaPLe(BothSides):
+class MaPLe(Method):
     """Text prompts of each of the first J blocks, and one linear layer a block that makes them image prompts.
 
     Section 3.2: image prompts are coupled to the text prompts of their block, and have no values of their own.
@@ -22,10 +20,16 @@ class MaPLe(BothSides):
         depth: J; by default 9, or all blocks of the shallower encoder where it has fewer.
         init: words that the text prompts of block 0 begin as; None for N(0, 0.02), as all others do. Those beyond
             `num_context` stay in every text, frozen.
+
+    Raises:
+        VptError: as `IVLP`.
     """
 
     name = "maple"
     source = "Khattak et al., CVPR 2023"
+    head = "text"
+    heads = ("text",)
+    renamed = (("text_values", "context.values"), ("project.", "prompts.project."))
 
     def __init__(
         self,
@@ -36,15 +40,8 @@ class MaPLe(BothSides):
         depth: int | None = None,
         init: str | None = "a photo of a",
     ) -> None:
-        depth = up_to(9, tower, text) if depth is None else depth
-        super().__init__(tower, text, num_tokens=num_context, num_context=num_context, depth=depth, init=init)
-        text_width = self.text_values.shape[-1]
-        # In the authors' code the layers of blocks 1 to J-1 begin as copies of one.
-        deep = nn.Linear(text_width, tower.width)
-        copies = [copy.deepcopy(deep) for _ in range(depth - 1)]
-        self.project = nn.ModuleList([nn.Linear(text_width, tower.width), *copies])
-
-    def prompts(self, layer: int, batch: int) -> Tensor:
-        """Image prompts of block `layer`, from its text prompts, (1, n, D)."""
-        projected: Tensor = self.project[layer](self.text_prompts(layer))
-        return projected
+        text, depth = both_sides(self.name, tower, text, 9 if depth is None else depth, given=depth is not None)
+        check_counts(num_context=num_context)
+        context = DeepText(text, num_context=num_context, depth=depth, init=init)
+        super().__init__(context=context, prompts=Coupled(tower, context))
+        self.template = context.template

@@ -1,6 +1,7 @@
 """Zero-shot classification by prompt engineering, Radford et al., ICML 2021, https://arxiv.org/abs/2103.00020."""
 
 from vpt.methods.base import Method
+from vpt.methods.parts import Encoder, TextEncoder
 
 
 class ZeroShot(Method):
@@ -13,3 +14,6 @@ class ZeroShot(Method):
     source = "Radford et al., ICML 2021"
     head = "text"
     heads = ("text",)
+
+    def __init__(self, tower: Encoder | None = None, text: TextEncoder | None = None) -> None:
+        super().__init__()

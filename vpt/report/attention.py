@@ -118,11 +118,11 @@ def attention(model: Any, images: Tensor, *, blocks: Sequence[int] | None = None
     places = tower.embedded(images.to(tower.dtype))[1] if tower.placed else None
     for layer in chosen:
         x, opened = given[layer], tower.open(layer)
-        here = None if places is None else places.plain(x.shape[1], method.strip)
+        here = None if places is None else places.plain(x.shape[1], method.image_prompts.strip)
         block = opened if method.image_change is None else method.image_change(layer, opened)
         kept, prompts = _places(method, x.shape[1], tower.prefix + grid[0] * grid[1])
         kept, prompts = kept.to(x.device), prompts.to(x.device)
-        advanced = len(prompts) > 0 and layer + 1 < tower.depth and layer + 1 not in method.enters
+        advanced = len(prompts) > 0 and layer + 1 < tower.depth and layer + 1 not in method.image_prompts.enters
         weights = attention_weights(block, x, here).mean(1)
         read, patches = kept[: tower.read], kept[tower.prefix :]
         found.append(BlockAttention(layer, weights, read, patches, prompts, grid, advanced))
@@ -133,7 +133,7 @@ def _places(method: Any, count: int, without: int) -> tuple[Tensor, Tensor]:
     """Which of `count` tokens are the image's, of which there are `without`, and which are prompts."""
     everything = torch.arange(count)
     # Where prompts stand in a sequence the method alone knows.
-    kept = method.strip(everything[None, :, None])[0, :, 0] if count > without else everything
+    kept = method.image_prompts.strip(everything[None, :, None])[0, :, 0] if count > without else everything
     if len(kept) != without:
         raise VptError(f"the {len(kept)} tokens of an image are no grid of patches here, and cannot be laid over it.")
     return kept, everything[~torch.isin(everything, kept)]

@@ -27,7 +27,7 @@ def nearest_words(model: Any, k: int = 5) -> list[dict[str, Any]]:
     Raises:
         VptError: the method learns no context of texts, k is out of range, or the tokenizer does not tell its words.
     """
-    context = None if model.text is None else model.method.context(None)
+    context = None if model.text is None else model.method.text_prompts.context(None)
     if context is None:
         raise VptError(f"{model.method.name} learns no context of texts: there are no words to be near to.")
     words = model.text.tower.vocabulary()

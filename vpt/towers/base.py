@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from vpt.errors import VptError
 from vpt.towers.attention import Attended, Packing, attend, separate, shared
 from vpt.towers.places import Places
-from vpt.towers.stages import Out
+from vpt.towers.stages import Mlp, Out
 
 Context = Tensor | Attended
 Change = Callable[[int, Any], Any] | None
@@ -190,9 +190,32 @@ class Tower(nn.Module, ABC):
         linear = why is not None or self.open(layer).linear
         return why if linear else "its queries and keys are normed, or are more than products with its tokens"
 
-    def attended(self, layer: int, context: Tensor) -> Tensor | Attended:
-        """What block `layer` makes of a context whatever the tokens are; itself where it cannot be opened."""
-        return _attended(self.open(layer), context) if self.why_whole(layer) is None else context
+    def sizes(self, layer: int) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of the linear stages of block `layer` that can be added to: "o", "up" and "down"."""
+        if self.why_whole(layer) is not None:
+            return {}
+        block, found = self.open(layer), {}
+        kernel = next(parameter for parameter in self.block(layer).parameters() if parameter.ndim > 1)
+        with torch.no_grad():
+            token = kernel.new_zeros(1, 1, self.width_at(layer))
+            if isinstance(block.out, Out):
+                given = torch.cat([value.flatten(2) for value in block.key_value(token)[1:]], dim=-1)
+                found["o"] = (given.shape[-1], block.out.project(given).shape[-1])
+            if isinstance(block.feed, Mlp):
+                hidden = block.feed.act(block.feed.up(token))
+                found["up"] = (token.shape[-1], block.feed.up(token).shape[-1])
+                found["down"] = (hidden.shape[-1], block.feed.down(hidden).shape[-1])
+        return found
+
+    def attended(self, layer: int, context: Tensor, change: Change = None) -> Tensor | Attended:
+        """What block `layer` makes of a context whatever the tokens are; itself where it cannot be opened.
+
+        `change` is a method's part in the block, as `advance` takes it.
+        """
+        if self.why_whole(layer) is not None:
+            return context
+        block = self.open(layer) if change is None else change(layer, self.open(layer))
+        return _attended(block, context)
 
     def path(self, layer: int) -> str:
         """Which way block `layer` takes a context, and why."""
@@ -276,8 +299,6 @@ def _advance_opened(
         y = block.norm(x)
         q, k, v = block.projected(y)
     else:
-        # Known keys and values are of inference, where a method's prompts are all of them.
-        assert not known
         y, (q, k, v) = _packed(block, x, [context for context in contexts if isinstance(context, Tensor)])
     bias = None
     if places is not None:

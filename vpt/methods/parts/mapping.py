@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vpt.errors import VptError
+from vpt.methods.parts.base import Head
+
+# When each kind looks at the training images.
+LOOKS: dict[str, Literal["never", "once", "epochs"]] = {"random": "never", "frequency": "once", "iterative": "epochs"}
 
 
-class LabelMapping(nn.Module):
+class LabelMapping(Head):
     """An encoder's own classifier, of whose S classes C stand for the new ones, each for one.
 
     Args:
@@ -34,6 +40,7 @@ class LabelMapping(nn.Module):
                 f"mapping={kind} needs classes that the encoder was trained on, and it has no linear classifier of its "
                 "own: take a model with one, such as timm's or torchvision's of ImageNet, or leave mapping out."
             )
+        self.looks = LOOKS[kind]
         weight, bias = classifier
         self.register_buffer("weight", weight.detach().clone(), persistent=False)
         bias = weight.new_zeros(len(weight)) if bias is None else bias

@@ -1,0 +1,341 @@
+"""The kinds of parts; each base is a part that does nothing, and says what the model asks of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vpt.methods.parts.encoders import Encoder, TextEncoder
+from vpt.methods.parts.outputs import Outputs
+
+
+class Part(nn.Module):
+    """What is learned at one place of a model, or done with it at one moment.
+
+    Attributes:
+        claims: places that no other part of a model may take. Two methods whose parts claim different ones combine.
+        averages_epochs: what is learned is whole after the last epoch alone, which is therefore the one that is kept.
+    """
+
+    claims: frozenset[str] = frozenset()
+    averages_epochs: bool = False
+
+    def set_num_classes(self, num_classes: int) -> None:
+        """Called once, when a model with so many classes is made."""
+
+    def set_image_size(self, height: int, width: int) -> None:
+        """Called once, when a model for images of so many pixels is made."""
+
+    def check_new_classes(self) -> None:
+        """Called before the classes are changed.
+
+        Raises:
+            VptError: what was learned belongs to the classes that it was learned for.
+        """
+
+    def resize(self, state: Mapping[str, Tensor]) -> None:
+        """Called before tensors are loaded, with them by name: those that training data give their size change it.
+
+        They change their `data`, so that an optimiser that was made for them knows them still.
+        """
+
+    def loaded(self) -> None:
+        """Called when saved tensors were loaded: what was learned is not to begin anew."""
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        """Called after epoch 1, 2, … of `epochs`, before it is evaluated."""
+
+
+class Pixels(Part):
+    """What becomes of images before the encoder."""
+
+    claims = frozenset({"pixels"})
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Preprocessed images (B, 3, H, W) as the encoder is given them."""
+        return images
+
+
+class Head(Part):
+    """Features (B, F) to logits (B, C), in the place of a new linear head.
+
+    Attributes:
+        looks: when `look` must be called: "never", "once" before the first epoch, or before each of the "epochs".
+    """
+
+    claims = frozenset({"linear head"})
+    looks: Literal["never", "once", "epochs"] = "never"
+
+    def look(self, features: Tensor, labels: Tensor) -> None:
+        """Set what is not trained from features of the training images (N, F), as they are now, and labels (N,)."""
+
+
+class ImagePrompts(Part):
+    """Tokens that enter the image encoder.
+
+    The sequence before block i is [prefix, P_i, patches] or [prefix, patches, P_i]. Prompts have no position. Where the
+    next block has none of its own, they are carried on.
+
+    Attributes:
+        enters: the blocks before which new prompts enter, in place of those that were there.
+        before_norm: prompts of block 0 go through CLIP's norm before the blocks, as the image does.
+        behind: prompts stand behind the patches, and not behind the prefix. The fast form does not depend on it.
+        looks_back: what enters depends on what the block before made of the last prompts, which are then advanced.
+        looks_at_image: what enters depends on the image's tokens.
+        needs_images: `initialise` must be called with tokens of training images before the first step.
+    """
+
+    claims = frozenset({"image prompts"})
+    enters: frozenset[int] = frozenset()
+    before_norm: bool = False
+    behind: bool = False
+    looks_back: bool = False
+    looks_at_image: bool = False
+    needs_images: bool = False
+
+    def __init__(self, tower: Encoder | None = None) -> None:
+        super().__init__()
+        self.prefix = 0 if tower is None else tower.prefix
+        # A bound method: the tower is no part of the method, and is neither saved nor counted with it.
+        self._pre_norm: Callable[[Tensor], Tensor] = _same if tower is None else tower.pre_norm
+
+    @property
+    def fixed(self) -> bool:
+        """What enters is the same for all images."""
+        return not (self.looks_back or self.looks_at_image)
+
+    def initialise(self, tokens: Sequence[Tensor]) -> None:
+        """Set prompts from what each block of the frozen backbone is given, (B, N, D) a block."""
+
+    def prompts(self, layer: int, batch: int) -> Tensor:
+        """What enters before block `layer` where it is `fixed`, (1 or batch, P, D)."""
+        raise LookupError(f"no image prompts enter before block {layer}")
+
+    def entering(self, layer: int, x: Tensor, last: Tensor | None) -> Tensor:
+        """What enters before block `layer`, (1 or B, P, D), after CLIP's norm where it goes through it.
+
+        Args:
+            layer: one of `enters`.
+            x: the image's tokens before the block, (B, N, D).
+            last: what the block before made of its prompts, (B, P, D), where it had any and they were advanced.
+        """
+        found = self.prompts(layer, x.shape[0]).to(x.dtype)
+        return self._pre_norm(found) if layer == 0 and self.before_norm else found
+
+    def plain(self, layer: int, x: Tensor) -> Tensor:
+        """The definition: the whole sequence that block `layer` is given, put into what the block before gave."""
+        if layer not in self.enters:
+            return x
+        last, place = None, self.prefix
+        if layer > min(self.enters):
+            own = self.strip(x)
+            count = x.shape[1] - own.shape[1]
+            last = x[:, own.shape[1] :] if self.behind else x[:, place : place + count]
+            x = own
+        found = self.entering(layer, x, last).to(x.dtype).expand(x.shape[0], -1, -1)
+        place = x.shape[1] if self.behind else place
+        return torch.cat([x[:, :place], found, x[:, place:]], dim=1)
+
+    def count(self) -> int:
+        """P, how many there are before a block."""
+        return 0
+
+    def strip(self, x: Tensor) -> Tensor:
+        """A sequence with prompts in the plain form, without them."""
+        count = self.count() if self.enters else 0
+        if not count:
+            return x
+        return x[:, :-count] if self.behind else torch.cat([x[:, : self.prefix], x[:, self.prefix + count :]], dim=1)
+
+
+class KeysValues(Part):
+    """Keys and values that the tokens of the image encoder attend to, which come from no token.
+
+    Attributes:
+        enters: the blocks that have them.
+    """
+
+    claims = frozenset({"image keys and values"})
+    enters: frozenset[int] = frozenset()
+
+    def keys_values(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of block `layer`, (1, M, heads, d) each."""
+        raise LookupError(f"no keys and values enter block {layer}")
+
+
+class TextPrompts(Part):
+    """Vectors that enter the text encoder: context of block 0 among the words, and what takes its places later.
+
+    Attributes:
+        num_context: places of context behind a text's start tokens.
+        enters: the blocks, from 1 on, before which others take the places of the context.
+        conditional: context depends on the image.
+    """
+
+    claims = frozenset({"text prompts"})
+    num_context: int = 0
+    enters: frozenset[int] = frozenset()
+    conditional: bool = False
+
+    def context(self, features: Tensor | None) -> Tensor | None:
+        """Learned context behind a text's start tokens, (1, n, D), or (B, n, D) for image features (B, F)."""
+        return None
+
+    def prompts(self, layer: int) -> Tensor:
+        """What takes the places of the context before block `layer`, (1, n, D)."""
+        raise LookupError(f"no text prompts enter before block {layer}")
+
+    def codes(self, ids: Tensor, lengths: Tensor, start: int) -> Tensor:
+        """What stands at each place of texts, (N, L): an id of the vocabulary, or -2 - j for vector j of the context.
+
+        Vectors are counted through where each text has context of its own.
+
+        Args:
+            ids: (N, L - num_context).
+            lengths: tokens of each text up to its end token, without context, (N,).
+            start: tokens before the first word.
+        """
+        context = (-2 - torch.arange(self.num_context)).expand(len(ids), -1)
+        return torch.cat([ids[:, :start], context, ids[:, start:]], dim=1)
+
+    def plain_sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The definition: whole texts as word embeddings (N or G · N, L, D), and how long each is."""
+        context, words, lengths = self.context(features), text.words(ids), text.lengths(ids)
+        if context is None:
+            return words, lengths
+        rows = _inserted(words, context, text.start)
+        return rows, lengths.repeat(len(rows) // len(lengths)) + context.shape[1]
+
+    def plain(self, layer: int, x: Tensor, start: int) -> Tensor:
+        """The definition: the whole texts (N, L, D) that block `layer` is given, prompts included."""
+        if layer not in self.enters:
+            return x
+        prompts = self.prompts(layer).expand(x.shape[0], -1, -1)
+        return torch.cat([x[:, :start], prompts, x[:, start + prompts.shape[1] :]], dim=1)
+
+
+class Change(Part):
+    """What is added inside the blocks of one encoder, each of which is given opened (`vpt.towers.base.Opened`).
+
+    Attributes:
+        on: the encoder.
+        linear: in evaluation mode all that is added is linear in what a stage of the block is given, so that it can be
+            merged with the stage's weights.
+    """
+
+    on: Literal["image", "text"] = "image"
+    linear: bool = False
+
+    def change(self, layer: int, block: Any) -> Any:
+        """Block `layer` with what is learned in it, from the block as the library, or a change before, has it."""
+        return block
+
+
+class Tuned(Part):
+    """Which parameters of the backbone itself are trained."""
+
+    def parameters_of(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
+        """Those of the image encoder, and of the text encoder where the model has one."""
+        return ()
+
+
+class Classifier(Part):
+    """Image features and text features of the classes to logits.
+
+    Attributes:
+        needs_features: `prepare` must be called with features of the training images before the first step.
+        searches: `search` must be called with features of validation images, where there are any, after training.
+        of_classes: what is learned belongs to classes, and has no place where images are compared with texts.
+    """
+
+    claims = frozenset({"classifier"})
+    needs_features: bool = False
+    searches: bool = False
+    of_classes: bool = True
+
+    def logits(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+        """L2-normalised features (B, F) and (C, F) or (B, C, F) to logits (B, C)."""
+        return similarities(image, text, scale)
+
+    def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
+        """Set what is learned from L2-normalised features of all training images (N, F) and of the classes (C, F)."""
+
+    def search(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> float | None:
+        """Choose what is not trained by L2-normalised features of validation images (M, F) and of classes (C, F)."""
+
+
+class Around(NamedTuple):
+    """What an objective may need beside the outputs of a batch.
+
+    Attributes:
+        learned: the parameters of the method that are trained.
+        entropy: logits (B, C) to their cross entropy with the labels of the batch, smoothed as training asks for.
+        share: what this batch counts for in a step of several batches or processes, after which `correct` is called;
+            None where the batch is a step by itself.
+    """
+
+    learned: Sequence[nn.Parameter]
+    entropy: Callable[[Tensor], Tensor]
+    share: float | None
+
+
+class Objective(Part):
+    """What is added to the cross entropy of a batch, where text features are the classifier.
+
+    Attributes:
+        frozen_templates: what class names are put in for `Outputs.frozen_text`; None for the data set's templates.
+        frozen_mean: whether features of several such templates are averaged "normalised" or "raw".
+    """
+
+    frozen_templates: tuple[str, ...] | None = None
+    frozen_mean: Literal["normalised", "raw"] = "normalised"
+
+    @property
+    def wants_frozen(self) -> bool:
+        """Whether it looks at what the model says without the method, which is then in the outputs."""
+        return True
+
+    def term(self, outputs: Outputs, labels: Tensor) -> Tensor:
+        """What is added, a scalar."""
+        raise NotImplementedError
+
+    def loss(self, so_far: Tensor, outputs: Outputs, labels: Tensor, around: Around) -> Tensor:
+        """The loss with this part in it, a scalar; `so_far` is the cross entropy with those of other parts."""
+        return so_far + self.term(outputs, labels)
+
+    def correct(self, learned: Sequence[nn.Parameter], mean: Callable[[Tensor], Tensor]) -> None:
+        """Called before a step of the optimizer, when the gradient of a whole step of several batches is there.
+
+        Args:
+            learned: the parameters of the method that are trained.
+            mean: of a tensor over all processes.
+        """
+
+
+class Similarities(Classifier):
+    """Scaled cosine similarities, of any texts."""
+
+    claims = frozenset()
+    of_classes = False
+
+
+def similarities(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """Scaled cosine similarities of L2-normalised features (B, F) and (C, F) or (B, C, F), (B, C)."""
+    if text.ndim == 3:
+        return scale * torch.einsum("bf,bcf->bc", image, text)
+    return scale * image @ text.T
+
+
+def _inserted(words: Tensor, context: Tensor, start: int) -> Tensor:
+    """Each of G contexts (G, n, D) behind the start tokens of N texts (N, L, D): (G · N, L + n, D)."""
+    count = len(words)
+    words = words.repeat(len(context), 1, 1)
+    context = context.to(words.dtype).repeat_interleave(count, dim=0)
+    return torch.cat([words[:, :start], context, words[:, start:]], dim=1)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
