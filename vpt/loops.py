@@ -53,10 +53,24 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
         return tower.features(_cast(tower, images))
     if isinstance(tower, SwinTower):
         return encode_grid(tower, method, images, folded)
+    return tower.readout(_advanced(tower, method, images, tower.depth - 1, tower.read, folded))
+
+
+def encode_tokens(tower: ImageTower, method: Method, images: Tensor, last: int) -> Tensor:
+    """Images (B, 3, H, W) to their own tokens after block `last`, (B, N, D), prompts left out."""
+    if isinstance(tower, SwinTower):
+        return encode_grid(tower, method, images, last=last)
+    return _advanced(tower, method, images, last, None, None)
+
+
+def _advanced(
+    tower: ImageTower, method: Method, images: Tensor, last: int, read: int | None, folded: Folded | None
+) -> Tensor:
+    """The first `read` of the image's own tokens, or all of them, after block `last`."""
     x, places = tower.embedded(_cast(tower, images))
-    own, last, prompts = x.shape[1], tower.depth - 1, method.image_prompts
+    own, prompts = x.shape[1], method.image_prompts
     change = folded.change if folded else method.image_change
-    for layer in range(tower.depth):
+    for layer in range(last + 1):
         seen = keys_values(method, layer)
         if layer in prompts.enters:
             carried, x = (x[:, own:], x[:, :own]) if x.shape[1] > own else (None, x)
@@ -68,10 +82,10 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
                 x = torch.cat([x, context.expand(x.shape[0], -1, -1)], dim=1)
             else:
                 seen = [*seen, context]
-        wanted = own if layer < last or tower.read is None else tower.read
-        read = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
-        x = tower.advance(layer, x, seen, change=change, read=read, places=places)
-    return tower.readout(x)
+        wanted = own if read is None else read
+        first = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
+        x = tower.advance(layer, x, seen, change=change, read=first, places=places)
+    return x
 
 
 def encode_grid(
@@ -82,6 +96,7 @@ def encode_grid(
     *,
     plain: bool = False,
     look: Callable[[Tensor], None] | None = None,
+    last: int | None = None,
 ) -> Tensor:
     """Images (B, 3, H, W) to features (B, F) by an encoder that attends in windows, with prompts in each window.
 
@@ -92,6 +107,7 @@ def encode_grid(
         folded: what `fold` gave for the prompts as they are.
         plain: every block advances its prompts, read or not: the definition.
         look: is shown what each block is given, (B, N, D), prompts before the image's tokens.
+        last: a block whose tokens, (B, N, D), are to be had in place of features.
     """
     x, part = tower.embed(_cast(tower, images)), method.image_prompts
     prompts: Tensor | Attended | None = None
@@ -104,6 +120,8 @@ def encode_grid(
             look(torch.cat([prompts.expand(len(x), -1, -1), own], dim=1) if isinstance(prompts, Tensor) else own)
         goes_on = layer + 1 < tower.depth and layer + 1 not in part.enters and not tower.ends_stage(layer)
         x, prompts = tower.advance_grid(layer, x, prompts, both=plain or goes_on)
+        if layer == last:
+            return x.flatten(1, 2)
     return tower.readout(x)
 
 

@@ -15,6 +15,7 @@ from vpt.head import new_head
 from vpt.loops import Folded, ImageLoop, encode_grid, encode_images, encode_images_plain, fold
 from vpt.methods.base import Method
 from vpt.methods.parts import Outputs
+from vpt.own_loop import OwnLoop
 from vpt.precision import in_own
 from vpt.predict import ImageLike, Prediction, is_one, predict
 from vpt.preprocessing import Preprocessing
@@ -26,7 +27,7 @@ from vpt.towers.packing import Texts
 from vpt.towers.swin import SwinTower
 
 
-class Prompted(Shared, nn.Module):
+class Prompted(OwnLoop, Shared, nn.Module):
     """Frozen encoders with a method and a classifier; only what the method names, and a linear head, is trained.
 
     The classifier is a linear head, or, with `pair`, the features of the class names. With `pair` images and texts

@@ -73,14 +73,14 @@ def test_parts_of_two_methods_learn_together_and_are_saved(tmp_path) -> None:  #
     ("methods", "options", "sentence"),
     [
         (["vpt-deep", "vpt-shallow"], {}, "vpt-deep and vpt-shallow cannot be combined: both take the image prompts"),
-        (["lora", "clip-lora"], {}, "lora and clip-lora cannot be combined: both take the image q"),
+        (["lora", "clip-lora"], {"head": "linear"}, "lora and clip-lora cannot be combined: both take the image q"),
         (["bias", "full"], {}, "bias and full cannot be combined: both take the biases of the backbone"),
         (["vpt-deep", "vpt-deep"], {}, "vpt-deep is there twice"),
         (["vpt-deep", "lora"], {"dropout": 0.1}, "vpt-deep, lora have it all: give it by name"),
         (["vpt-deep", "lora"], {"rnk": 2}, "method.rnk is no option of vpt-deep+lora: did you mean 'rank'"),
         (["linear", "coop"], {}, "no classifier serves all: linear takes linear; coop takes text"),
         ([], {}, "method=[] names none"),
-        ([{"tokens": 3}], {}, "each is to be a name"),
+        ([{"tokens": 3}], {}, "each of a list is a name"),
     ],
 )
 def test_what_cannot_be_combined_is_told(methods: list, options: dict, sentence: str) -> None:

@@ -51,8 +51,11 @@ class Combined(Method):
         """As `vpt.options.options_of` gives them: those that one method alone has, and each method's by name."""
         fields = [options_of(kind) for kind in cls.kinds]
         names = [name for each in fields for name in each]
-        alone = {name: field for each in fields for name, field in each.items() if names.count(name) == 1}
-        return alone | {kind.name: (dict[str, Any], {}) for kind in cls.kinds}
+        # One that several have is let through, for the sentence that says so.
+        found = {
+            name: field if names.count(name) == 1 else (Any, None) for each in fields for name, field in each.items()
+        }
+        return found | {kind.name: (dict[str, Any], {}) for kind in cls.kinds}
 
 
 def combined(kinds: Sequence[type[Method]]) -> type[Method]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from vpt.model import Prompted
-from vpt.precision import full_precision
 from vpt.tasks.shares import own, share, weighted
 
 if TYPE_CHECKING:
@@ -47,14 +45,8 @@ class Classification:
             sizes: images of the step in each process, where they differ: then the mean of the gradients of all
                 processes is that of all images.
         """
-        images, labels = batch
-        model.method.share = share(sizes)
-        if model.head is None:
-            outputs = model.outputs(images)
-            loss, logits = model.method.loss(outputs, labels, self.label_smoothing), outputs.logits
-        else:
-            logits = model(images)
-            loss = F.cross_entropy(full_precision(logits), labels, label_smoothing=self.label_smoothing)
+        model.method.share, labels = share(sizes), batch[1]
+        loss, logits = model.loss_and_logits(batch, label_smoothing=self.label_smoothing)
         return weighted(loss, model.method.share), own(logits.detach(), sizes), own(labels, sizes)
 
     def metrics(self) -> MetricCollection:
