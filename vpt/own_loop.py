@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,9 @@ from vpt.errors import VptError
 from vpt.loops import encode_tokens
 from vpt.precision import full_precision, in_own
 
-if TYPE_CHECKING:
-    from vpt.model import Prompted
-
 
 class OwnLoop(nn.Module):
-    """One call for each; `vpt.fit` makes the same ones.
+    """The half of `vpt.model.Prompted` that loops call; `vpt.fit` makes the same calls.
 
     In order: `initialise` and `prepare` before the first step, `loss` at each step, `end_epoch` after each epoch,
     `search` at the end. A method that has nothing to do at one of these moments does nothing then.
@@ -34,7 +31,8 @@ class OwnLoop(nn.Module):
 
     def loss_and_logits(self, batch: tuple[Tensor, Tensor], *, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """As `loss`, with the logits (B, C)."""
-        model, (images, labels) = cast("Prompted", self), batch
+        model: Any = self
+        images, labels = batch
         if model.head is None:
             outputs = model.outputs(images)
             return model.method.loss(outputs, labels, label_smoothing), outputs.logits
@@ -49,20 +47,21 @@ class OwnLoop(nn.Module):
             images: preprocessed (N, 3, H, W), or their features (N, F), such as `features` gives batch by batch.
             labels: (N,).
         """
-        model = cast("Prompted", self)
+        model: Any = self
         if model.method.classifier.needs_features:
             model.method.classifier.prepare(*_features(model, images, labels))
 
     @torch.no_grad()
     def search(self, images: Tensor, labels: Tensor) -> None:
         """Let the classifier choose what is not trained, by validation images; arguments as of `prepare`."""
-        model = cast("Prompted", self)
+        model: Any = self
         if model.method.classifier.searches:
             model.method.classifier.search(*_features(model, images, labels))
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Called after epoch 1, 2, … of `epochs`, before it is evaluated (PromptSRC averages its prompts then)."""
-        cast("Prompted", self).method.end_epoch(epoch, epochs)
+        model: Any = self
+        model.method.end_epoch(epoch, epochs)
 
     def tokens(self, images: Tensor, *, after: int | None = None) -> Tensor:
         """The image's own tokens after a block, with gradients to what is learned, (B, N, D), for heads of one's own.
@@ -77,7 +76,7 @@ class OwnLoop(nn.Module):
         Raises:
             VptError: there is no such block, or the encoder is not opened.
         """
-        model = cast("Prompted", self)
+        model: Any = self
         tower = model.tower
         last = tower.depth - 1 if after is None else after
         if tower.closed is not None:
@@ -88,7 +87,7 @@ class OwnLoop(nn.Module):
             return encode_tokens(tower, model.method, images, last)
 
 
-def _features(model: Prompted, images: Tensor, labels: Tensor) -> tuple[Any, ...]:
+def _features(model: Any, images: Tensor, labels: Tensor) -> tuple[Any, ...]:
     """L2-normalised features of images and classes, with what classifiers take beside them."""
     if model.text is None:
         raise VptError(f"{model.method.name} compares images with texts: make the model with head='text'.")
