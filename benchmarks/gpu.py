@@ -163,7 +163,7 @@ def step(model: vpt.Prompted, *, plain: bool) -> Callable[[Any], Tensor]:
         images, labels = batch
         if model.head is not None:
             features = model.features(images, plain=plain)
-            loss = F.cross_entropy(model.head(features.to(model.head.weight.dtype)), labels)
+            loss = F.cross_entropy(model(features), labels)
         else:
             loss = model.method.loss(model.outputs(images, plain=plain), labels, 0.0)
         loss.backward()

@@ -1,13 +1,10 @@
 """Keys and values of prompts computed once for inference."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 import vpt
 from tests.zoo import Example, images_for, vit
-from vpt.towers.base import Opened
 
 VARIANTS = {
     "deep": ("vpt-deep", {"num_tokens": 5}),
@@ -44,19 +41,5 @@ def test_compiled_prompts_do_not_outlive_the_values_they_are_of() -> None:
 
 def test_compiled_prompts_are_not_projected_again(monkeypatch: pytest.MonkeyPatch) -> None:
     model = vpt.attach(vit(), num_tokens=3, num_classes=3).compile_prompts()
-    monkeypatch.setattr(model.method, "prompts", None)
+    monkeypatch.setattr(model.method.image_prompts, "prompts", None)
     model(images_for(model.tower.model))
-
-
-def test_nothing_is_compiled_of_blocks_that_the_method_has_a_part_in() -> None:
-    model = vpt.attach(vit(), num_tokens=3, num_classes=3).eval()
-    images = images_for(model.tower.model)
-
-    def doubled(layer: int, block: Opened) -> Opened:
-        return replace(block, query_key_value=lambda y: tuple(2 * part for part in block.query_key_value(y)))
-
-    plain = model(images)
-    model.method.image_change = doubled
-    changed = model(images)
-    assert not torch.equal(changed, plain)
-    assert torch.equal(model.compile_prompts()(images), changed)

@@ -38,7 +38,7 @@ def create(
     *,
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
-    head: str | None = None,
+    head: str | nn.Module | None = None,
     head_init: Literal["vpt"] | None = None,
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     learn_scale: bool = False,
@@ -59,7 +59,8 @@ def create(
             of several that take different places, e.g. ["vpt-deep", "lora"].
         classes: names of the classes; or
         num_classes: how many there are. With head="text" there may be none, to compare images with texts.
-        head: "linear", or "text" for the features of the class names; by default what the method is used with.
+        head: "linear", or "text" for the features of the class names, by default what the method is used with; or a
+            module of one's own, features (B, F) to logits (B, C), which is trained too.
         head_init: how a linear head begins: "vpt" as in VPT's code (Jia et al., ECCV 2022), weights by Kaiming's normal
             initialisation for the fan-out and biases of -log 99, a probability of 0.01 for each class; by default
             weights of N(0, 0.02) and biases of 0.
@@ -98,7 +99,7 @@ def attach(
     *,
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
-    head: str | None = None,
+    head: str | nn.Module | None = None,
     head_init: Literal["vpt"] | None = None,
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     learn_scale: bool = False,
@@ -114,7 +115,7 @@ def attach(
         method: as in `create`, and so are the other arguments and the errors raised.
         classes: names of the classes; or
         num_classes: how many there are.
-        head: "linear" or "text".
+        head: "linear", "text" or a module.
         head_init: how a linear head begins, as in `create`.
         templates: sentences for class names.
         learn_scale: train the scale of the logits too.
@@ -145,6 +146,7 @@ def load(
     trust_remote_code: bool = False,
     revision: str | None = None,
     hub: Mapping[str, Any] | None = None,
+    head: nn.Module | None = None,
 ) -> Prompted:
     """What `save_pretrained` wrote, in evaluation mode.
 
@@ -163,6 +165,7 @@ def load(
             for it by itself.
         revision: of a repository: a branch, tag or commit; only a commit never changes.
         hub: further options of huggingface_hub's `snapshot_download`, such as token.
+        head: the module that the model was made with, where that was one of one's own; its tensors are loaded into it.
 
     Raises:
         VptError: nothing to load, or a backbone with other weights.
@@ -217,7 +220,7 @@ def restored(
         facts.method.name,
         checked_classes(facts.classes),
         facts.method.model_extra or {},
-        head=facts.head,
+        head=_own_head(head, facts.head, str(source)),
         templates=facts.templates,
         learn_scale=learned,
         imports=False,
@@ -244,7 +247,7 @@ def _assemble(
     classes: Sequence[str],
     options: Mapping[str, Any],
     *,
-    head: str | None,
+    head: str | nn.Module | None,
     templates: Sequence[str],
     learn_scale: bool,
     head_init: Literal["vpt"] | None = None,
@@ -253,7 +256,8 @@ def _assemble(
     method, with_it = called(method)
     kind: Any = find(method, imports=imports)
     values = checked(kind, with_it | dict(options), "method")
-    head = kind.head if head is None else head
+    own = head if isinstance(head, nn.Module) else None
+    head = "linear" if isinstance(head, nn.Module) else kind.head if head is None else head
     if head not in kind.heads:
         raise VptError(f"head={head!r}: {method} takes {' or '.join(kind.heads)}.")
     if head_init is not None and (head_init != "vpt" or head == "text"):
@@ -273,12 +277,27 @@ def _assemble(
         templates=checked_templates(templates),
         learn_scale=learn_scale,
         head_init=head_init,
+        head=own,
         preprocessing=backbone.preprocessing,
         recipe={
             "backbone": backbone.recipe() | {"traits": traits(backbone.tower, *([pair.text] if pair else []))},
             "method": {"name": method, **values},
+            "head": "own" if own is not None else head,
         },
     )
+
+
+def _own_head(head: nn.Module | None, said: str, source: str) -> str | nn.Module:
+    """The head of a saved model.
+
+    Raises:
+        VptError: it was saved with a module that is not given, or the other way round.
+    """
+    if said == "own" and head is None:
+        raise VptError(f"{source} was saved with a head of its maker's own: give such a module, as head=….")
+    if said != "own" and head is not None:
+        raise VptError(f"{source} was saved with head={said!r}: leave head=… out.")
+    return said if head is None else head
 
 
 def _check_types(**arguments: tuple[Any, Any]) -> None:

@@ -81,6 +81,7 @@ class Facts(Part):
 
     Attributes:
         format: which version of this schema was written; files without a number are of the first.
+        head: "own" for a module that whoever loads the model has to bring.
         tensors: SHA-256 of the file of tensors.
         digest: of all the rest, as `saving.digest_of` makes it.
     """
@@ -88,7 +89,7 @@ class Facts(Part):
     format: Annotated[int, Field(ge=1)] = 1
     backbone: BackboneFacts
     method: MethodFacts
-    head: Literal["linear", "text"] = "linear"
+    head: Literal["linear", "text", "own"] = "linear"
     classes: list[Text]
     templates: list[Text] = ["a photo of a {}."]
     preprocessing: PreprocessingFacts

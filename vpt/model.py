@@ -44,6 +44,7 @@ class Prompted(OwnLoop, Shared, nn.Module):
         templates: sentences for class names, each with one {}; used where the method has none of its own.
         learn_scale: train the logit scale (and bias) too, as in pre-training.
         head_init: how a linear head begins, as `vpt.create` tells.
+        head: a classifier of one's own, features (B, F) to logits (B, C), in place of a linear head.
 
     Attributes:
         loop: the block loop that images go through, `encode_images` or what it was compiled to.
@@ -63,6 +64,7 @@ class Prompted(OwnLoop, Shared, nn.Module):
         templates: Sequence[str] = DEFAULT_TEMPLATES,
         learn_scale: bool = False,
         head_init: Literal["vpt"] | None = None,
+        head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if not classes and pair is None:
@@ -72,8 +74,9 @@ class Prompted(OwnLoop, Shared, nn.Module):
         self.method = method
         method.set_image_size(*preprocessing.size)
         method.set_num_classes(len(classes))
-        made = None if pair else method.own_head or new_head(tower.num_features, len(classes), head_init)
-        self.head: Any = made
+        self.head = head or (None if pair else method.own_head)
+        if self.head is None and pair is None:
+            self.head = new_head(tower.num_features, len(classes), head_init)
         self.classes: tuple[str, ...] = tuple(classes)
         self.templates: tuple[str, ...] = tuple(templates)
         self.preprocessing = preprocessing
@@ -95,7 +98,10 @@ class Prompted(OwnLoop, Shared, nn.Module):
             TypeError: they are no tensor, here and wherever a model is given images or ids of texts.
         """
         if self.head is not None:
-            return self.head(self.features(images).to(self.head.weight.dtype))
+            features = self.features(images)
+            dtype = next((p.dtype for p in self.head.parameters()), features.dtype)
+            logits: Tensor = self.head(features.to(dtype))
+            return logits
         return self.outputs(images, frozen=False).logits
 
     def compare(self, images: Tensor, ids: Tensor | Sequence[Texts]) -> tuple[Tensor, Tensor]:
@@ -196,7 +202,7 @@ class Prompted(OwnLoop, Shared, nn.Module):
                 a template is no sentence with one {}.
         """
         if self.head is not None:
-            raise VptError("a linear head knows its own classes alone: make the model with head='text' to change them.")
+            raise VptError("a head knows its own classes alone: make the model with head='text' to change them.")
         self.method.check_new_classes()
         names, sentences = checked_classes(classes), checked_templates(templates) if templates else self.templates
         self.classes, self.templates = names, sentences
@@ -332,7 +338,7 @@ class Prompted(OwnLoop, Shared, nn.Module):
         return {
             "backbone": backbone,
             "method": self.recipe["method"],
-            "head": "linear" if self.head is not None else "text",
+            "head": "text" if self.head is None else self.recipe.get("head", "linear"),
             "classes": list(self.classes),
             "templates": list(self.templates),
             "preprocessing": self.preprocessing.to_dict(),
