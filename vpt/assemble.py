@@ -185,7 +185,7 @@ def load(
     else:
         with trusting(trust_remote_code):
             found = saved.load(recipe, str(source), name=backbone, weights=weights)
-    model = restored(found, tensors, facts, str(source), any_backbone=any_backbone)
+    model = restored(found, tensors, facts, str(source), any_backbone=any_backbone, head=head)
     if isinstance(backbone, nn.Module):
         return model if device is None else model.to(chosen_device(device))
     return _held(model, dtype or recipe.dtype).to(chosen_device(device))
@@ -199,6 +199,7 @@ def restored(
     *,
     any_backbone: bool = False,
     fingerprint: Callable[[Mapping[str, Tensor]], str] = saving.fingerprint,
+    head: nn.Module | None = None,
 ) -> Prompted:
     """What `saving.read` gave, on a backbone that has been loaded.
 
@@ -209,6 +210,7 @@ def restored(
         source: it, for errors.
         any_backbone: as in `load`.
         fingerprint: of the frozen tensors.
+        head: as in `load`.
 
     Raises:
         VptError: a backbone with other weights or activations.

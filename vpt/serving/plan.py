@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vpt.loops import encode_images, fold
+from vpt.methods.parts import Pixels
 from vpt.model import Prompted
 from vpt.towers.attention import Attended
 from vpt.towers.base import Change, ImageTower
@@ -61,6 +62,8 @@ def plan_of(model: Prompted) -> Plan | None:
     what is a number before the next block has come from the method.
     """
     tower, method = model.tower, model.method
+    if method.of_kind(Pixels):
+        return None
     if tower.closed is not None:
         # Nothing enters such an encoder.
         return ()
