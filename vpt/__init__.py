@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vpt.engine.evaluate import evaluate
     from vpt.engine.fit import fit
     from vpt.errors import VptError
+    from vpt.methods.base import Method
     from vpt.model import Prompted
     from vpt.predict import Prediction
     from vpt.serving.bank import PromptBank
@@ -28,6 +29,7 @@ if "ipykernel" in sys.modules:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Method": "vpt.methods.base:Method",
     "create": "vpt.assemble:create",
     "attach": "vpt.assemble:attach",
     "load": "vpt.assemble:load",
@@ -45,6 +47,7 @@ _PUBLIC = {
 
 __all__ = [
     "Callback",
+    "Method",
     "Prediction",
     "PromptBank",
     "Prompted",

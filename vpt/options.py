@@ -38,10 +38,14 @@ def options_of(function: Callable[..., Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for target in reversed(_targets(function)):
         hints = get_type_hints(target, include_extras=True)
+        parameters = inspect.signature(target).parameters.items()
+        keywords = {name: each for name, each in parameters if each.kind is each.KEYWORD_ONLY}
+        bare = next((name for name in keywords if name not in hints), None)
+        if bare is not None:
+            title = _title(function, "it")
+            raise VptError(f"the option {bare} of {title} has no type: write {bare}: int, or what it is.")
         found |= {
-            name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
-            for name, parameter in inspect.signature(target).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY
+            name: (hints[name], ... if each.default is each.empty else each.default) for name, each in keywords.items()
         }
     return found
 

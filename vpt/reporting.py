@@ -175,7 +175,7 @@ def _add_model(run: Run, weights: str | None, device: str | None) -> None:
         run.missing.append(f"Attention and words are not shown: {error}")
         return
     run.classes = run.classes or model.classes
-    if model.text is not None and model.method.context(None) is not None and not model.method.conditional:
+    if model.text is not None and model.method.text_prompts.context(None) is not None and not model.method.conditional:
         with suppress(VptError):
             run.words = nearest_words(model)
     _add_looks(run, model)

@@ -1,4 +1,4 @@
-"""Batteries that towers of other packages can be put through, without pytest: `check_tower`."""
+"""Batteries that towers and methods of other packages can be put through, without pytest."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from vpt.assemble import attach
+from vpt.checks import check_method
 from vpt.model import Prompted
 from vpt.preprocessing import Preprocessing
 from vpt.towers.base import ImageTower
 from vpt.towers.places import Places
+
+__all__ = ["check_method", "check_tower"]
 
 TOLERANCE = 1e-10
 

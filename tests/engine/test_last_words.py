@@ -137,7 +137,7 @@ def test_promptsrc_is_left_with_its_average_whatever_epoch_was_best() -> None:
     result = vpt.fit(model, TRAIN, VAL, epochs=3, lr=0.5, **FIT)
     assert result.best_epoch == 3
     for name, parameter in model.method.named_parameters():
-        assert torch.equal(parameter, model.method.get_buffer(f"sum_{name}"))
+        assert torch.equal(parameter, model.method.average.get_buffer(f"sum_{name.replace(chr(46), chr(95))}"))
 
 
 @pytest.mark.parametrize("options", [{"keep": "best"}, {"patience": 2}, {"ema": 0.9}], ids=str)

@@ -31,6 +31,9 @@ COUNTS = [
     ("pixel", {"kind": "low-rank"}, VIT_S, 3 * 4 * (224 + 224)),
     ("pixel", {"mapping": "random"}, VIT_S, 69_840),
     ("pixel", {}, VIT_B, 69_840),
+    # Two matrices of 8 rows for q and v of 12 blocks; the last as in OSU's table of visual adapters.
+    ("lora", {}, VIT_S, 12 * 2 * 2 * 8 * 384),
+    ("lora", {"stages": ["q", "k", "v"], "shared": True}, VIT_B, 294_912),
     ("vpt-deep", {"num_tokens": 10}, VIT_S, 46_080),
     ("vpt-deep", {"num_tokens": 10}, VIT_B, 92_160),
     ("vpt-deep", {"num_tokens": 100}, VIT_B, 921_600),

@@ -157,7 +157,7 @@ def test_training_maps_as_often_as_the_paper_does(mapping: str, times: int, tmp_
     model = vpt.attach(resnet(), "pixel", classes=data.classes, preprocessing=SEEN, size=2, mapping=mapping)
     looked: list[Tensor] = []
     look = model.method.mapped.look
-    monkeypatch.setattr(model.method, "look", lambda x, y: looked.append(x) or look(x, y))
+    monkeypatch.setattr(model.method.mapped, "look", lambda x, y: looked.append(x) or look(x, y))
     vpt.fit(model, data.train, epochs=3, batch_size=4, lr=0.5, optimizer="sgd", progress=False, workers=0)
     assert len(looked) == times
     assert all(len(each) == len(data.train) for each in looked)
