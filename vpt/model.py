@@ -217,16 +217,6 @@ class Prompted(OwnLoop, Shared, nn.Module):
             raise VptError("this model has no text side: make it with head='text' from an image-text backbone.")
         return self.text
 
-    @property
-    def needs_images(self) -> bool:
-        """Whether `initialise` must be called before training."""
-        return self.method.needs_images
-
-    @torch.no_grad()
-    def initialise(self, images: Tensor) -> None:
-        """Set the prompts from what the frozen blocks are given for these training images (B, 3, H, W)."""
-        self.method.initialise(self.block_inputs(images, prompted=False))
-
     @torch.no_grad()
     def block_inputs(self, images: Tensor, *, prompted: bool = True) -> list[Tensor]:
         """What each block is given in the plain form: all tokens, prompts included, (B, N, D) a block.

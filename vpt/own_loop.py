@@ -39,6 +39,19 @@ class OwnLoop(nn.Module):
         logits = model(images)
         return F.cross_entropy(full_precision(logits), labels, label_smoothing=label_smoothing), logits
 
+    @property
+    def needs_images(self) -> bool:
+        """Whether `initialise` must be called before training."""
+        model: Any = self
+        needs: bool = model.method.needs_images
+        return needs
+
+    @torch.no_grad()
+    def initialise(self, images: Tensor) -> None:
+        """Set the prompts from what the frozen blocks are given for these training images (B, 3, H, W)."""
+        model: Any = self
+        model.method.initialise(model.block_inputs(images, prompted=False))
+
     @torch.no_grad()
     def prepare(self, images: Tensor, labels: Tensor) -> None:
         """Let the classifier look at all training images, where it begins with them (Tip-Adapter, linear-text, …).
