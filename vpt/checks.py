@@ -73,7 +73,7 @@ def _maker(method: MethodLike) -> Callable[[], nn.Module]:
 
         vision = CLIPVisionCfg(layers=3, width=24, head_width=8, patch_size=8, image_size=32, mlp_ratio=2.0)
         text = CLIPTextCfg(context_length=20, vocab_size=49408, width=16, heads=2, layers=3)
-        return _shaken(lambda: CLIP(embed_dim=32, vision_cfg=vision, text_cfg=text))
+        return _shaken(lambda: CLIP(embed_dim=128, vision_cfg=vision, text_cfg=text))
 
     return clip if kind.head == "text" else vit
 

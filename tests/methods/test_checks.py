@@ -1,6 +1,7 @@
 """The battery for methods of one's own: the page about them runs, all methods pass, and every check can fail."""
 
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,8 +18,9 @@ from vpt.testing import check_method
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 
 
-def test_the_page_on_methods_of_one_s_own_runs() -> None:
+def test_the_page_on_methods_of_one_s_own_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     page = ModuleType("my_package")
+    monkeypatch.setitem(sys.modules, "my_package", page)
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S):
         exec(compile(block, str(PAGE), "exec", dont_inherit=True), page.__dict__)
     assert page.both.method.name == "gated-prompts+lora"
