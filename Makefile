@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup quickstart test test-slow test-gpu benchmark lint clean
+OLDEST := .venv-oldest
+
+.PHONY: setup quickstart test test-slow test-gpu test-oldest benchmark lint clean
 
 setup: $(READY)
 
@@ -28,6 +30,14 @@ test-slow: $(READY)
 
 test-gpu: $(READY)
 	VPT_TEST_GPU=1 $(BIN)/python -m pytest -m gpu
+
+# What pyproject.toml promises of other packages: the lowest versions that it allows, in an environment of their own.
+test-oldest:
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[siglip]'
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python pytest hypothesis
+	$(OLDEST)/bin/python -m pytest tests/towers tests/parity
 
 benchmark: $(READY)
 	$(BIN)/python -m benchmarks

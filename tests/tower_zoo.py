@@ -159,6 +159,47 @@ OF_HF_SLOW = {
     "hf siglip 2, square": siglip2(),
 }
 
-FAST = {**TIMM, **OF_HF}
-SLOW = {**TIMM_SLOW, **OF_HF_SLOW}
+
+def of_open_clip(name: str, size: tuple[int, int] = (32, 32), **options: object) -> Example:
+    """A timm model as open_clip's image tower, with a projection behind it."""
+
+    def make() -> nn.Module:
+        from open_clip.timm_model import TimmModel
+
+        model = TimmModel("vit_tiny_patch16_224", 12, proj="linear", pool="avg")
+        model.trunk = vit(name, **{**EVA, "num_classes": 0, "img_size": size, **options})
+        model.head = nn.Sequential(nn.Dropout(0.0), nn.Linear(model.trunk.num_features, 12))
+        model.image_size = size
+        return model
+
+    return Example(lambda: shaken(make), lambda m, x: m(x), size)
+
+
+def coca() -> Example:
+    def make() -> nn.Module:
+        from open_clip.coca_model import CoCa, MultimodalCfg
+        from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+        text = {"context_length": 8, "vocab_size": 40, "width": 16, "heads": 2, "layers": 1}
+        own = {"layers": 2, "width": 24, "head_width": 8, "patch_size": 8, "image_size": 32, "mlp_ratio": 2.0}
+        pooling = {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
+        decoder = MultimodalCfg(width=16, heads=2, layers=1, attn_pooler_heads=2, context_length=8)
+        return CoCa(
+            12, decoder, CLIPTextCfg(**text, embed_cls=True, output_tokens=True), CLIPVisionCfg(**own, **pooling)
+        )
+
+    return Example(lambda: shaken(make), lambda m, x: m.encode_image(x, normalize=False))
+
+
+OF_OPEN_CLIP = {
+    "open_clip eva": of_open_clip("eva02_tiny_patch14_224"),
+    "open_clip coca": coca(),
+}
+
+OF_OPEN_CLIP_SLOW = {
+    "open_clip perception encoder": of_open_clip("vit_pe_core_tiny_patch16_384", attn_pool_num_heads=2),
+}
+
+FAST = {**TIMM, **OF_HF, **OF_OPEN_CLIP}
+SLOW = {**TIMM_SLOW, **OF_HF_SLOW, **OF_OPEN_CLIP_SLOW}
 FAMILIES = {**FAST, **SLOW}

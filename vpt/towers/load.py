@@ -45,8 +45,8 @@ LARGEST_SIDE = 4096
 # Options of libraries by which files may bring code that is run.
 UNSAFE = frozenset({"weights_only", "trust_remote_code"})
 
-# Packages and their first major version that has all that is imported from it.
-OLDEST = {"hf": ("transformers", 5)}
+# Packages and the first version that has all that is used of it, as pyproject.toml says too.
+OLDEST = {"hf": ("transformers", "5.23")}
 
 
 def load(
@@ -229,6 +229,12 @@ def _module(library: str) -> Any:
     if library in OLDEST:
         package, oldest = OLDEST[library]
         found = version(package)
-        if int(found.partition(".")[0]) < oldest:
+        if _numbers(found) < _numbers(oldest):
             raise VptError(f"{package} {found} is too old for vpt: install {package}>={oldest}.")
     return import_module(LIBRARIES[library]) if library in LIBRARIES else plugin(library)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major and minor of a version."""
+    major, minor = version.split(".")[:2]
+    return int(major), int("".join(filter(str.isdigit, minor)) or 0)
