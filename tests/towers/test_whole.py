@@ -165,6 +165,22 @@ def test_frozen_batch_norm_does_not_see_the_batch() -> None:
     torch.testing.assert_close(model(images)[:1], model(images[:1]))
 
 
+class Placed(Hub):
+    """With positions before the first convolution, as VOLO keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(1, 14, 14, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) + self.positions.mean((1, 2))
+
+
+def test_positions_that_stand_before_the_first_convolution_are_no_channels() -> None:
+    assert next(Placed().parameters()).shape == (1, 14, 14, 3)
+    assert vpt.attach(Placed(), "linear", num_classes=2, preprocessing=SEEN).tower.channels == 3
+
+
 class Pyramid(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ BORDER = 0.05
 
 def channels_of(model: nn.Module) -> int:
     """How many channels the first convolution takes."""
-    return next((parameter.shape[1] for parameter in model.parameters() if parameter.ndim == 4), 3)
+    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
 def check_patches(patch: int, size: tuple[int, int], where: str) -> None:
