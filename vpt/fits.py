@@ -8,6 +8,7 @@ from typing import Any
 from vpt.errors import VptError
 from vpt.methods import available
 from vpt.methods.base import Method
+from vpt.methods.parts import Ends
 from vpt.towers.base import ImageTower
 from vpt.towers.swin import SwinTower
 from vpt.towers.text import TextTower
@@ -17,9 +18,11 @@ def why_not(method: Method, tower: ImageTower) -> str | None:
     """The part of a method that an encoder has no place for, and why; None where it has all."""
     if tower.closed is None:
         return _of_windows(method, tower) if isinstance(tower, SwinTower) else None
+    if method.side_network is not None:
+        return f"it looks at what the blocks of the image encoder give, and {tower.closed}"
     if method.image_prompts.enters or method.keys_values is not None:
         return f"its prompts enter the blocks of the image encoder, and {tower.closed}"
-    if method.image_change is not None:
+    if method.image_change is not None or method.of_kind(Ends):
         return f"it changes the blocks of the image encoder, and {tower.closed}"
     return None
 
@@ -27,6 +30,8 @@ def why_not(method: Method, tower: ImageTower) -> str | None:
 def _of_windows(method: Method, tower: SwinTower) -> str | None:
     if method.image_change is not None:
         return f"it changes the blocks of the image encoder, and {tower.why_unchanged(0)}"
+    if method.side_network is not None:
+        return "it looks at tokens of one width, and this encoder has another in each stage"
     prompts = method.image_prompts
     if method.keys_values is not None or not prompts.fixed:
         return "in windows only prompts that are the same for all images are seen"
@@ -77,9 +82,15 @@ def works(kind: Any, tower: ImageTower, text: TextTower | None, head: str) -> bo
     try:
         return why_not(kind(tower, text), tower) is None
     except VptError as error:
-        return not _of_the_tower(error, tower)
+        return not (_of_the_tower(error, tower) or any(why in str(error) for why in _reasons(tower)))
 
 
 def _of_the_tower(error: VptError, tower: ImageTower) -> bool:
     """Whether a method's constructor found that it cannot enter an encoder."""
     return tower.closed is not None and tower.closed in str(error)
+
+
+def _reasons(tower: ImageTower) -> set[str]:
+    """Why nothing can be added to blocks of an encoder."""
+    found = [why(layer) for layer in range(tower.depth) for why in (tower.why_whole, tower.why_unchanged)]
+    return {reason for reason in found if reason is not None} | {"which is not opened"}

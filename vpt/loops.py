@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from vpt.around import called, encode_beside, on_grid
 from vpt.merge import merged
 from vpt.methods.base import Method
 from vpt.towers.attention import Attended
@@ -28,10 +29,12 @@ class Folded(NamedTuple):
     Attributes:
         attended: of each block whose prompts are only attended to, what it attends to.
         change: a method's part in the blocks, what is linear merged with their weights; None without any.
+        weights: what the encoder embeds and reads out with, in place of its own parameters of these names.
     """
 
     attended: Mapping[int, Tensor | Attended]
     change: Change
+    weights: Mapping[str, Tensor]
 
 
 def fold(tower: ImageTower, method: Method) -> Folded:
@@ -41,7 +44,8 @@ def fold(tower: ImageTower, method: Method) -> Folded:
     only_seen = [i for i in sorted(enters) if i + 1 in enters or i + 1 == tower.depth] if prompts.fixed else []
     none = torch.zeros(1, 0, tower.width, dtype=tower.dtype, device=tower.kernel.device)
     tokens = {layer: prompts.entering(layer, none, None) for layer in only_seen}
-    return Folded({layer: tower.attended(layer, seen, change) for layer, seen in tokens.items()}, change)
+    attended = {layer: tower.attended(layer, seen, change) for layer, seen in tokens.items()}
+    return Folded(attended, change, method.weights(tower))
 
 
 def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Folded | None = None) -> Tensor:
@@ -53,30 +57,45 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
         return tower.features(_cast(tower, images))
     if isinstance(tower, SwinTower):
         return encode_grid(tower, method, images, folded)
-    return tower.readout(_advanced(tower, method, images, tower.depth - 1, tower.read, folded))
+    weights = folded.weights if folded else method.weights(tower)
+    if method.side_network is not None:
+        return encode_beside(tower, method.side_network, _cast(tower, images))
+    x = _advanced(tower, method, images, tower.depth - 1, tower.read, folded, weights)
+    found: Tensor = called(tower, "readout", weights, x)
+    return found
 
 
 def encode_tokens(tower: ImageTower, method: Method, images: Tensor, last: int) -> Tensor:
     """Images (B, 3, H, W) to their own tokens after block `last`, (B, N, D), prompts left out."""
     if isinstance(tower, SwinTower):
         return encode_grid(tower, method, images, last=last)
-    return _advanced(tower, method, images, last, None, None)
+    return _advanced(tower, method, images, last, None, None, method.weights(tower))
 
 
 def _advanced(
-    tower: ImageTower, method: Method, images: Tensor, last: int, read: int | None, folded: Folded | None
+    tower: ImageTower,
+    method: Method,
+    images: Tensor,
+    last: int,
+    read: int | None,
+    folded: Folded | None,
+    weights: Mapping[str, Tensor],
 ) -> Tensor:
     """The first `read` of the image's own tokens, or all of them, after block `last`."""
-    x, places = tower.embedded(_cast(tower, images))
+    x, places = called(tower, "embedded", weights, _cast(tower, images))
     own, prompts = x.shape[1], method.image_prompts
-    change = folded.change if folded else method.image_change
+    change = on_grid(tower, method, folded.change if folded else method.image_change, images, x)
+    given: Tensor | None = None
     for layer in range(last + 1):
         seen = keys_values(method, layer)
         if layer in prompts.enters:
             carried, x = (x[:, own:], x[:, :own]) if x.shape[1] > own else (None, x)
+            if carried is not None and given is not None and prompts.looks_back:
+                carried = prompts.made(layer, given, carried)
             context = folded.attended.get(layer) if folded else None
             context = prompts.entering(layer, x, carried).to(x.dtype) if context is None else context
             is_read = layer < last and (layer + 1 not in prompts.enters or prompts.looks_back)
+            given = context if isinstance(context, Tensor) else None
             if is_read and isinstance(context, Tensor):
                 # What becomes of these prompts is looked at: they are advanced with the image.
                 x = torch.cat([x, context.expand(x.shape[0], -1, -1)], dim=1)
@@ -109,7 +128,8 @@ def encode_grid(
         look: is shown what each block is given, (B, N, D), prompts before the image's tokens.
         last: a block whose tokens, (B, N, D), are to be had in place of features.
     """
-    x, part = tower.embed(_cast(tower, images)), method.image_prompts
+    weights, part = folded.weights if folded else method.weights(tower), method.image_prompts
+    x = called(tower, "embed", weights, _cast(tower, images))
     prompts: Tensor | Attended | None = None
     for layer in range(tower.depth):
         if layer in part.enters:
@@ -122,7 +142,8 @@ def encode_grid(
         x, prompts = tower.advance_grid(layer, x, prompts, both=plain or goes_on)
         if layer == last:
             return x.flatten(1, 2)
-    return tower.readout(x)
+    found: Tensor = called(tower, "readout", weights, x)
+    return found
 
 
 def _first(x: Tensor, count: int) -> Tensor:
@@ -145,14 +166,17 @@ def encode_images_plain(
     """
     if tower.closed is not None:
         return tower.features(_cast(tower, images))
-    x, places = tower.embedded(_cast(tower, images))
-    prompts = method.image_prompts
+    x, places = called(tower, "embedded", method.weights(tower), _cast(tower, images))
+    prompts, own = method.image_prompts, x
+    given = x
     for layer in range(tower.depth):
-        x = prompts.plain(layer, x)
+        given = x = prompts.plain(layer, x, given)
         if look is not None:
             look(x)
         here = None if places is None else places.plain(x.shape[1], prompts.strip)
-        x = tower.advance(layer, x, keys_values(method, layer), change=method.image_change, places=here)
+        before = 0 if prompts.behind else x.shape[1] - own.shape[1]
+        change = on_grid(tower, method, method.image_change, images, own, before)
+        x = tower.advance(layer, x, keys_values(method, layer), change=change, places=here)
     return x
 
 

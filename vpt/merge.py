@@ -17,6 +17,8 @@ from vpt.towers.stages import Mlp, Out
 
 Linear = Callable[[Tensor], Tensor]
 
+LARGE = 1024.0
+
 
 class Merged:
     """Blocks with the weights that they have together with what is linear in a method's changes, and other changes.
@@ -90,7 +92,8 @@ def _matrix(function: Linear, like: Tensor) -> tuple[Tensor, Tensor]:
     zero = torch.zeros_like(like)
     units = torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)[None]
     bias = function(zero)
-    return (function(units) - bias)[0].T.contiguous(), bias[0, 0]
+    # In half precision a weight is lost beside a larger bias, and not where it is LARGE times itself.
+    return ((function(LARGE * units) - bias) / LARGE)[0].T.contiguous(), bias[0, 0]
 
 
 def _product(function: Linear, like: Tensor) -> Linear:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt import saving
+from vpt.around import read_out
 from vpt.errors import VptError
 from vpt.head import new_head
 from vpt.loops import Folded, ImageLoop, encode_grid, encode_images, encode_images_plain, fold
@@ -130,8 +131,9 @@ class Prompted(OwnLoop, Shared, nn.Module):
             with in_own(self.tower.kernel):
                 if isinstance(self.tower, SwinTower):
                     return encode_grid(self.tower, self.method, images, plain=True)
-                x = encode_images_plain(self.tower, self.method, images)
-                return self.tower.readout(self.method.image_prompts.strip(x))
+                given: list[Tensor] = []
+                x = encode_images_plain(self.tower, self.method, images, given.append)
+                return read_out(self.tower, self.method, x, given)
         return self._encoded(self.method, images, self._folded)
 
     def _encoded(self, method: Method, images: Tensor, folded: Folded | None) -> Tensor:

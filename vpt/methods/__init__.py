@@ -12,7 +12,7 @@ from typing import Any
 
 from vpt.errors import VptError, did_you_mean
 from vpt.methods.base import Method
-from vpt.methods.combined import AND, combined, names_in
+from vpt.methods.combined import AND, combined, names_in, separate
 
 # Packages name classes of their own under it.
 GROUP = "vpt.methods"
@@ -43,8 +43,9 @@ def find(name: str, *, imports: bool = True) -> type[Method]:
     Raises:
         VptError: there is none; the near name is suggested.
     """
-    if AND in name:
-        return combined([find(each, imports=imports) for each in name.split(AND)])
+    names = separate(name)
+    if len(names) > 1:
+        return combined([find(each, imports=imports) for each in names])
     if ":" in name:
         return _own(name, imports=imports)
     methods = available()

@@ -14,12 +14,14 @@ from vpt.methods.parts.base import (
     Around,
     Change,
     Classifier,
+    Ends,
     Head,
     ImagePrompts,
     KeysValues,
     Objective,
     Part,
     Pixels,
+    Side,
     Similarities,
     TextPrompts,
     Tuned,
@@ -64,6 +66,7 @@ class Method(nn.Module):
     parts: tuple[Part, ...]
     image_prompts: ImagePrompts
     keys_values: KeysValues | None
+    side_network: Side | None
     text_prompts: TextPrompts
     classifier: Classifier
     image_change: Callable[[int, Any], Any] | None
@@ -81,11 +84,20 @@ class Method(nn.Module):
             if first.claims & second.claims:
                 both = f"{type(first).__name__} and {type(second).__name__}"
                 raise VptError(f"{self.name}: {both} both take the {', '.join(first.claims & second.claims)}.")
+        inside = [
+            part for part in parts if isinstance(part, ImagePrompts | KeysValues | Ends | Tuned) or _on_image(part)
+        ]
+        if inside and any(isinstance(part, Side) for part in parts):
+            raise VptError(
+                f"{self.name}: beside a network that keeps no backward pass through the image encoder nothing is "
+                f"learned in it, as {type(inside[0]).__name__} would be: name one of the two."
+            )
         changes = [part for part in parts if isinstance(part, Change)]
         self.__dict__ |= {
             "parts": parts,
             "image_prompts": _only(parts, ImagePrompts) or ImagePrompts(),
             "keys_values": _only(parts, KeysValues),
+            "side_network": _only(parts, Side),
             "text_prompts": _only(parts, TextPrompts) or TextPrompts(),
             "classifier": _only(parts, Classifier) or Similarities(),
             "image_change": _composed([change for change in changes if change.on == "image"]),
@@ -100,11 +112,20 @@ class Method(nn.Module):
         """What is added inside the blocks of the "image" or the "text" encoder, in the order in which it is added."""
         return _in_order([change for change in self.of_kind(Change) if change.on == on])
 
+    def weights(self, tower: Encoder) -> dict[str, Tensor]:
+        """Parameters, by name, that the image encoder is to embed and read out with in place of its own."""
+        parts, found = self.of_kind(Ends), dict[str, Tensor]()
+        own = dict[str, Tensor](tower.named_parameters()) if parts else {}
+        for part in parts:
+            found |= part.weights(own | found)
+        return found
+
     @property
     def prompts_image(self) -> bool:
         """Image features depend on what is learned."""
         image = bool(self.image_prompts.enters) or self.keys_values is not None
-        return image or self.image_change is not None or bool(self.of_kind(Pixels))
+        inside = self.image_change is not None or self.side_network is not None
+        return image or inside or bool(self.of_kind(Pixels) or self.of_kind(Ends))
 
     @property
     def prompts_text(self) -> bool:
@@ -237,6 +258,10 @@ class Method(nn.Module):
 
 def _only(parts: Sequence[Part], kind: type[P]) -> P | None:
     return next((part for part in parts if isinstance(part, kind)), None)
+
+
+def _on_image(part: Part) -> bool:
+    return isinstance(part, Change) and part.on == "image"
 
 
 def _in_order(changes: Sequence[Change]) -> list[Change]:

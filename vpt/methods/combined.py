@@ -88,6 +88,17 @@ def combined(kinds: Sequence[type[Method]]) -> type[Method]:
     )
 
 
+def separate(name: str) -> list[str]:
+    """The names in that of a combination; one that ends in + itself keeps it."""
+    found: list[str] = []
+    for each in name.split(AND):
+        if each or not found:
+            found.append(each)
+        else:
+            found[-1] += AND
+    return found
+
+
 def _owner(kinds: Sequence[type[Method]], option: str) -> type[Method]:
     owners = [kind for kind in kinds if option in options_of(kind)]
     if not owners:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
 from vpt.towers.attention import Attended, Packing, attend, separate, shared
-from vpt.towers.places import Places
+from vpt.towers.places import Grid, Places
 from vpt.towers.stages import Mlp, Out
 
 Context = Tensor | Attended
@@ -42,6 +42,7 @@ class Opened:
         post1: the norm of x + out(…) where norms stand behind the sums, None where they do not.
         post2: likewise of the sum with what the MLP adds.
         parallel: the MLP is given x as the block was, beside attention.
+        grid: where patches stand among the tokens, for changes that look at it.
     """
 
     norm: Callable[[Tensor], Tensor]
@@ -56,6 +57,7 @@ class Opened:
     post1: Callable[[Tensor], Tensor] | None = None
     post2: Callable[[Tensor], Tensor] | None = None
     parallel: bool = False
+    grid: Grid | None = None
 
     def projected(self, y: Tensor) -> Sequence[Tensor]:
         """Queries, keys and values of normed tokens (B, N, D), (B, N, heads, d) each."""
@@ -206,6 +208,13 @@ class Tower(nn.Module, ABC):
                 found["up"] = (token.shape[-1], block.feed.up(token).shape[-1])
                 found["down"] = (hidden.shape[-1], block.feed.down(hidden).shape[-1])
         return found
+
+    def heads(self, layer: int) -> tuple[int, int]:
+        """How many heads the keys of block `layer`, which can be opened, have, and how many numbers each of them."""
+        kernel = next(parameter for parameter in self.block(layer).parameters() if parameter.ndim > 1)
+        with torch.no_grad():
+            keys, _ = self.open(layer).key_value(kernel.new_zeros(1, 1, self.width_at(layer)))
+        return keys.shape[2], keys.shape[3]
 
     def attended(self, layer: int, context: Tensor, change: Change = None) -> Tensor | Attended:
         """What block `layer` makes of a context whatever the tokens are; itself where it cannot be opened.

@@ -11,6 +11,21 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Where the patches of an image stand among the tokens of a sequence.
+
+    Attributes:
+        height: patches from top to bottom.
+        width: from left to right, which is how they follow each other.
+        start: tokens before the first patch, prefix and prompts.
+    """
+
+    height: int
+    width: int
+    start: int
+
+
+@dataclass(frozen=True)
 class Places:
     """The places of a sequence's tokens: some are an image's own, in its order; the others, prompts, have no place.
 

@@ -1,20 +1,23 @@
 """What methods are put together from: each part exists once, and answers one question.
 
 Prompts of an encoder: what enters, before which blocks, made of what. A change: what is added inside a block.
-Tuned: which parameters of the backbone are trained. Pixels: what becomes
-of images before it. A classifier: features to logits. An objective: logits and
+Ends: other weights for what stands around the blocks. Side: a network beside them. Pixels: what becomes of images
+before the encoder. Tuned: which parameters of the backbone are trained. A classifier: features to logits. An
+objective: logits and
 features to a loss.
 """
 
 from vpt.methods.parts.base import (
     Change,
     Classifier,
+    Ends,
     Head,
     ImagePrompts,
     KeysValues,
     Objective,
     Part,
     Pixels,
+    Side,
     TextPrompts,
     Tuned,
 )
@@ -25,6 +28,7 @@ __all__ = [
     "Change",
     "Classifier",
     "Encoder",
+    "Ends",
     "Head",
     "ImagePrompts",
     "KeysValues",
@@ -32,6 +36,7 @@ __all__ = [
     "Outputs",
     "Part",
     "Pixels",
+    "Side",
     "TextEncoder",
     "TextPrompts",
     "Tuned",

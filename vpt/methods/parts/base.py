@@ -114,6 +114,16 @@ class ImagePrompts(Part):
         """What enters before block `layer` where it is `fixed`, (1 or batch, P, D)."""
         raise LookupError(f"no image prompts enter before block {layer}")
 
+    def made(self, layer: int, given: Tensor, found: Tensor) -> Tensor:
+        """What counts as `last` for block `layer`, (B, P, D), where prompts look back: by default what was found.
+
+        Args:
+            layer: one of `enters`.
+            given: the prompts that the block before was given, (1 or B, P, D).
+            found: what it made of them, (B, P, D).
+        """
+        return found
+
     def entering(self, layer: int, x: Tensor, last: Tensor | None) -> Tensor:
         """What enters before block `layer`, (1 or B, P, D), after CLIP's norm where it goes through it.
 
@@ -125,15 +135,24 @@ class ImagePrompts(Part):
         found = self.prompts(layer, x.shape[0]).to(x.dtype)
         return self._pre_norm(found) if layer == 0 and self.before_norm else found
 
-    def plain(self, layer: int, x: Tensor) -> Tensor:
-        """The definition: the whole sequence that block `layer` is given, put into what the block before gave."""
+    def plain(self, layer: int, x: Tensor, given: Tensor | None = None) -> Tensor:
+        """The definition: the whole sequence that block `layer` is given, put into what the block before gave.
+
+        Args:
+            layer: from 0 on.
+            x: what the block before gave.
+            given: what it was given.
+        """
         if layer not in self.enters:
             return x
         last, place = None, self.prefix
         if layer > min(self.enters):
             own = self.strip(x)
             count = x.shape[1] - own.shape[1]
-            last = x[:, own.shape[1] :] if self.behind else x[:, place : place + count]
+            start = own.shape[1] if self.behind else place
+            last = x[:, start : start + count]
+            if given is not None and self.looks_back:
+                last = self.made(layer, given[:, start : start + count], last)
             x = own
         found = self.entering(layer, x, last).to(x.dtype).expand(x.shape[0], -1, -1)
         place = x.shape[1] if self.behind else place
@@ -224,14 +243,48 @@ class Change(Part):
         on: the encoder.
         linear: in evaluation mode all that is added is linear in what a stage of the block is given, so that it can be
             merged with the stage's weights.
+        on_grid: it looks at where patches stand, and is told by the `grid` of the opened block.
     """
 
     on: Literal["image", "text"] = "image"
     linear: bool = False
+    on_grid: bool = False
 
     def change(self, layer: int, block: Any) -> Any:
         """Block `layer` with what is learned in it, from the block as the library, or a change before, has it."""
         return block
+
+
+class Ends(Part):
+    """Other weights for what stands before and behind the blocks of the image encoder, made of its own."""
+
+    def weights(self, own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Parameters, by name, to call `embed` and `readout` of the encoder with; of `own` those that differ.
+
+        A bias that a layer lacks may be among them.
+        """
+        return {}
+
+
+class Side(Part):
+    """A network beside the image encoder: it looks at what the blocks give, and makes the tokens that are read out.
+
+    The blocks are run without a backward pass, so that nothing else may be learned in or before them.
+    """
+
+    claims = frozenset({"place beside the image encoder"})
+
+    def begin(self, x: Tensor) -> Tensor:
+        """What the network makes of the tokens before block 0, (B, N, D), its own affair."""
+        raise NotImplementedError
+
+    def step(self, layer: int, side: Tensor, x: Tensor) -> Tensor:
+        """What becomes of it beside block `layer`, which gives x, (B, N, D)."""
+        raise NotImplementedError
+
+    def end(self, side: Tensor, x: Tensor) -> Tensor:
+        """The tokens that are read out, of what the last block gives, (B, N, D)."""
+        raise NotImplementedError
 
 
 class Tuned(Part):

@@ -18,6 +18,7 @@ class Encoder(Protocol):
     patch_size: int
     channels: int
     classifier: tuple[Tensor, Tensor | None] | None
+    image_size: tuple[int, int] | None
 
     def width_at(self, layer: int) -> int:
         """D of tokens before block `layer`."""
@@ -25,8 +26,17 @@ class Encoder(Protocol):
     def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Names and parameters."""
 
+    def modules(self) -> Iterable[nn.Module]:
+        """All of its modules."""
+
+    def heads(self, layer: int) -> tuple[int, int]:
+        """How many heads the keys of block `layer` have, and how many numbers each of them."""
+
     def block(self, layer: int) -> nn.Module:
         """Block `layer`."""
+
+    def why_whole(self, layer: int) -> str | None:
+        """Why block `layer` cannot be opened, or None where it can."""
 
     def why_unchanged(self, layer: int) -> str | None:
         """Why nothing can be added to what block `layer` attends by, or None where it can."""
@@ -56,6 +66,9 @@ class TextEncoder(Protocol):
 
     def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Names and parameters."""
+
+    def modules(self) -> Iterable[nn.Module]:
+        """All of its modules."""
 
     def why_unchanged(self, layer: int) -> str | None:
         """Why nothing can be added to what block `layer` attends by, or None where it can."""

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.methods.parts.base import ImagePrompts
+from vpt.methods.parts.clusters import pooled_clusters
 from vpt.methods.parts.encoders import Encoder
+
+# Beginnings that are made of training images.
+OF_IMAGES = ("patches", "mean", "max")
 
 
 class Tokens(ImagePrompts):
@@ -24,7 +28,8 @@ class Tokens(ImagePrompts):
         shared: one set of prompts for all blocks.
         dropout: of prompt values, a mask for each image.
         project: prompts of this size, brought to the backbone's width by one linear layer.
-        init: "uniform" as in the paper, "normal" for N(0, 0.02), or "patches" for patch tokens of training images.
+        init: "uniform" as in the paper, "normal" for N(0, 0.02), "patches" for patch tokens of training images, or
+            "mean" or "max" of the clusters that such tokens make.
         before_norm: prompts of block 0 go through CLIP's norm before the blocks.
         behind: prompts stand behind the patches.
 
@@ -45,7 +50,7 @@ class Tokens(ImagePrompts):
         shared: bool = False,
         dropout: float = 0.0,
         project: int | None = None,
-        init: Literal["uniform", "normal", "patches"] = "uniform",
+        init: Literal["uniform", "normal", "patches", "mean", "max"] = "uniform",
         before_norm: bool = False,
         behind: bool = False,
     ) -> None:
@@ -56,13 +61,14 @@ class Tokens(ImagePrompts):
             raise VptError(f"dropout={dropout} must be at least 0 and below 1.")
         if project is not None and project < 1:
             raise VptError(f"project={project} leaves nothing to project from: give 1 or more, or leave it out.")
-        if init == "patches" and project:
-            raise VptError("init='patches' sets prompts of the backbone's width: leave project out, or init='uniform'.")
+        if init in OF_IMAGES and project:
+            raise VptError(f"init={init!r} sets prompts of the backbone's width: leave project out, or init='uniform'.")
         self.layers = tuple(layers)
         self.enters = frozenset(layers)
         self.before_norm, self.behind = before_norm, behind
         self.shared = shared
-        self.needs_images = init == "patches"
+        self.init = init
+        self.needs_images = init in OF_IMAGES
         self.dropout = nn.Dropout(dropout)
         widths = [tower.width_at(layer) for layer in self.layers]
         if len(set(widths)) > 1 and (shared or project):
@@ -105,6 +111,7 @@ class Tokens(ImagePrompts):
     def initialise(self, tokens: Sequence[Tensor]) -> None:
         """Each prompt becomes a patch token, drawn from those that its block is given for training images.
 
+        Or the mean or the maximum of a cluster of them.
         Wang et al., "Revisiting the Power of Prompt for Visual Tuning" (SPT), ICML 2024.
         """
         for row, layer in enumerate(self.layers[: len(self.values)]):
@@ -112,7 +119,10 @@ class Tokens(ImagePrompts):
             num_tokens = self.count()
             if len(patches) < num_tokens:
                 raise VptError(f"{len(patches)} patch tokens cannot initialise {num_tokens} prompts: give more images.")
-            self.values[row].copy_(patches[torch.randperm(len(patches))[:num_tokens].to(patches.device)])
+            drawn = patches[torch.randperm(len(patches))[:num_tokens].to(patches.device)]
+            if self.init in ("mean", "max"):
+                drawn = pooled_clusters(patches, drawn, self.init)
+            self.values[row].copy_(drawn)
 
 
 def blocks_of(tower: Encoder, first: int | None, last: int | None, blocks: Sequence[int] | None) -> list[int]:

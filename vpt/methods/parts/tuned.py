@@ -31,6 +31,20 @@ class Biases(Tuned):
         return [parameter for name, parameter in _named(tower, text) if name.endswith("bias")]
 
 
+class Norms(Tuned):
+    """The weights and biases of every norm."""
+
+    claims = frozenset({"weights of the backbone", "biases of the backbone"})
+
+    def parameters_of(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
+        """Parameters of modules whose class is called a norm: layer norms, RMS norms, batch norms, group norms."""
+        towers: list[Encoder | TextEncoder] = [tower] if text is None else [tower, text]
+        modules = [
+            module for encoder in towers for module in encoder.modules() if "norm" in type(module).__name__.lower()
+        ]
+        return {parameter: None for module in modules for parameter in module.parameters(recurse=False)}
+
+
 class LastBlocks(Tuned):
     """The last blocks of the image encoder and the norm after them.
 
