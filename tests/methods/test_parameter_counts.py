@@ -41,6 +41,45 @@ COUNTS = [
     ("vpt-deep", {"num_tokens": 10, "first": 3}, VIT_B, 23_040),
     ("vpt-deep", {"num_tokens": 10, "last": 5}, VIT_B, 38_400),
     ("vpt-deep", {"num_tokens": 10, "project": 64}, VIT_B, 12 * 10 * 64 + 64 * 768 + 768),
+    ("lora", {}, VIT_B, 294_912),
+    ("adaptformer", {}, VIT_S, 12 * (2 * 64 * 384 + 64 + 384)),
+    ("adaptformer", {}, VIT_B, 1_189_632),
+    ("adaptformer", {"rank": 8}, VIT_B, 156_768),
+    ("adapter", {}, VIT_S, 24 * (2 * 8 * 384 + 8 + 384)),
+    ("adapter", {}, VIT_B, 313_536),
+    ("adapter", {"kind": "pfeiffer"}, VIT_B, 156_768),
+    ("adapter+", {}, VIT_S, 12 * (2 * 8 * 384 + 8 + 384 + 384)),
+    ("adapter+", {}, VIT_B, 165_984),
+    ("ssf", {}, VIT_S, 102_912),
+    ("ssf", {}, VIT_B, 205_824),
+    ("repadapter", {}, VIT_S, 24 * (8 * 384 + 8 + 4 * 384 + 384)),
+    ("repadapter", {}, VIT_B, 239_808),
+    ("convpass", {}, VIT_S, 24 * (2 * 8 * 384 + 8 + 384 + 9 * 64 + 8)),
+    # The paper says 0.33 million.
+    ("convpass", {}, VIT_B, 327_552),
+    ("fact", {}, VIT_S, 2 * 384 * 16 + 144 * 256),
+    ("fact", {}, VIT_B, 61_440),
+    ("fact", {"form": "tk", "rank": 32}, VIT_B, 86_528),
+    ("norm", {}, VIT_S, 19_200),
+    ("norm", {}, VIT_B, 38_400),
+    ("prefix", {}, VIT_S, 92_160),
+    ("prefix", {}, VIT_B, 184_320),
+    # Keys and values, 46,080 on ViT-B, and prompts.
+    ("e2vpt", {}, VIT_S, 23_040 + 46_080),
+    ("e2vpt", {}, VIT_B, 46_080 + 92_160),
+    ("vfpt", {}, VIT_S, 46_080),
+    ("vfpt", {}, VIT_B, 92_160),
+    # Prompts, eleven gates and twelve temperatures.
+    ("gate-vpt", {}, VIT_S, 38_400 + 11 + 12),
+    ("gate-vpt", {}, VIT_B, 76_800 + 11 + 12),
+    ("spt", {}, VIT_S, 92_160),
+    ("spt", {}, VIT_B, 184_320),
+    # Of eleven blocks norms, 2 × 2 kernels, sums over 13 × 13 places; ten prompts, and two layers for all blocks.
+    ("vapt", {}, VIT_S, 10 * 384 + 11 * (2 * 384 + 4 + 10 * 170) + 2 * 16 * 384),
+    ("vapt", {}, VIT_B, 10 * 768 + 11 * (2 * 768 + 4 + 10 * 170) + 2 * 16 * 768),
+    ("lst", {}, VIT_S, 598_332),
+    # 2.38 million, as tables of other papers have it.
+    ("lst", {}, VIT_B, 2_376_300),
 ]
 
 # method, options, open_clip's model, tuned parameters with four class names as classifier

@@ -3,8 +3,7 @@
 Prompts of an encoder: what enters, before which blocks, made of what. A change: what is added inside a block.
 Ends: other weights for what stands around the blocks. Side: a network beside them. Pixels: what becomes of images
 before the encoder. Tuned: which parameters of the backbone are trained. A classifier: features to logits. An
-objective: logits and
-features to a loss.
+objective: logits and features to a loss.
 """
 
 from vpt.methods.parts.base import (
