@@ -51,6 +51,21 @@ def test_the_fast_form_equals_the_definition_in_values_and_gradients(name: str) 
     torch.testing.assert_close(model.features(inputs(model)), found[1][0], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_twenty_steps_of_the_fast_form_are_those_of_the_definition(name: str) -> None:
+    trained = []
+    for plain in (False, True):
+        model = made(name).train()
+        optimizer = torch.optim.SGD(model.method.parameters(), lr=0.01, momentum=0.9)
+        for _ in range(20):
+            optimizer.zero_grad()
+            features = model.features(inputs(model), plain=plain)
+            F.cross_entropy(model.head(features), torch.tensor([0, 1, 2])).backward()
+            optimizer.step()
+        trained.append({key: each.detach() for key, each in model.method.named_parameters()})
+    torch.testing.assert_close(trained[0], trained[1], rtol=1e-8, atol=1e-9)
+
+
 def sequence(model: nn.Module, prompts: object, images: Tensor) -> Tensor:
     """The library's blocks on [prefix, prompts, patches], prompts given by layer, tokens and what became of them."""
     x, before, carried = model._pos_embed(model.patch_embed(images)), None, None

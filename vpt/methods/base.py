@@ -49,6 +49,7 @@ class Method(nn.Module):
         template: what class names are put in; None for the data set's templates, whose features are averaged.
         parts: in the order in which they were given.
         image_prompts: the part of its kind, or one that does nothing; and so the others.
+        side_network: a network beside the image encoder, where there is one.
         whole_steps: set while steps are taken that may have several batches and processes: what objectives take the
             gradient of a whole step for is left to `correct`.
         share: what the mean over this process's images counts for in that of a step.
