@@ -13,6 +13,14 @@ from vpt.towers.base import ImageTower
 from vpt.towers.swin import SwinTower
 from vpt.towers.text import TextTower
 
+# What constructors of parts say of encoders that have no place for them, whatever the options.
+OF_ENCODERS = (
+    "which is not opened",
+    "looks at tokens of one width",
+    "takes the MLP apart",
+    "a convolution, which this encoder has not",
+)
+
 
 def why_not(method: Method, tower: ImageTower) -> str | None:
     """The part of a method that an encoder has no place for, and why; None where it has all."""
@@ -93,4 +101,4 @@ def _of_the_tower(error: VptError, tower: ImageTower) -> bool:
 def _reasons(tower: ImageTower) -> set[str]:
     """Why nothing can be added to blocks of an encoder."""
     found = [why(layer) for layer in range(tower.depth) for why in (tower.why_whole, tower.why_unchanged)]
-    return {reason for reason in found if reason is not None} | {"which is not opened"}
+    return {reason for reason in found if reason is not None} | set(OF_ENCODERS)

@@ -172,6 +172,14 @@ def test_prompts_have_the_width_of_their_stage_and_are_counted() -> None:
         prompted(EXAMPLES["timm v1"], "clip-lora", head="linear")
 
 
+def test_what_has_no_place_in_windows_is_not_named_as_what_works() -> None:
+    with pytest.raises(VptError, match=r"gate-vpt cannot be used with .*: in windows only prompts") as error:
+        prompted(EXAMPLES["timm v1"], "gate-vpt", temperature=False, num_tokens=2)
+    named = str(error.value).rpartition("What works with it: ")[2].removesuffix(".").split(", ")
+    assert {"vpt-deep", "vfpt", "spt", "norm", "full"} <= set(named)
+    assert not {"lora", "ssf", "adapter", "prefix", "convpass", "fact", "lst"} & set(named)
+
+
 def test_prompts_that_begin_as_patches_and_those_that_are_computed_once() -> None:
     example = EXAMPLES["timm v1"]
     model = prompted(example, "vpt-deep", num_tokens=3, init="patches").double()

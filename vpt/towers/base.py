@@ -186,6 +186,10 @@ class Tower(nn.Module, ABC):
         found = self.run(layer, both, mask, places)
         return found[:, num_context:] if num_context else found
 
+    def why_unopened(self, layer: int) -> str | None:
+        """Why nothing can be put into block `layer` or beside its parts, or None where it can."""
+        return self.why_whole(layer)
+
     def why_unchanged(self, layer: int) -> str | None:
         """Why nothing can be added to the queries, keys and values of block `layer`, or None where it can."""
         why = self.why_whole(layer)

@@ -123,6 +123,10 @@ class SwinTower(ImageTower):
         block: Any = self.block(layer)
         return why_hooked(block, getattr(block, "attn", None) or block.attention)
 
+    def why_unopened(self, layer: int) -> str:
+        """As `why_unchanged`."""
+        return self.why_unchanged(layer)
+
     def why_unchanged(self, layer: int) -> str:
         """Nothing is added to attention in windows."""
         return "it attends in windows, and nothing is added to their projections"

@@ -138,7 +138,7 @@ def check_opened(encoder: Encoder, name: str, on: str = "image") -> None:
         VptError: one is not.
     """
     for layer in range(encoder.depth):
-        why = encoder.why_whole(layer)
+        why = encoder.why_unopened(layer)
         if why is not None:
             raise VptError(f"{name} cannot be added to block {layer} of the {on} encoder: {why}.")
 

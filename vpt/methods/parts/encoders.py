@@ -35,8 +35,8 @@ class Encoder(Protocol):
     def block(self, layer: int) -> nn.Module:
         """Block `layer`."""
 
-    def why_whole(self, layer: int) -> str | None:
-        """Why block `layer` cannot be opened, or None where it can."""
+    def why_unopened(self, layer: int) -> str | None:
+        """Why nothing can be put into block `layer` or beside its parts, or None where it can."""
 
     def why_unchanged(self, layer: int) -> str | None:
         """Why nothing can be added to what block `layer` attends by, or None where it can."""

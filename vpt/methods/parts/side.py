@@ -30,7 +30,7 @@ class Ladder(Side):
 
     def __init__(self, encoder: Encoder, *, reduction: int, temperature: float, residual: bool) -> None:
         super().__init__()
-        widths = {encoder.width_at(layer) for layer in range(encoder.depth + 1)}
+        widths = sorted({encoder.width_at(layer) for layer in range(encoder.depth + 1)})
         if len(widths) > 1:
             raise VptError(f"a network beside the encoder looks at tokens of one width, and here they are {widths}.")
         if reduction < 1 or encoder.width % reduction:
