@@ -18,6 +18,8 @@ OF_ENCODERS = (
     "which is not opened",
     "looks at tokens of one width",
     "takes the MLP apart",
+    "need images of one size",
+    "learns keys and values of one size",
     "a convolution, which this encoder has not",
 )
 

@@ -65,9 +65,9 @@ def _stages(before: Opened, after: Opened, zero: Tensor) -> dict[str, Any]:
     if after.query_key_value is not before.query_key_value:
         found["query_key_value"] = _projections(after.query_key_value, zero)
         found["key_value"] = _projections(after.key_value, zero)
-    inner = torch.cat([part.flatten(-2) for part in after.key_value(zero)[1:]], dim=-1)
     if isinstance(after.out, Out) and isinstance(before.out, Out) and after.out.project is not before.out.project:
-        found["project"] = _product(after.out.project, inner)
+        inner = after.key_value(zero)[1].flatten(-2)
+        found["project"] = _product(after.out.project, after.out.given(inner, zero))
     if isinstance(after.feed, Mlp) and isinstance(before.feed, Mlp):
         if after.feed.up is not before.feed.up:
             found["up"] = _product(after.feed.up, zero)

@@ -20,6 +20,7 @@ REFUSALS = (
     "which is not opened",
     "takes the MLP apart in pieces",
     "need images of one size",
+    "learns keys and values of one size",
     "looks at the grid of patches",
     "a convolution, which this encoder has not",
 )

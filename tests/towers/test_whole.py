@@ -104,7 +104,7 @@ def test_a_method_that_enters_is_refused_with_the_part_the_reason_and_what_works
         in sentence
     )
     assert "ResNet is none of timm's VisionTransformer, Eva, " in sentence
-    assert sentence.endswith("What works with it: bias, full, linear, partial-k.")
+    assert sentence.endswith("What works with it: bias, full, linear, norm, partial-k, pixel.")
     with pytest.raises(VptError, match=r"clip-lora cannot be used with this model.*What works with it: .*coop, full"):
         vpt.attach(clip_resnet(), "clip-lora", classes=CLASSES, preprocessing={**SEEN, "size": (64, 64)})
     with pytest.raises(VptError, match=r"^k=9: the backbone has 1 to 5 blocks"):

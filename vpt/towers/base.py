@@ -205,7 +205,8 @@ class Tower(nn.Module, ABC):
         with torch.no_grad():
             token = kernel.new_zeros(1, 1, self.width_at(layer))
             if isinstance(block.out, Out):
-                given = torch.cat([value.flatten(2) for value in block.key_value(token)[1:]], dim=-1)
+                normed = block.norm(token)
+                given = block.out.given(block.key_value(normed)[1].flatten(2), normed)
                 found["o"] = (given.shape[-1], block.out.project(given).shape[-1])
             if isinstance(block.feed, Mlp):
                 hidden = block.feed.act(block.feed.up(token))
@@ -213,12 +214,13 @@ class Tower(nn.Module, ABC):
                 found["down"] = (hidden.shape[-1], block.feed.down(hidden).shape[-1])
         return found
 
-    def heads(self, layer: int) -> tuple[int, int]:
-        """How many heads the keys of block `layer`, which can be opened, have, and how many numbers each of them."""
+    def heads(self, layer: int) -> tuple[int, int, int]:
+        """Heads of block `layer`, which can be opened, and how many numbers a key and a value of one have."""
         kernel = next(parameter for parameter in self.block(layer).parameters() if parameter.ndim > 1)
+        block = self.open(layer)
         with torch.no_grad():
-            keys, _ = self.open(layer).key_value(kernel.new_zeros(1, 1, self.width_at(layer)))
-        return keys.shape[2], keys.shape[3]
+            keys, values = block.key_value(block.norm(kernel.new_zeros(1, 1, self.width_at(layer))))
+        return keys.shape[2], keys.shape[3], values.shape[3]
 
     def attended(self, layer: int, context: Tensor, change: Change = None) -> Tensor | Attended:
         """What block `layer` makes of a context whatever the tokens are; itself where it cannot be opened.

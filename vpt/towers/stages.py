@@ -32,7 +32,11 @@ class Out:
 
     def __call__(self, o: Tensor, y: Tensor) -> Tensor:
         """(B, N, heads · d) and normed tokens to (B, N, D)."""
-        return self.end(self.project(o if self.before is None else self.before(o, y)))
+        return self.end(self.project(self.given(o, y)))
+
+    def given(self, o: Tensor, y: Tensor) -> Tensor:
+        """What is projected, of (B, N, heads · d) and normed tokens."""
+        return o if self.before is None else self.before(o, y)
 
 
 @dataclass(frozen=True)

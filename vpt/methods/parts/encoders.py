@@ -29,8 +29,8 @@ class Encoder(Protocol):
     def modules(self) -> Iterable[nn.Module]:
         """All of its modules."""
 
-    def heads(self, layer: int) -> tuple[int, int]:
-        """How many heads the keys of block `layer` have, and how many numbers each of them."""
+    def heads(self, layer: int) -> tuple[int, int, int]:
+        """Heads of block `layer`, which can be opened, and how many numbers a key and a value of one have."""
 
     def block(self, layer: int) -> nn.Module:
         """Block `layer`."""

@@ -48,7 +48,12 @@ class LearnedKeysValues(KeysValues):
         check_opened(encoder, name)
         self.enters = frozenset(range(encoder.depth))
         self.dropout = dropout
-        heads, size = encoder.heads(0)
+        heads, size, size_of_values = encoder.heads(0)
+        if size != size_of_values:
+            raise VptError(
+                f"{name} learns keys and values of one size, and here they have {size} and {size_of_values} numbers: "
+                "choose another backbone."
+            )
         values = torch.empty(encoder.depth, 1 if shared else 2, count, heads, size)
         bound = (6 / (count * size)) ** 0.5
         self.values = nn.Parameter(values.uniform_(-bound, bound) if std is None else values.normal_(std=std))
