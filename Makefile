@@ -4,9 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
+<<<<<<< HEAD
 OLDEST := .venv-oldest
 
 .PHONY: setup quickstart test test-slow test-gpu test-oldest benchmark lint clean
+=======
+.PHONY: setup quickstart test test-slow test-gpu benchmark lint docs clean
+>>>>>>> 8f0f1ce (The documentation is a site, built strict: a way in, which method and backbone, a page of methods, questions, API)
 
 setup: $(READY)
 
@@ -47,5 +51,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
