@@ -4,13 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-<<<<<<< HEAD
 OLDEST := .venv-oldest
 
-.PHONY: setup quickstart test test-slow test-gpu test-oldest benchmark lint clean
-=======
-.PHONY: setup quickstart test test-slow test-gpu benchmark lint docs clean
->>>>>>> 8f0f1ce (The documentation is a site, built strict: a way in, which method and backbone, a page of methods, questions, API)
+.PHONY: setup quickstart test test-slow test-gpu test-oldest benchmark lint docs clean
 
 setup: $(READY)
 
