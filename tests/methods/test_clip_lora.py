@@ -16,7 +16,8 @@ from tests.zoo import EXAMPLES, Example, vit
 from vpt import VptError
 
 # Towers in which every block has linear queries, keys and values.
-LINEAR = [name for name, example in EXAMPLES.items() if not example.whole and name != "q and k norm"]
+NOT_LINEAR = ("q and k norm", "parallel things", "differential attention")
+LINEAR = [name for name, example in EXAMPLES.items() if not example.whole and name not in NOT_LINEAR]
 
 
 def filled(model: vpt.Prompted) -> vpt.Prompted:
