@@ -220,7 +220,7 @@ def restored(
     model = _assemble(
         backbone,
         facts.method.name,
-        checked_classes(facts.classes),
+        checked_classes(facts.learned_classes or facts.classes),
         facts.method.model_extra or {},
         head=_own_head(head, facts.head, str(source)),
         templates=facts.templates,
@@ -240,6 +240,8 @@ def restored(
             f"{source} was trained with {trained}, and {here}: load the same weights or pass any_backbone=True."
         )
     model.load_tuned_state(tensors)
+    if facts.learned_classes:
+        model.set_classes(facts.classes)
     return model
 
 

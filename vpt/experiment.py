@@ -18,6 +18,7 @@ from vpt.data.pairs import Pairs, PairSet
 from vpt.engine.batch import largest_batch
 from vpt.engine.callbacks import Callback
 from vpt.engine.evaluate import evaluate
+from vpt.engine.features import AT_ONCE
 from vpt.engine.fit import fit
 from vpt.engine.folder import CONFIG, IMAGES, RESULT, has_saved
 from vpt.engine.outputs import joined, trusted
@@ -298,6 +299,9 @@ def _evaluate(
     options = {
         key: config.train[key] for key in ("batch_size", "precision", "compile", "workers") if key in config.train
     }
+    if "batch_size" in options:
+        # A batch of features may be larger than one of images can be.
+        options["batch_size"] = min(options["batch_size"], AT_ONCE)
     groups = data.groups if split == "test" and isinstance(data, DataSet) else None
     return evaluate(model, _split(data, split), **options, progress=progress, groups=groups, outputs=outputs)
 

@@ -82,6 +82,7 @@ class Facts(Part):
     Attributes:
         format: which version of this schema was written; files without a number are of the first.
         head: "own" for a module that whoever loads the model has to bring.
+        learned_classes: those that what belongs to classes was learned for, where they are others.
         tensors: SHA-256 of the file of tensors.
         digest: of all the rest, as `saving.digest_of` makes it.
     """
@@ -91,6 +92,7 @@ class Facts(Part):
     method: MethodFacts
     head: Literal["linear", "text", "own"] = "linear"
     classes: list[Text]
+    learned_classes: list[Text] | None = None
     templates: list[Text] = ["a photo of a {}."]
     preprocessing: PreprocessingFacts
     parameters: dict[str, Any] = {}

@@ -43,7 +43,7 @@ def _of_windows(method: Method, tower: SwinTower) -> str | None:
     if method.side_network is not None:
         return "it looks at tokens of one width, and this encoder has another in each stage"
     prompts = method.image_prompts
-    if method.keys_values is not None or not prompts.fixed:
+    if method.keys_values is not None or not prompts.fixed or prompts.read_out:
         return "in windows only prompts that are the same for all images are seen"
     for layer in range(tower.depth) if prompts.enters else ():
         if tower.why_whole(layer) is not None:

@@ -41,7 +41,8 @@ def fold(tower: ImageTower, method: Method) -> Folded:
     """What images need of the method as it is, in evaluation mode."""
     change = merged(tower, method)
     prompts, enters = method.image_prompts, method.image_prompts.enters
-    only_seen = [i for i in sorted(enters) if i + 1 in enters or i + 1 == tower.depth] if prompts.fixed else []
+    read = set() if not prompts.read_out else {tower.depth - 1}
+    only_seen = [i for i in sorted(enters - read) if i + 1 in enters or i + 1 == tower.depth] if prompts.fixed else []
     none = torch.zeros(1, 0, tower.width, dtype=tower.dtype, device=tower.kernel.device)
     tokens = {layer: prompts.entering(layer, none, None) for layer in only_seen}
     attended = {layer: tower.attended(layer, seen, change) for layer, seen in tokens.items()}
@@ -60,16 +61,17 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
     weights = folded.weights if folded else method.weights(tower)
     if method.side_network is not None:
         return encode_beside(tower, method.side_network, _cast(tower, images))
-    x = _advanced(tower, method, images, tower.depth - 1, tower.read, folded, weights)
-    found: Tensor = called(tower, "readout", weights, x)
-    return found
+    count = method.image_prompts.count() if method.image_prompts.read_out else 0
+    x = _advanced(tower, method, images, tower.depth - 1, tower.read, folded, weights, count)
+    found: Tensor = called(tower, "readout", weights, x[:, :-count] if count else x)
+    return torch.cat([found, tower.final_norm()(x[:, -count:]).mean(1)], dim=1) if count else found
 
 
 def encode_tokens(tower: ImageTower, method: Method, images: Tensor, last: int) -> Tensor:
     """Images (B, 3, H, W) to their own tokens after block `last`, (B, N, D), prompts left out."""
     if isinstance(tower, SwinTower):
         return encode_grid(tower, method, images, last=last)
-    return _advanced(tower, method, images, last, None, None, method.weights(tower))
+    return _advanced(tower, method, images, last, None, None, method.weights(tower), 0)
 
 
 def _advanced(
@@ -80,8 +82,9 @@ def _advanced(
     read: int | None,
     folded: Folded | None,
     weights: Mapping[str, Tensor],
+    prompts_too: int,
 ) -> Tensor:
-    """The first `read` of the image's own tokens, or all of them, after block `last`."""
+    """The first `read` of the image's own tokens, or all, after block `last`; and so many prompts behind them."""
     x, places = called(tower, "embedded", weights, _cast(tower, images))
     own, prompts = x.shape[1], method.image_prompts
     change = on_grid(tower, method, folded.change if folded else method.image_change, images, x)
@@ -94,7 +97,7 @@ def _advanced(
                 carried = prompts.made(layer, given, carried)
             context = folded.attended.get(layer) if folded else None
             context = prompts.entering(layer, x, carried).to(x.dtype) if context is None else context
-            is_read = layer < last and (layer + 1 not in prompts.enters or prompts.looks_back)
+            is_read = prompts_too > 0 if layer == last else layer + 1 not in prompts.enters or prompts.looks_back
             given = context if isinstance(context, Tensor) else None
             if is_read and isinstance(context, Tensor):
                 # What becomes of these prompts is looked at: they are advanced with the image.
@@ -102,7 +105,8 @@ def _advanced(
             else:
                 seen = [*seen, context]
         wanted = own if read is None else read
-        first = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
+        fewer = layer == last and wanted + prompts_too < x.shape[1]
+        first = partial(_first, count=wanted, behind=prompts_too) if fewer else None
         x = tower.advance(layer, x, seen, change=change, read=first, places=places)
     return x
 
@@ -146,8 +150,8 @@ def encode_grid(
     return found
 
 
-def _first(x: Tensor, count: int) -> Tensor:
-    return x[:, :count]
+def _first(x: Tensor, count: int, behind: int = 0) -> Tensor:
+    return x[:, :count] if not behind else torch.cat([x[:, :count], x[:, -behind:]], dim=1)
 
 
 def keys_values(method: Method, layer: int) -> list[Tensor | Attended]:
@@ -191,6 +195,7 @@ def encode_texts(
     *,
     precision: torch.dtype | None = None,
     recompute: bool = False,
+    classes: Tensor | None = None,
 ) -> Tensor:
     """Texts to prompted features (G, N, F): what they begin with is advanced once for those of a row.
 
@@ -202,46 +207,63 @@ def encode_texts(
             G sets of them. Without any, G is 1.
         precision: that products come in, where not that of the words.
         recompute: keep nothing of a part for the backward pass, and compute it again there.
+        classes: features of class names (C, F) without the method, where it looks at them.
     """
 
     def features(part: Texts) -> Tensor:
         if recompute:
-            kept: Tensor = checkpoint(_encode_part, tower, method, part, context, precision, use_reentrant=False)
+            kept: Tensor = checkpoint(
+                _encode_part, tower, method, part, context, precision, classes, use_reentrant=False
+            )
             return kept
-        return _encode_part(tower, method, part, context, precision)
+        return _encode_part(tower, method, part, context, precision, classes)
 
     found = [features(part) for part in texts]
     return torch.cat(found, dim=1) if len(found) > 1 else found[0]
 
 
 def _encode_part(
-    tower: TextTower, method: Method, texts: Texts, context: Tensor | None, precision: torch.dtype | None
+    tower: TextTower,
+    method: Method,
+    texts: Texts,
+    context: Tensor | None,
+    precision: torch.dtype | None,
+    classes: Tensor | None,
 ) -> Tensor:
     tokens = tower.tokens(texts)
-    rows, groups = len(tokens), 1 if context is None else len(context)
+    groups = 1 if context is None else len(context)
     x = tokens if groups == 1 else tokens.repeat(groups, 1, 1)
     if context is not None:
         x = _put(x, texts, context, tower.positions())
-    mask = texts.seen
-    if mask is not None:
-        mask = mask.to(precision or x.dtype)
-        mask = mask.repeat(groups, 1, 1) if groups > 1 else mask
+    mask = _mask(texts, groups, precision or x.dtype)
 
     def flat(x: Tensor) -> Tensor:
-        return x.unflatten(0, (groups, rows)).flatten(1, 2)
+        return x.unflatten(0, (groups, -1)).flatten(1, 2)
 
     def picked(x: Tensor) -> Tensor:
-        return flat(x).index_select(1, texts.picked).unflatten(1, (rows, -1)).flatten(0, 1)
+        return flat(x).index_select(1, texts.picked).unflatten(1, (len(texts.codes), -1)).flatten(0, 1)
 
     for layer in range(tower.depth):
+        if texts.then is not None and layer == texts.then.layer:
+            source, texts = texts.then.source, texts.then.texts
+            x = flat(x).index_select(1, source).unflatten(1, (len(texts.codes), -1)).flatten(0, 1)
+            mask = _mask(texts, groups, precision or x.dtype)
         if layer in method.text_prompts.enters:
-            x = _put(x, texts, method.text_prompts.prompts(layer))
+            x = _put(x, texts, method.text_prompts.prompts(layer, classes))
         # A mask for each row is copied for each head by torch's own attention, and kept for the backward pass: with
         # something to read a block is opened, which does without.
         read = picked if layer + 1 == tower.depth else None if mask is None else same
         x = tower.advance(layer, x, mask=mask, change=method.text_change, read=read)
     x = flat(x) if texts.order is None else flat(x).index_select(1, texts.order)
     return tower.readout(x.flatten(0, 1)).unflatten(0, (groups, -1))
+
+
+def _mask(texts: Texts, groups: int, dtype: torch.dtype) -> Tensor | None:
+    """What is added to the scores of G times the rows."""
+    if texts.seen is None:
+        return None
+    mask = texts.seen.to(dtype)
+    return mask.repeat(groups, 1, 1) if groups > 1 else mask
 
 
 def encode_texts_plain(
@@ -256,9 +278,11 @@ def encode_texts_plain(
         given: all that block i is given, from what became of x in the blocks before.
         change: a method's part in the blocks.
     """
-    seen = texts.seen
-    mask = seen if seen is None or len(seen) == len(x) > 1 else seen[0]
     for layer in range(tower.depth):
+        if texts.then is not None and layer == texts.then.layer:
+            texts = texts.then.texts
+        seen = texts.seen
+        mask = seen if seen is None or len(seen) == len(x) > 1 else seen[0]
         x = tower.advance(layer, given(layer, x).to(x.dtype), mask=mask, change=change)
     return tower.readout(x.flatten(0, 1)[texts.picked])
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from vpt import saving
 from vpt.around import read_out
+from vpt.classes import NOTHING, ClassNames
 from vpt.errors import VptError
 from vpt.head import new_head
+from vpt.kept import Kept
 from vpt.loops import Folded, ImageLoop, encode_grid, encode_images, encode_images_plain, fold
 from vpt.methods.base import Method
 from vpt.methods.parts import Outputs
@@ -21,14 +23,14 @@ from vpt.precision import in_own
 from vpt.predict import ImageLike, Prediction, is_one, predict
 from vpt.preprocessing import Preprocessing
 from vpt.sharing import Shared
-from vpt.text import DEFAULT_TEMPLATES, TextSide, checked_classes, checked_templates
+from vpt.text import DEFAULT_TEMPLATES, TextSide
 from vpt.towers.backbone import Pair
 from vpt.towers.base import ImageTower
 from vpt.towers.packing import Texts
 from vpt.towers.swin import SwinTower
 
 
-class Prompted(OwnLoop, Shared, nn.Module):
+class Prompted(ClassNames, Kept, OwnLoop, Shared, nn.Module):
     """Frozen encoders with a method and a classifier; only what the method names, and a linear head, is trained.
 
     The classifier is a linear head, or, with `pair`, the features of the class names. With `pair` images and texts
@@ -49,6 +51,7 @@ class Prompted(OwnLoop, Shared, nn.Module):
 
     Attributes:
         loop: the block loop that images go through, `encode_images` or what it was compiled to.
+        learned_classes: those that what belongs to classes was learned for.
     """
 
     loop: ImageLoop
@@ -79,6 +82,7 @@ class Prompted(OwnLoop, Shared, nn.Module):
         if self.head is None and pair is None:
             self.head = new_head(tower.num_features, len(classes), head_init)
         self.classes: tuple[str, ...] = tuple(classes)
+        self.learned_classes = self.classes
         self.templates: tuple[str, ...] = tuple(templates)
         self.preprocessing = preprocessing
         self.recipe = recipe
@@ -118,14 +122,18 @@ class Prompted(OwnLoop, Shared, nn.Module):
         """Images (B, 3, H, W) to prompted features (B, F).
 
         Args:
-            images: preprocessed; or features (B, F) that were computed before, which are given back.
+            images: preprocessed; or what `kept` made of them, of which features (B, F) are given back as they are.
             plain: run the method's definition, which advances every token, in place of the fast form.
                 Both give the same values and gradients, to rounding.
         """
+        return self.of_image(self._read(images, plain=plain))
+
+    def _read(self, images: Tensor, *, plain: bool = False) -> Tensor:
+        """Features, with what prompts are read out as behind them, (B, F + D), where they are."""
         _check_images(images)
         if images.ndim == 2:
-            _check_features(images, self.tower.num_features)
-            return images
+            _check_features(images, self.kept_size)
+            return self.tower.project(images) if self.trains_projection else images
         if plain:
             images = self.method.pixels(images)
             with in_own(self.tower.kernel):
@@ -133,7 +141,10 @@ class Prompted(OwnLoop, Shared, nn.Module):
                     return encode_grid(self.tower, self.method, images, plain=True)
                 given: list[Tensor] = []
                 x = encode_images_plain(self.tower, self.method, images, given.append)
-                return read_out(self.tower, self.method, x, given)
+                found, prompts = read_out(self.tower, self.method, x, given), self.method.image_prompts
+                if prompts.read_out:
+                    return torch.cat([found, self.tower.final_norm()(prompts.own(x)).mean(1)], dim=1)
+                return found
         return self._encoded(self.method, images, self._folded)
 
     def _encoded(self, method: Method, images: Tensor, folded: Folded | None) -> Tensor:
@@ -150,14 +161,19 @@ class Prompted(OwnLoop, Shared, nn.Module):
             images: preprocessed, or their features (B, F).
             plain: as in `features`.
             frozen: also what the model says without the method, where its loss asks for it.
-            text: L2-normalised features of the classes (C, F), where they are computed already.
+            text: features of the classes (C, F) as the classifier takes them, where they are computed already.
         """
         side, method = self._text(), self.method
-        image = F.normalize(self.features(images, plain=plain), dim=-1)
-        if text is None:
-            text = self.class_features(image if method.conditional else None, plain=plain)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not method.classifier.alone):
+            features = self._read(images, plain=plain)
+            image = F.normalize(self.of_image(features), dim=-1)
+            if text is None:
+                text = self.class_features(image if method.conditional else None, plain=plain, lengths=True)
         scale = side.scale()
-        logits = method.logits(image, text, scale)
+        raw: tuple[Tensor, ...] = ()
+        if method.classifier.lengths:
+            raw, text = (features, text), F.normalize(text, dim=-1)
+        logits = method.logits(raw[0], raw[1], scale) if raw else method.logits(image, text, scale)
         if side.logit_bias is not None:
             logits = logits + side.logit_bias
         frozen_image = frozen_text = None
@@ -165,11 +181,11 @@ class Prompted(OwnLoop, Shared, nn.Module):
         if view is not None:
             with torch.no_grad():
                 # Features that were computed before are those of a frozen image side.
-                same = images.ndim == 2 or self.image_is_frozen
-                frozen_image = image if same else F.normalize(self._encoded(_NOTHING, images, None), dim=-1)
+                same = (images.ndim == 2 and not self.trains_projection) or self.image_is_frozen
+                frozen_image = image if same else F.normalize(self._encoded(NOTHING, images, None), dim=-1)
                 templates = view.frozen_templates or self.templates
-                frozen_text = side.class_features(_NOTHING, self.classes, templates, mean=view.frozen_mean)
-        return Outputs(logits, image, text, scale, frozen_image, frozen_text)
+                frozen_text = side.class_features(NOTHING, self.classes, templates, mean=view.frozen_mean)
+        return Outputs(logits, image, text, scale, frozen_image, frozen_text, *raw)
 
     def encode_text(self, ids: Tensor | Sequence[Texts], image: Tensor | None = None, *, plain: bool = False) -> Tensor:
         """Token ids (N, L - num_context) to prompted text features (N, F); see `TextSide.encode`."""
@@ -183,31 +199,9 @@ class Prompted(OwnLoop, Shared, nn.Module):
         side = self._text()
         return side.plan(self.method, ids, alike=True)
 
-    def class_features(self, image: Tensor | None = None, *, plain: bool = False) -> Tensor:
-        """L2-normalised text features of the classes, (C, F); see `TextSide.class_features`."""
-        templates = self.templates if self.method.template is None else (self.method.template,)
-        return self._text().class_features(self.method, self.classes, templates, image, plain=plain)
-
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Ids (N, L - num_context) of texts, with places left for the method's context."""
         return self._text().tower.tokenize(texts, self.method.num_context)
-
-    def set_classes(self, classes: Sequence[str], templates: Sequence[str] | None = None) -> None:
-        """Choose among other names from now on, where class names are the classifier.
-
-        Args:
-            classes: C names.
-            templates: sentences for them, each with one {}; those in use are kept by default.
-
-        Raises:
-            VptError: the model has a linear head, what was learned belongs to its classes, two names are the same, or
-                a template is no sentence with one {}.
-        """
-        if self.head is not None:
-            raise VptError("a head knows its own classes alone: make the model with head='text' to change them.")
-        self.method.check_new_classes()
-        names, sentences = checked_classes(classes), checked_templates(templates) if templates else self.templates
-        self.classes, self.templates = names, sentences
 
     @property
     def image_is_frozen(self) -> bool:
@@ -233,9 +227,9 @@ class Prompted(OwnLoop, Shared, nn.Module):
         images = self.method.pixels(images) if prompted else images
         found: list[Tensor] = []
         if isinstance(self.tower, SwinTower):
-            encode_grid(self.tower, self.method if prompted else _NOTHING, images, plain=True, look=found.append)
+            encode_grid(self.tower, self.method if prompted else NOTHING, images, plain=True, look=found.append)
             return found
-        encode_images_plain(self.tower, self.method if prompted else _NOTHING, images, found.append)
+        encode_images_plain(self.tower, self.method if prompted else NOTHING, images, found.append)
         return found
 
     def train(self, mode: bool = True) -> Prompted:
@@ -270,9 +264,12 @@ class Prompted(OwnLoop, Shared, nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained: "prompts", "head" and "backbone", those of them that hold anything."""
         groups: dict[str, list[nn.Parameter]] = {"prompts": [], "head": [], "backbone": []}
+        classifier = self.method.classifier
+        heads = {id(parameter) for parameter in classifier.parameters()} if classifier.as_head else set()
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                groups[{"method": "prompts", "head": "head"}.get(name.partition(".")[0], "backbone")].append(parameter)
+                of = {"method": "prompts", "head": "head"}.get(name.partition(".")[0], "backbone")
+                groups["head" if id(parameter) in heads else of].append(parameter)
         return {name: parameters for name, parameters in groups.items() if parameters}
 
     def num_tuned(self, *, head: bool = True) -> int:
@@ -282,11 +279,13 @@ class Prompted(OwnLoop, Shared, nn.Module):
 
     def tuned_state(self) -> dict[str, Tensor]:
         """Every tensor of the method and every trained one by its name, and the buffers of modules that hold one."""
-        state = {name: t for name, t in self.state_dict().items() if name.startswith("method.")}
+        whole = self.state_dict()
+        state = {name: t for name, t in whole.items() if name.startswith("method.")}
         state |= {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
         for path, module in self.named_modules():
             if any(p.requires_grad for p in module.parameters(recurse=False)):
-                state |= {f"{path}.{name}": buffer for name, buffer in module.named_buffers(recurse=False)}
+                own = (f"{path}.{name}" for name, _ in module.named_buffers(recurse=False))
+                state |= {name: whole[name] for name in own if name in whole}
         return state
 
     def frozen_state(self) -> dict[str, Tensor]:
@@ -332,6 +331,7 @@ class Prompted(OwnLoop, Shared, nn.Module):
             "method": self.recipe["method"],
             "head": "text" if self.head is None else self.recipe.get("head", "linear"),
             "classes": list(self.classes),
+            "learned_classes": None if self.learned_classes == self.classes else list(self.learned_classes),
             "templates": list(self.templates),
             "preprocessing": self.preprocessing.to_dict(),
             "parameters": {"tuned": self.num_tuned(), "all": sum(p.numel() for p in self.parameters())},
@@ -363,9 +363,6 @@ class Prompted(OwnLoop, Shared, nn.Module):
         from vpt.report.notebook import model_html
 
         return model_html(self)
-
-
-_NOTHING = Method()
 
 
 def _check_images(images: Any) -> None:

@@ -62,6 +62,9 @@ class OwnLoop(nn.Module):
         """
         model: Any = self
         if model.method.classifier.needs_features:
+            # What it learns is for the classes in use.
+            model.learned_classes = model.classes
+            model.method.set_classes(None)
             model.method.classifier.prepare(*_features(model, images, labels))
 
     @torch.no_grad()
@@ -75,6 +78,9 @@ class OwnLoop(nn.Module):
         """Called after epoch 1, 2, … of `epochs`, before it is evaluated (PromptSRC averages its prompts then)."""
         model: Any = self
         model.method.end_epoch(epoch, epochs)
+        if model.method.classifier.begins(epoch, epochs):
+            with torch.no_grad():
+                model.method.classifier.begin(model.class_features(lengths=True))
 
     def tokens(self, images: Tensor, *, after: int | None = None) -> Tensor:
         """The image's own tokens after a block, with gradients to what is learned, (B, N, D), for heads of one's own.
@@ -105,4 +111,4 @@ def _features(model: Any, images: Tensor, labels: Tensor) -> tuple[Any, ...]:
     if model.text is None:
         raise VptError(f"{model.method.name} compares images with texts: make the model with head='text'.")
     image = F.normalize(full_precision(model.features(images)), dim=-1)
-    return image, labels, model.class_features(), model.text.scale()
+    return image, labels, model.class_features(lengths=model.method.classifier.lengths), model.text.scale()

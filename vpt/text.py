@@ -17,7 +17,7 @@ from vpt.loops import TextLoop, encode_texts, encode_texts_plain
 from vpt.methods.base import Method
 from vpt.precision import cast_to, in_own
 from vpt.towers.backbone import Pair
-from vpt.towers.packing import Texts, in_rows, packed
+from vpt.towers.packing import Layout, Placed, Texts, in_rows, joined, packed
 
 T = TypeVar("T")
 
@@ -109,7 +109,13 @@ class TextSide(nn.Module):
         return self.logit_scale.exp()
 
     def encode(
-        self, method: Method, ids: Tensor | Sequence[Texts], image: Tensor | None = None, *, plain: bool = False
+        self,
+        method: Method,
+        ids: Tensor | Sequence[Texts],
+        image: Tensor | None = None,
+        *,
+        plain: bool = False,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Token ids (N, L - num_context) to text features (N, F), or (B, N, F) where they depend on images.
 
@@ -118,26 +124,40 @@ class TextSide(nn.Module):
             ids: of texts, best on the CPU; or what `plan` made of them, but in the plain form.
             image: L2-normalised image features (B, F), where the method's context depends on them.
             plain: run the method's definition in place of the fast form.
+            classes: where the texts are class names that the method looks at, their features without it, (N, F).
         """
         if method.conditional and image is None:
             raise VptError(f"texts have no features of their own with {method.name}: its context depends on the image.")
+        if method.text_prompts.looks_at_classes and classes is None:
+            raise VptError(
+                f"{method.name} makes what enters texts of class names: it encodes those of its classes alone."
+            )
         if plain:
             assert isinstance(ids, Tensor)
-            return self._plainly(method, ids, image)
+            return self._plainly(method, ids, image, classes)
         texts = self.plan(method, ids) if isinstance(ids, Tensor) else ids
         recompute = self.chunk is not None and torch.is_grad_enabled()
         context = method.text_prompts.context(image)
         if context is not None and context.ndim == 3 and len(context) > 1 and image is None:
             # Each text has context of its own: the vectors are counted through.
             context = context.flatten(0, 1)[None]
-        found = self._looped(method, texts, context, recompute=recompute)
+        found = self._looped(method, texts, context, recompute=recompute, classes=classes)
         return found[0] if image is None else found
 
-    def _looped(self, method: Method, texts: Sequence[Texts], context: Tensor | None, *, recompute: bool) -> Tensor:
+    def _looped(
+        self,
+        method: Method,
+        texts: Sequence[Texts],
+        context: Tensor | None,
+        *,
+        recompute: bool,
+        classes: Tensor | None,
+    ) -> Tensor:
         positions = self.tower.positions()
         with in_own(positions):
             precision = cast_to(positions.device)
-            return self.loop(self.tower, method, texts, context, precision=precision, recompute=recompute)
+            options: dict[str, Any] = {"precision": precision, "recompute": recompute, "classes": classes}
+            return self.loop(self.tower, method, texts, context, **options)
 
     def plan(self, method: Method, ids: Tensor, *, alike: bool = False) -> list[Texts]:
         """Where the tokens of texts (N, L - num_context) stand and what they see, on the device of the encoder.
@@ -148,27 +168,52 @@ class TextSide(nn.Module):
             alike: plans of as many other texts are to be of the same shape, where they can be.
         """
         # What stands where is decided by ids, for which a GPU would have to be waited for.
-        tower, ids = self.tower, ids.cpu()
-        lengths = tower.lengths(ids)
-        layout = tower.layout(method.text_prompts.codes(ids, lengths, tower.start), lengths + method.num_context)
-        step = self.chunk or max(1, len(ids))
-        parts = [layout.rows(slice(start, start + step)) for start in range(0, len(ids), step)]
-        device = self.logit_scale.device
+        tower, ids, prompts = self.tower, ids.cpu(), method.text_prompts
         like: dict[str, int] = {"grid": GRID, "longest": tower.context_length} if alike else {}
-        texts = [packed(part, tower.width, **like) if tower.causal else in_rows(part) for part in parts]
-        return [some.to(device).scored(tower.positions().dtype) for some in texts]
 
-    def _plainly(self, method: Method, ids: Tensor, image: Tensor | None) -> Tensor:
+        def placed(layout: Layout, some: slice) -> Placed:
+            part = layout.rows(some)
+            return packed(part, tower.width, **like) if tower.causal else in_rows(part)
+
+        lengths = tower.lengths(ids) + prompts.num_context
+        codes = prompts.codes(ids, lengths - prompts.num_context, tower.start)
+        layout, found = tower.layout(codes, lengths), []
+        step = self.chunk or max(1, len(ids))
+        parts = [slice(start, start + step) for start in range(0, len(ids), step)]
+        if prompts.then_at is None:
+            found = [placed(layout, some).texts for some in parts]
+        else:
+            codes, origin = prompts.codes_then(codes, tower.start)
+            second = tower.layout(codes, lengths + prompts.lengthens)
+            # A class token that an encoder sets behind them stays where it is.
+            behind = torch.arange(codes.shape[1], second.codes.shape[1]) - prompts.lengthens
+            origin = torch.cat([origin, behind.expand(len(origin), -1)], dim=1)
+            for some in parts:
+                found.append(joined(placed(layout, some), prompts.then_at, placed(second, some), origin[some]))
+        return [texts.to(self.logit_scale.device).scored(tower.positions().dtype) for texts in found]
+
+    def _plainly(self, method: Method, ids: Tensor, image: Tensor | None, classes: Tensor | None) -> Tensor:
         """The definition: whole texts, each by itself."""
         tower, ids = self.tower, ids.cpu()
         words, lengths = method.text_prompts.plain_sequences(tower, ids, image)
         shape = words.shape[:2]
 
-        def compute() -> Texts:
-            return in_rows(tower.layout(torch.zeros(shape, dtype=torch.long), lengths)).to(words.device)
+        prompts = method.text_prompts
 
-        texts = self._once("plain", (shape, lengths.tolist(), words.device), compute)
-        given = partial(method.text_prompts.plain, start=tower.start)
+        def compute() -> Texts:
+            def laid(more: int) -> Placed:
+                codes = torch.zeros(shape[0], shape[1] + more, dtype=torch.long)
+                return in_rows(tower.layout(codes, lengths + more))
+
+            found = laid(0)
+            if prompts.then_at is not None and prompts.lengthens:
+                second = laid(prompts.lengthens)
+                return joined(found, prompts.then_at, second, torch.full_like(second.places, -1)).to(words.device)
+            return found.texts.to(words.device)
+
+        key = (shape, lengths.tolist(), words.device, prompts.then_at, prompts.lengthens)
+        texts = self._once("plain", key, compute)
+        given = partial(method.text_prompts.plain, start=tower.start, classes=classes)
         with in_own(tower.positions()):
             found = encode_texts_plain(tower, tower.complete(words), texts, given, method.text_change)
         return found if image is None else found.unflatten(0, (len(image), -1))
@@ -182,34 +227,38 @@ class TextSide(nn.Module):
         *,
         plain: bool = False,
         mean: Literal["normalised", "raw"] = "normalised",
+        lengths: bool = False,
+        seen: Tensor | None = None,
     ) -> Tensor:
         """L2-normalised features of class names, (C, F), or (B, C, F) where they depend on images (B, F).
 
         Features of several templates are normalised (or left "raw", with `mean`), averaged and normalised again
-        (Radford et al., 2021). They are computed once where they do not change: in evaluation, or where the text
-        side is frozen.
+        (Radford et al., 2021), unless the mean is to keep its `lengths`. They are computed once where they do not
+        change: in evaluation, or where the text side is frozen. `seen` are those without the method, for one that looks
+        at them.
         """
 
         def features(template: str) -> Tensor:
             if plain:
-                return self.encode(method, self._ids(template, classes, method.num_context), image, plain=True)
-            return self.encode(method, self._planned(method, template, classes), image)
+                ids = self._ids(template, classes, method.num_context)
+                return self.encode(method, ids, image, plain=True, classes=seen)
+            return self.encode(method, self._planned(method, template, classes), image, classes=seen)
 
         def compute() -> Tensor:
             # A template at a time: its own words are advanced once for all classes, and memory stays that of one.
             found = [features(template) for template in templates]
             if len(found) > 1 and mean == "normalised":
                 found = [F.normalize(each, dim=-1) for each in found]
-            return F.normalize(torch.stack(found).mean(0), dim=-1)
+            averaged = torch.stack(found).mean(0)
+            return averaged if lengths else F.normalize(averaged, dim=-1)
 
         # While a graph is traced weights have no values: the program computes the features, from what was planned.
         if torch.compiler.is_exporting():
             return compute()
         if image is not None or plain or (torch.is_grad_enabled() and not self.frozen_under(method)):
             return compute()
-        return self._once(
-            type(method).__name__, (tuple(classes), tuple(templates), mean, *self._state(method)), compute
-        )
+        key = (tuple(classes), tuple(templates), mean, id(seen), *self._state(method))
+        return self._once(f"{type(method).__name__} {lengths}", key, compute)
 
     def frozen_under(self, method: Method) -> bool:
         """Whether training with `method` leaves text features as they are."""

@@ -35,7 +35,9 @@ def unused(config: Config, model: Prompted, data: DataSet | PairSet) -> Iterator
         yield from _of("the classifier is a linear head", own & {"templates", "text_chunk", "learn_scale"})
     else:
         yield from _of("there is no linear head", own & {"head_init"})
-        if isinstance(data, PairSet) or model.method.template is not None:
+        view = model.method.frozen_view
+        compared = view is not None and view.frozen_templates is None
+        if isinstance(data, PairSet) or (model.method.template is not None and not compared):
             reason = "captions" if isinstance(data, PairSet) else f"{model.method.name} learned words"
             yield from _of(f"{reason} stand in the place of templates", own & {"templates"})
     if config.task and isinstance(data, DataSet):

@@ -125,3 +125,21 @@ def test_a_gpu_takes_the_step_in_one_kernel_and_a_cpu_as_ever(name: str) -> None
     with FakeTensorMode():
         on_gpu = {"prompts": [nn.Parameter(torch.empty(2, device="cuda"))]}
         assert all(group["fused"] for group in make_optimizer(on_gpu, **options).param_groups)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "annealing"])
+def test_what_is_trained_in_stages_has_a_schedule_for_each(kind: str) -> None:
+    def rates(steps: int, windows: list[tuple[int, int]] | None) -> list[list[float]]:
+        groups = {"backbone": [nn.Parameter(torch.ones(2))], "prompts": [nn.Parameter(torch.ones(2))]}
+        optimizer = make_optimizer(groups, name="sgd", lr=0.5, head_lr=0.5, momentum=0.9, weight_decay=0.0)
+        warmup = steps // 10 if kind == "cosine" else 0
+        schedule = make_schedule(optimizer, steps=steps, warmup_steps=warmup, min_lr=0.01, kind=kind, windows=windows)
+        found = []
+        for step in range(steps):
+            schedule.step_update(step + 1)
+            found.append([group["lr"] for group in optimizer.param_groups])
+        return found
+
+    first, second = zip(*rates(50, [(0, 30), (30, 50)]), strict=True)
+    assert list(first) == pytest.approx([one for one, _ in rates(30, None)] + [0.0] * 20)
+    assert list(second) == pytest.approx([0.0] * 30 + [one for one, _ in rates(20, None)])

@@ -91,9 +91,22 @@ CLIP_COUNTS = [
     # In 12 blocks of 768 and 12 of 512, three pairs of matrices of rank 2.
     ("clip-lora", {}, "ViT-B-16", 12 * 3 * 2 * 2 * (768 + 512)),
     ("clip-lora", {"encoder": "image", "projections": "qv"}, "ViT-B-16", 12 * 2 * 2 * 2 * 768),
-    # What these two learn has the size of the training images and classes, of which none are known yet.
-    ("tip-adapter-f", {}, "ViT-B-16", 0),
-    ("linear-text", {}, "ViT-B-16", 0),
+    # What these learn has the size of the training images and classes, of which none are known yet.
+    *((method, {}, "ViT-B-16", 0) for method in ("tip-adapter-f", "linear-text", "taskres", "clap", "cross-modal")),
+    *((method, {}, "ViT-B-16", 0) for method in ("lp++", "gda")),
+    ("prolip", {}, "ViT-B-16", 393_216),
+    # 26 norms of 768, 25 of 512, and a row of each of four classes.
+    ("2sfs", {}, "ViT-B-16", 65_536 + 4 * 512),
+    # Three times two tokens.
+    ("atprompt", {}, "ViT-B-16", 6 * 512),
+    # The context, and 512 to 128 to four tokens with biases.
+    ("tcp", {}, "ViT-B-16", 331_904),
+    # Five tokens, a layer for each of seven blocks of both encoders, and a projection.
+    ("mmrl", {}, "ViT-B-16", 4_992_256),
+    # Scales and shifts of both features, and the head of four classes.
+    ("dept", {}, "ViT-B-16", 4 * 512 + 4 * 513),
+    # In each of eight pairs of blocks 33,312 of texts, 49,952 of images and 1,056 of both.
+    ("mma", {}, "ViT-B-16", 674_560),
     ("zero-shot", {}, "ViT-B-16", 0),
     ("coop", {}, "ViT-B-16", 16 * 512),
     ("coop", {"init": "a photo of a"}, "ViT-B-16", 2_048),

@@ -56,7 +56,10 @@ def test_a_step_stays_on_its_device_and_reads_nothing(variant: str) -> None:
         if tuned:
             loss.backward()
     assert loss.device.type == "meta"
-    assert all(parameter.grad is not None and parameter.grad.device.type == "meta" for parameter in tuned)
+    # The rows of 2SFS wait for its second stage.
+    waiting = model.method.classifier.weight if variant == "2sfs" else None
+    reached = [parameter for parameter in tuned if parameter is not waiting]
+    assert all(parameter.grad is not None and parameter.grad.device.type == "meta" for parameter in reached)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

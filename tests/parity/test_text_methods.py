@@ -23,10 +23,16 @@ METHODS: dict[str, dict[str, object]] = {
     "cocoop": {"num_tokens": 3, "init": None},
     "kgcoop": {},
     "prograd": {"num_tokens": 6},
+    "atprompt": {"attributes": ["color", "shape"]},
+    "tcp": {"num_tokens": 3, "reduction": 2},
+    "coop+dept": {"num_tokens": 3},
+    "mmrl": {"num_tokens": 3, "size": 8, "blocks": 1},
 }
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     **{name: (name, options) for name, options in METHODS.items()},
     "prograd, words with a comma": ("prograd", {"init": "pet, a", "init_count": "words"}),
+    "mmrl, two blocks": ("mmrl", {"num_tokens": 2, "size": 8, "blocks": 2}),
+    "tcp, behind the first block": ("tcp", {"num_tokens": 2, "block": 1}),
     "coop, words": ("coop", {"init": WORDS}),
     "coop, name in the middle": ("coop", {"num_tokens": 3, "position": "middle"}),
     "coop, name in front": ("coop", {"num_tokens": 3, "position": "front"}),
@@ -36,7 +42,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "coop, class-specific, name in front": ("coop", {"num_tokens": 3, "csc": True, "position": "front"}),
 }
 
-VISION = {"layers": 2, "width": 24, "head_width": 8, "patch_size": 8, "image_size": 16, "mlp_ratio": 2.0}
+VISION = {"layers": 3, "width": 24, "head_width": 8, "patch_size": 8, "image_size": 16, "mlp_ratio": 2.0}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 3}
 
 
@@ -74,7 +80,7 @@ def prompted(variant: str, towers: str = "causal") -> vpt.Prompted:
 
 
 def tuned(model: vpt.Prompted) -> list[nn.Parameter]:
-    return model.parameter_groups().get("prompts", [])
+    return [parameter for group in model.parameter_groups().values() for parameter in group]
 
 
 def loss(model: vpt.Prompted, *, plain: bool = False, seed: int = 1) -> tuple[Tensor, Tensor]:

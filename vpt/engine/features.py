@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -20,6 +19,9 @@ from vpt.precision import full_precision
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
 
+# Images that are encoded at once, at most.
+AT_ONCE = 256
+
 
 def chosen_views(model: Prompted, views: int | None, *, still: bool) -> int:
     """How many views of each image have their features computed once: 0 where training computes them anew.
@@ -32,8 +34,8 @@ def chosen_views(model: Prompted, views: int | None, *, still: bool) -> int:
         VptError: training changes the features that are asked for.
     """
     if views is None:
-        return int(still and model.image_is_frozen)
-    if views and not model.image_is_frozen:
+        return int(still and model.keeps_images)
+    if views and not model.keeps_images:
         raise VptError(f"train.views={views}: {model.method.name} changes image features as it trains: leave it out.")
     return views
 
@@ -49,7 +51,7 @@ def features_once(
     **options: Any,
 ) -> Tensor | None:
     """`image_features` where there are to be any: of one view for a method that needs them."""
-    wanted = views or (model.method.classifier.needs_features and model.image_is_frozen)
+    wanted = views or (model.method.classifier.needs_features and model.keeps_images)
     if not wanted or not isinstance(data, Samples | Pairs):
         return None
     return image_features(model, data, transform, accelerator, progress, views=views or 1, **options)
@@ -71,11 +73,12 @@ def image_features(
     """Features of `views` augmented views of every image, (V, N, F), on the CPU; every process computes them all."""
     was_training = model.training
     model.eval()
-    batches: Any = loader(data, transform, batch_size=batch_size, seed=seed, workers=workers)
+    # A batch of features may be larger than one of images can be.
+    batches: Any = loader(data, transform, batch_size=min(batch_size, AT_ONCE), seed=seed, workers=workers)
 
     def forward(images: Tensor) -> Tensor:
         with accelerator.autocast():
-            return full_precision(model.features(images))
+            return full_precision(model.kept(images))
 
     features_of = repeated(forward, accelerator.device, views * len(batches))
     found = []
@@ -90,13 +93,16 @@ def image_features(
 
 
 def prepare_method(model: Prompted, train: Any, features: Tensor | None, accelerator: Accelerator) -> None:
-    """Give the method the features of all training images (V, N, F), the mean of their views."""
+    """Give the method the features of all training images (V, N, F), the mean of their views or all of them."""
     if features is None or not isinstance(train, Samples) or model.text is None:
         raise VptError(f"{model.method.name} looks at all training images at once: give labelled `Samples`.")
-    mean = F.normalize(features.mean(0), dim=-1).to(accelerator.device)
     labels = torch.tensor(aligned(train, model.classes, by_number=True).labels, device=accelerator.device)
-    with torch.no_grad():
-        model.method.classifier.prepare(mean, labels, model.class_features(), model.text.scale())
+    features = features.to(accelerator.device)
+    if model.method.classifier.all_views:
+        features, labels = features.flatten(0, 1), labels.repeat(len(features))
+    else:
+        features = features.mean(0)
+    model.prepare(features, labels)
 
 
 def search_method(model: Prompted, val: Any, features: Tensor | None, accelerator: Accelerator) -> bool:
@@ -104,8 +110,6 @@ def search_method(model: Prompted, val: Any, features: Tensor | None, accelerato
     if not model.method.classifier.searches or features is None or not isinstance(val, Samples) or model.text is None:
         return False
     model.eval()
-    image = F.normalize(features[0], dim=-1).to(accelerator.device)
     labels = torch.tensor(aligned(val, model.classes, by_number=True).labels, device=accelerator.device)
-    with torch.no_grad():
-        model.method.classifier.search(image, labels, model.class_features(), model.text.scale())
+    model.search(features[0].to(accelerator.device), labels)
     return True

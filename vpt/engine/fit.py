@@ -177,7 +177,9 @@ def _train(prepared: Preparation, run: RunDir | None, tracked: Trackers, called:
             break
         prepared.look(epoch)
         row = training.epoch(epoch, shown, called)
-        model.method.end_epoch(epoch + 1, epochs)
+        model.end_epoch(epoch + 1, epochs)
+        if model.method.classifier.begins(epoch + 1, epochs):
+            training.anew()
         due = (epoch + 1) % settings.eval_every == 0 or epoch + 1 == epochs or called.ended
         row = measured(row) if due else row
         kept(row)

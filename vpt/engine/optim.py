@@ -159,6 +159,44 @@ class Rule:
             group["lr"] = self.rate(time, rate)
 
 
+class Windows:
+    """A schedule of their own for the steps of each group, from a first one to an end; elsewhere their rate is 0.
+
+    Args:
+        optimizer: whose groups they are.
+        windows: first step and end of each.
+        min_lr: where the cosine ends.
+        warmup: share of a group's steps that warm-up takes; None for "annealing".
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        windows: Sequence[tuple[int, int]],
+        *,
+        min_lr: float,
+        warmup: float | None,
+    ) -> None:
+        self.optimizer, self.windows, self.min_lr, self.warmup = optimizer, windows, min_lr, warmup
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+
+    def step_update(self, num_updates: int) -> None:
+        """Set the rates of step `num_updates` - 1."""
+        for group, rate, (first, end) in zip(self.optimizer.param_groups, self.rates, self.windows, strict=True):
+            step, steps = num_updates - 1 - first, end - first
+            group["lr"] = self._rate(rate, step, steps) if 0 <= step < steps else 0.0
+
+    def _rate(self, rate: float, step: int, steps: int) -> float:
+        if self.warmup is None:
+            done = step / steps
+        else:
+            of_warmup = round(self.warmup * steps)
+            if step + 1 < of_warmup:
+                return rate * (step + 1) / of_warmup
+            done = (step + 1 - of_warmup) / (steps + 1 - of_warmup)
+        return self.min_lr + (rate - self.min_lr) * (1 + math.cos(math.pi * done)) / 2
+
+
 def make_schedule(
     optimizer: torch.optim.Optimizer,
     *,
@@ -167,6 +205,7 @@ def make_schedule(
     min_lr: float,
     kind: ScheduleKind = "cosine",
     steps_per_epoch: int = 1,
+    windows: Sequence[tuple[int, int]] | None = None,
 ) -> Schedule:
     """The learning rates of n = `steps` steps k = 0, 1, …, which `step_update(k + 1)` sets, or of E epochs of s steps.
 
@@ -182,7 +221,18 @@ def make_schedule(
 
     "vpt": lr · e / W in epoch e of the first W = w / s, and afterwards lr / 2 · (1 + cos(π (e - W) / (E - W))), so that
     epoch 0 trains nothing (the code of Jia et al., ECCV 2022).
+
+    With `windows`, first step and end for each group of the optimizer, "cosine" and "annealing" are those of its own
+    steps, before and after which a group's rate is 0.
+
+    Raises:
+        VptError: windows with another schedule.
     """
+    if windows is not None:
+        if kind not in ("cosine", "annealing"):
+            raise VptError(f"train.schedule={kind}: what is trained in stages takes cosine or annealing, one for each.")
+        warmup = None if kind == "annealing" else warmup_steps / steps
+        return Windows(optimizer, windows, min_lr=min_lr, warmup=warmup)
     epochs, warmup_epochs = math.ceil(steps / steps_per_epoch), warmup_steps / steps_per_epoch
 
     def half_cosine(done: float) -> float:

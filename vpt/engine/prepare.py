@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from vpt.capture import recorder_of
 from vpt.data.aligned import aligned
@@ -149,6 +150,7 @@ class Preparation:
             warmup_steps=round(warmup * per_epoch),
             min_lr=settings.min_lr,
             steps_per_epoch=per_epoch,
+            windows=self._windows(updates, per_epoch, total),
         )
         loss: nn.Module = StepLoss(self.model, self.job)
         return Steps(
@@ -166,6 +168,19 @@ class Preparation:
             seed=settings.seed,
             recorder=self.recorder,
         )
+
+    def _windows(self, updates: Optimizer, per_epoch: int, total: int) -> list[tuple[int, int]] | None:
+        """First step and end of what each of the optimizer's groups is trained in, where a method has stages."""
+        stages = self.model.method.classifier.stages(self.epochs)
+        if not stages:
+            return None
+        if self.epochs < 2:
+            raise VptError(f"{self.model.method.name} trains in two stages, each an epoch or more: give 2 or more.")
+        of = {id(parameter): name for name, group in self.groups.items() for parameter in group}
+        names = [of[id(group["params"][0])] for group in updates.param_groups]
+        every = (0, self.epochs)
+        found = [stages.get(name, every) for name in names]
+        return [(first * per_epoch, min(end * per_epoch, total)) for first, end in found]
 
     def record(self) -> Record:
         """An empty record, which knows what the best epoch is chosen by."""

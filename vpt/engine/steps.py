@@ -83,7 +83,8 @@ class Steps:
         inner: StepLoss = accelerator.unwrap_model(loss)
         self.planned = inner.planned
         self.method = inner.model.method
-        self.graphs = None if recorder is None else Graphs(self._passes, recorder, failed=tell_failed)
+        self.recorder = recorder
+        self.anew()
         self.batches = batches
         self.sampler = sampler
         self.updates = updates
@@ -95,6 +96,10 @@ class Steps:
         self.per_epoch = per_epoch
         self.total = total
         self.seed = seed
+
+    def anew(self) -> None:
+        """Forget what was captured, where another loss is to be."""
+        self.graphs = None if self.recorder is None else Graphs(self._passes, self.recorder, failed=tell_failed)
 
     def epoch(self, epoch: int, shown: Progress, called: Callbacks) -> dict[str, Any]:
         """Train epoch 0, 1, …; its row but for what validation adds.

@@ -13,7 +13,6 @@ from vpt.errors import VptError
 from vpt.methods.parts.base import (
     Around,
     Change,
-    Classifier,
     Ends,
     Head,
     ImagePrompts,
@@ -22,10 +21,10 @@ from vpt.methods.parts.base import (
     Part,
     Pixels,
     Side,
-    Similarities,
     TextPrompts,
     Tuned,
 )
+from vpt.methods.parts.classifier import Classifier, Similarities
 from vpt.methods.parts.encoders import Encoder, TextEncoder
 from vpt.methods.parts.outputs import Outputs
 from vpt.precision import full_precision
@@ -131,7 +130,8 @@ class Method(nn.Module):
     @property
     def prompts_text(self) -> bool:
         """Text features depend on what is learned."""
-        return self.text_prompts.num_context > 0 or self.text_change is not None
+        prompts = self.text_prompts
+        return prompts.num_context > 0 or bool(prompts.enters) or self.text_change is not None
 
     @property
     def conditional(self) -> bool:
@@ -202,6 +202,8 @@ class Method(nn.Module):
         """Why what is learned has no place where images are compared with texts, or None where it has one."""
         if self.conditional:
             return "texts have no features of their own with it, as its context depends on the image"
+        if self.text_prompts.looks_at_classes:
+            return "what enters its texts is made of class names"
         if self.classifier.of_classes:
             return "what it learns belongs to classes"
         return None
@@ -246,6 +248,11 @@ class Method(nn.Module):
         """Called after epoch 1, 2, … of `epochs`, before it is evaluated."""
         for part in self.parts:
             part.end_epoch(epoch, epochs)
+
+    def set_classes(self, places: Sequence[int] | None) -> None:
+        """Called when the classes were changed; see `Part.set_classes`."""
+        for part in self.parts:
+            part.set_classes(places)
 
     def check_new_classes(self) -> None:
         """Called before the classes are changed.

@@ -274,7 +274,7 @@ class PromptBank:
         alone = {key: pair for key, pair in once.items() if key not in together}
         for task in dict.fromkeys(task for _, task in alone.values()):
             mine = {key: image for key, (image, each) in alone.items() if each is task}
-            features = task.model.features(torch.stack(list(mine.values())).to(device))
+            features = task.model.kept(torch.stack(list(mine.values())).to(device))
             found |= dict(zip(mine, features, strict=True))
         return [found[key] for key in keys]
 

@@ -76,7 +76,7 @@ class Program(nn.Module):
         if model.text is not None:
             slim = _Scale(model.text)
             with torch.no_grad():
-                text = model.class_features().float().cpu() if model.classes else None
+                text = model.class_features(lengths=True).float().cpu() if model.classes else None
         # The text encoder has said all that it has to say.
         copied: Prompted = copy.deepcopy(model, {id(model.text): slim}).cpu().float().eval()
         copied.requires_grad_(False)

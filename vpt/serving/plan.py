@@ -62,7 +62,7 @@ def plan_of(model: Prompted) -> Plan | None:
     what is a number before the next block has come from the method.
     """
     tower, method = model.tower, model.method
-    if method.of_kind(Pixels):
+    if method.of_kind(Pixels) or method.image_prompts.read_out:
         return None
     if tower.closed is not None:
         # Nothing enters such an encoder.

@@ -153,3 +153,14 @@ def shared(rows: Tensor, batch: int) -> Tensor:
 def heads_of(tokens: Tensor, num_heads: int) -> Tensor:
     """(B, N, heads · d) to (B, N, heads, d)."""
     return tokens.unflatten(-1, (num_heads, -1))
+
+
+def together(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """A mask, (L, M + L) or (B, L, M + L), and a bias of each head, (heads, L, M + L), as one."""
+    if bias is None:
+        return mask
+    bias = bias[None]
+    if mask is None:
+        return bias
+    mask = mask.unsqueeze(1) if mask.ndim == 3 else mask
+    return bias.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else bias + mask

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
-from vpt.towers.attention import Attended, Packing, attend, separate, shared
+from vpt.towers.attention import Attended, Packing, attend, separate, shared, together
 from vpt.towers.places import Grid, Places
 from vpt.towers.stages import Mlp, Out
 
@@ -251,6 +251,7 @@ class ImageTower(Tower):
             `features` as it is.
         classifier: weights (S, F) and biases (S,) of the linear classifier that its model had, on the features that are
             read; None without one.
+        projects: `readout` ends in `project`; without it features are what that is given.
     """
 
     prefix: int
@@ -260,6 +261,7 @@ class ImageTower(Tower):
     channels: int = 3
     closed: str | None = None
     classifier: tuple[Tensor, Tensor | None] | None = None
+    projects: bool = True
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
@@ -279,6 +281,14 @@ class ImageTower(Tower):
     @abstractmethod
     def final_norm(self) -> nn.Module:
         """The norm between the last block and the pooling, an identity where there is none."""
+
+    def projection_weight(self) -> nn.Parameter | None:
+        """The matrix that `project` multiplies by, None where that is not all it does."""
+        return None
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """The last linear map to features (B, F), where there is one and the tower `projects`."""
+        return pooled
 
     @property
     def kernel(self) -> Tensor:
@@ -328,7 +338,7 @@ def _advance_opened(
         x, q = read(x), read(q)
         mask = mask if mask is None else read(mask)
         bias = bias if bias is None else read(bias)
-    attended = x + block.out(attend(q, k, v, known, _together(mask, bias), block.dropout), y)
+    attended = x + block.out(attend(q, k, v, known, together(mask, bias), block.dropout), y)
     attended = attended if block.post1 is None else block.post1(attended)
     found = attended + block.feed(x if block.parallel else attended)
     return found if block.post2 is None else block.post2(found)
@@ -338,17 +348,6 @@ def _turned_behind(turn: Callable[[Tensor, Places], Tensor], k: Tensor, places: 
     """Keys of context, which stay as they are, and of the last `length` tokens, which are turned."""
     num_context = k.shape[1] - length
     return torch.cat([k[:, :num_context], turn(k[:, num_context:], places)], dim=1) if num_context else turn(k, places)
-
-
-def _together(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
-    """A mask, (L, M + L) or (B, L, M + L), and a bias of each head, (heads, L, M + L), as one."""
-    if bias is None:
-        return mask
-    bias = bias[None]
-    if mask is None:
-        return bias
-    mask = mask.unsqueeze(1) if mask.ndim == 3 else mask
-    return bias.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else bias + mask
 
 
 def _packed(block: Opened, x: Tensor, contexts: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:

@@ -92,7 +92,17 @@ class HfTower(ImageTower):
 
     def readout(self, x: Tensor) -> Tensor:
         """Norm, pooling and projection."""
-        return self.projection(self.family.readout(self.model, x))
+        pooled = self.family.readout(self.model, x)
+        return self.project(pooled) if self.projects else pooled
+
+    def projection_weight(self) -> nn.Parameter | None:
+        """CLIP's `visual_projection`."""
+        projection = self.projection
+        return projection.weight if isinstance(projection, nn.Linear) and projection.bias is None else None
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """To the space shared with text."""
+        return self.projection(pooled)
 
     def final_norm(self) -> nn.Module:
         """The norm before pooling, or after it in CLIP and in BEiT's models that pool."""

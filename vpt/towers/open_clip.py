@@ -57,6 +57,14 @@ class OpenClipTower(ImageTower):
     def readout(self, x: Tensor) -> Tensor:
         """Norm and pooling, in the model's order, and the projection to the space shared with text."""
         pooled, _ = self.model._pool(x)
+        return self.project(pooled) if self.projects else pooled
+
+    def projection_weight(self) -> nn.Parameter | None:
+        """`proj`."""
+        return self.model.proj
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """To the space shared with text."""
         return pooled if self.model.proj is None else pooled @ self.model.proj
 
     def final_norm(self) -> nn.Module:

@@ -58,6 +58,7 @@ class Texts(NamedTuple):
         seen: what each token sees of its row, (1 or R, L, L), booleans or as `scored` has it; None where it sees all.
         picked: places of R · L whose tokens are read out, n of each row, (R · n,).
         order: which of R · n is each text's, (N,); None where they are all of them, in order.
+        then: how the same texts go on from a block on, where what stands in them is another there.
     """
 
     codes: Tensor
@@ -68,29 +69,67 @@ class Texts(NamedTuple):
     seen: Tensor | None
     picked: Tensor
     order: Tensor | None
+    then: Then | None = None
 
     def to(self, device: torch.device) -> Texts:
         """The same on `device`."""
         moved: Any = {
             name: x.to(device, non_blocking=True) for name, x in self._asdict().items() if isinstance(x, Tensor)
         }
-        return self._replace(**moved)
+        then = self.then and Then(self.then.layer, self.then.source.to(device), self.then.texts.to(device))
+        return self._replace(**moved, then=then)
 
     def scored(self, dtype: torch.dtype) -> Texts:
         """The same with `seen` as what is added to scores, 0 or -inf, which every attention would make of booleans."""
+        then = self.then and self.then._replace(texts=self.then.texts.scored(dtype))
         if self.seen is None:
-            return self
-        return self._replace(
-            seen=torch.zeros(self.seen.shape, dtype=dtype, device=self.seen.device).masked_fill(~self.seen, -torch.inf)
-        )
+            return self._replace(then=then)
+        seen = torch.zeros(self.seen.shape, dtype=dtype, device=self.seen.device).masked_fill(~self.seen, -torch.inf)
+        return self._replace(seen=seen, then=then)
 
 
-def in_rows(layout: Layout) -> Texts:
+class Then(NamedTuple):
+    """How texts go on from a block on.
+
+    Attributes:
+        layer: the block.
+        source: which of the tokens before stands at each place of the rows then, (R · L,); of what enters any.
+        texts: the rows then.
+    """
+
+    layer: int
+    source: Tensor
+    texts: Texts
+
+
+def joined(first: Placed, layer: int, second: Placed, origin: Tensor) -> Texts:
+    """Texts that go on in other rows from a block on.
+
+    Args:
+        first: their rows until then.
+        layer: the block.
+        second: their rows from then on.
+        origin: where in a text stood before what stands at each of its places then, (N, S); -1 where it enters.
+    """
+    text, place = ((origin >= 0) & (second.places >= 0)).nonzero(as_tuple=True)
+    source = torch.zeros(second.texts.codes.numel(), dtype=torch.long)
+    source[second.places[text, place]] = first.places[text, origin[text, place]]
+    return first.texts._replace(then=Then(layer, source, second.texts))
+
+
+class Placed(NamedTuple):
+    """Texts in rows, and where in those each of their tokens went: (N, S), -1 for what was left out."""
+
+    texts: Texts
+    places: Tensor
+
+
+def in_rows(layout: Layout) -> Placed:
     """Each text a row of its own, all of whose places are taken."""
     count, size = layout.codes.shape
     places = torch.arange(count)
     learned = (layout.codes < -1).flatten().nonzero()[:, 0]
-    return Texts(
+    texts = Texts(
         codes=layout.codes.masked_fill(layout.codes < -1, 0),
         positions=layout.positions.expand(count, -1),
         start=_start(layout.codes),
@@ -100,9 +139,10 @@ def in_rows(layout: Layout) -> Texts:
         picked=places * size + layout.read,
         order=None,
     )
+    return Placed(texts, torch.arange(count * size).view(count, size))
 
 
-def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = None) -> Texts:
+def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = None) -> Placed:
     """Texts of a causal encoder one behind another in rows, and what all of them begin with at the head of each row.
 
     Args:
@@ -131,7 +171,10 @@ def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = N
     context = -2 - codes[learned]
     codes[learned] = 0
     picked, order = _picked(row, target, text, place, layout.read, rows, length, grid)
-    return Texts(
+    places = torch.full_like(layout.codes, -1)
+    places[text, place] = target
+    places[:, :shared] = row[:, None] * length + torch.arange(shared)
+    texts = Texts(
         codes=codes.view(rows, length),
         positions=positions.view(rows, length),
         start=start,
@@ -142,6 +185,7 @@ def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = N
         # Plans of one grid are to be alike, whatever the order.
         order=order if grid > 1 or len(picked) > len(order) else _in_order(order),
     )
+    return Placed(texts, places)
 
 
 def _start(codes: Tensor) -> int | None:

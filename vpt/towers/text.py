@@ -85,7 +85,7 @@ class TextTower(Tower):
     def embed(self, ids: Tensor) -> tuple[Tensor, Texts]:
         """Token ids (N, L) as block 0 is given them, nothing shared and nothing left out."""
         ids = ids.cpu()
-        texts = in_rows(self.layout(ids, self.lengths(ids))).to(self.positions().device)
+        texts = in_rows(self.layout(ids, self.lengths(ids))).texts.to(self.positions().device)
         return self.tokens(texts), texts
 
     def tokenize(self, texts: Sequence[str], reserve: int = 0) -> Tensor:

@@ -8,7 +8,6 @@ objective: logits and features to a loss.
 
 from vpt.methods.parts.base import (
     Change,
-    Classifier,
     Ends,
     Head,
     ImagePrompts,
@@ -20,6 +19,7 @@ from vpt.methods.parts.base import (
     TextPrompts,
     Tuned,
 )
+from vpt.methods.parts.classifier import Classifier
 from vpt.methods.parts.encoders import Encoder, TextEncoder
 from vpt.methods.parts.outputs import Outputs
 

@@ -36,6 +36,14 @@ class Part(nn.Module):
             VptError: what was learned belongs to the classes that it was learned for.
         """
 
+    def set_classes(self, places: Sequence[int] | None) -> None:
+        """Called when the classes were changed.
+
+        Args:
+            places: of each class in use its number among those that were trained, -1 for one that was not; None where
+                they are the same classes in the same order.
+        """
+
     def resize(self, state: Mapping[str, Tensor]) -> None:
         """Called before tensors are loaded, with them by name: those that training data give their size change it.
 
@@ -85,6 +93,8 @@ class ImagePrompts(Part):
         behind: prompts stand behind the patches, and not behind the prefix. The fast form does not depend on it.
         looks_back: what enters depends on what the block before made of the last prompts, which are then advanced.
         looks_at_image: what enters depends on the image's tokens.
+        read_out: what the last block makes of its prompts is read out too: its mean after the last norm, (B, D), stands
+            behind the features in what classifiers of `lengths` are given.
         needs_images: `initialise` must be called with tokens of training images before the first step.
     """
 
@@ -94,6 +104,7 @@ class ImagePrompts(Part):
     behind: bool = False
     looks_back: bool = False
     looks_at_image: bool = False
+    read_out: bool = False
     needs_images: bool = False
 
     def __init__(self, tower: Encoder | None = None) -> None:
@@ -162,6 +173,10 @@ class ImagePrompts(Part):
         """P, how many there are before a block."""
         return 0
 
+    def own(self, x: Tensor) -> Tensor:
+        """The prompts of a sequence in the plain form."""
+        return x[:, -self.count() :] if self.behind else x[:, self.prefix : self.prefix + self.count()]
+
     def strip(self, x: Tensor) -> Tensor:
         """A sequence with prompts in the plain form, without them."""
         count = self.count() if self.enters else 0
@@ -192,19 +207,33 @@ class TextPrompts(Part):
         num_context: places of context behind a text's start tokens.
         enters: the blocks, from 1 on, before which others take the places of the context.
         conditional: context depends on the image.
+        then_at: the block from which on something else stands in the texts, as `codes_then` tells: vectors of each
+            text's own, or more of them than before.
+        lengthens: by so many places texts are longer from that block on.
+        looks_at_classes: what enters depends on the features of the class names in hand-written templates, so that
+            other texts are not encoded.
     """
 
     claims = frozenset({"text prompts"})
     num_context: int = 0
     enters: frozenset[int] = frozenset()
     conditional: bool = False
+    then_at: int | None = None
+    lengthens: int = 0
+    looks_at_classes: bool = False
 
     def context(self, features: Tensor | None) -> Tensor | None:
         """Learned context behind a text's start tokens, (1, n, D), or (B, n, D) for image features (B, F)."""
         return None
 
-    def prompts(self, layer: int) -> Tensor:
-        """What takes the places of the context before block `layer`, (1, n, D)."""
+    def prompts(self, layer: int, classes: Tensor | None = None) -> Tensor:
+        """What takes the places of the context before block `layer`, (1, n, D).
+
+        Args:
+            layer: one of `enters`.
+            classes: L2-normalised features (C, F) of the class names in hand-written templates, without the method,
+                where it looks at them.
+        """
         raise LookupError(f"no text prompts enter before block {layer}")
 
     def codes(self, ids: Tensor, lengths: Tensor, start: int) -> Tensor:
@@ -220,6 +249,18 @@ class TextPrompts(Part):
         context = (-2 - torch.arange(self.num_context)).expand(len(ids), -1)
         return torch.cat([ids[:, :start], context, ids[:, start:]], dim=1)
 
+    def codes_then(self, codes: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """What stands in texts from block `then_at` on.
+
+        Args:
+            codes: what stood in them before, (N, L).
+            start: tokens before the first word.
+
+        Returns:
+            Codes (N, L + lengthens), and where each of those stood before, likewise, -1 where a vector enters.
+        """
+        raise LookupError("the texts stay as they are")
+
     def plain_sequences(self, text: TextEncoder, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         """The definition: whole texts as word embeddings (N or G · N, L, D), and how long each is."""
         context, words, lengths = self.context(features), text.words(ids), text.lengths(ids)
@@ -228,11 +269,11 @@ class TextPrompts(Part):
         rows = _inserted(words, context, text.start)
         return rows, lengths.repeat(len(rows) // len(lengths)) + context.shape[1]
 
-    def plain(self, layer: int, x: Tensor, start: int) -> Tensor:
+    def plain(self, layer: int, x: Tensor, start: int, classes: Tensor | None = None) -> Tensor:
         """The definition: the whole texts (N, L, D) that block `layer` is given, prompts included."""
         if layer not in self.enters:
             return x
-        prompts = self.prompts(layer).expand(x.shape[0], -1, -1)
+        prompts = self.prompts(layer, classes).expand(x.shape[0], -1, -1)
         return torch.cat([x[:, :start], prompts, x[:, start + prompts.shape[1] :]], dim=1)
 
 
@@ -295,31 +336,6 @@ class Tuned(Part):
         return ()
 
 
-class Classifier(Part):
-    """Image features and text features of the classes to logits.
-
-    Attributes:
-        needs_features: `prepare` must be called with features of the training images before the first step.
-        searches: `search` must be called with features of validation images, where there are any, after training.
-        of_classes: what is learned belongs to classes, and has no place where images are compared with texts.
-    """
-
-    claims = frozenset({"classifier"})
-    needs_features: bool = False
-    searches: bool = False
-    of_classes: bool = True
-
-    def logits(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-        """L2-normalised features (B, F) and (C, F) or (B, C, F) to logits (B, C)."""
-        return similarities(image, text, scale)
-
-    def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
-        """Set what is learned from L2-normalised features of all training images (N, F) and of the classes (C, F)."""
-
-    def search(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> float | None:
-        """Choose what is not trained by L2-normalised features of validation images (M, F) and of classes (C, F)."""
-
-
 class Around(NamedTuple):
     """What an objective may need beside the outputs of a batch.
 
@@ -366,20 +382,6 @@ class Objective(Part):
             learned: the parameters of the method that are trained.
             mean: of a tensor over all processes.
         """
-
-
-class Similarities(Classifier):
-    """Scaled cosine similarities, of any texts."""
-
-    claims = frozenset()
-    of_classes = False
-
-
-def similarities(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Scaled cosine similarities of L2-normalised features (B, F) and (C, F) or (B, C, F), (B, C)."""
-    if text.ndim == 3:
-        return scale * torch.einsum("bf,bcf->bc", image, text)
-    return scale * image @ text.T
 
 
 def _inserted(words: Tensor, context: Tensor, start: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.methods.parts.base import Classifier, similarities
+from vpt.methods.parts.classifier import Classifier, similarities
 
 
 class Cache(Classifier):

@@ -49,7 +49,7 @@ class DeepText(TextPrompts):
         """Text prompts of block 0, (1, n, D)."""
         return self.values[:1]
 
-    def prompts(self, layer: int) -> Tensor:
+    def prompts(self, layer: int, classes: Tensor | None = None) -> Tensor:
         """Text prompts of block `layer`, (1, n, D)."""
         return self.values[layer : layer + 1]
 

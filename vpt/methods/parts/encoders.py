@@ -50,6 +50,9 @@ class Encoder(Protocol):
     def pre_norm(self, tokens: Tensor) -> Tensor:
         """CLIP's norm before block 0."""
 
+    def projection_weight(self) -> nn.Parameter | None:
+        """The matrix of the last linear map to features, where there is one and nothing is added to it."""
+
 
 class TextEncoder(Protocol):
     """The shape of a text tower, its parameters, and its words without positions."""
@@ -69,6 +72,9 @@ class TextEncoder(Protocol):
 
     def modules(self) -> Iterable[nn.Module]:
         """All of its modules."""
+
+    def why_unopened(self, layer: int) -> str | None:
+        """Why nothing can be put into block `layer` or beside its parts, or None where it can."""
 
     def why_unchanged(self, layer: int) -> str | None:
         """Why nothing can be added to what block `layer` attends by, or None where it can."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vpt.methods.parts.base import Classifier, similarities
+from vpt.methods.parts.classifier import Classifier, similarities
 
 
 class MixedFeatures(Classifier):

@@ -17,6 +17,8 @@ class Outputs(NamedTuple):
         scale: what similarities are multiplied by.
         frozen_image: image features of the model without the method, (B, F), where the method `needs_frozen`.
         frozen_text: features of the hand-written templates without the method, (C, F), likewise.
+        raw_image: image features as the encoder makes them, (B, F), where the classifier takes those.
+        raw_text: likewise of the classes.
     """
 
     logits: Tensor
@@ -25,3 +27,5 @@ class Outputs(NamedTuple):
     scale: Tensor
     frozen_image: Tensor | None
     frozen_text: Tensor | None
+    raw_image: Tensor | None = None
+    raw_text: Tensor | None = None

@@ -14,7 +14,7 @@ from vpt.methods.parts.encoders import Encoder, TextEncoder
 class Everything(Tuned):
     """Every parameter."""
 
-    claims = frozenset({"weights of the backbone", "biases of the backbone"})
+    claims = frozenset({"weights of the backbone", "biases of the backbone", "projection of the image encoder"})
 
     def parameters_of(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
         """All of them."""
@@ -43,6 +43,30 @@ class Norms(Tuned):
             module for encoder in towers for module in encoder.modules() if "norm" in type(module).__name__.lower()
         ]
         return {parameter: None for module in modules for parameter in module.parameters(recurse=False)}
+
+
+class Projection(Tuned):
+    """The matrix of the last linear map of the image encoder, behind which features are compared with those of texts.
+
+    Args:
+        tower: the image encoder.
+        name: of the method, for errors.
+
+    Raises:
+        VptError: it has none, or does more than multiply by it.
+    """
+
+    claims = frozenset({"projection of the image encoder"})
+
+    def __init__(self, tower: Encoder, name: str) -> None:
+        super().__init__()
+        if tower.projection_weight() is None:
+            raise VptError(f"{name} trains the projection of the image encoder, and this one has no such matrix.")
+
+    def parameters_of(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
+        """The matrix."""
+        weight = tower.projection_weight()
+        return [] if weight is None else [weight]
 
 
 class LastBlocks(Tuned):
