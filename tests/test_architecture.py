@@ -101,6 +101,7 @@ MAY_IMPORT = {
         "text",
         "loops",
         "towers",
+        "merge",
         "methods",
         "config",
         "devices",
