@@ -41,7 +41,7 @@ def away(model: vpt.Prompted) -> vpt.Prompted:
 
 
 def linear(method: str = "vpt-deep") -> vpt.Prompted:
-    return away(vpt.attach(vit(), method, num_classes=4))
+    return away(vpt.attach(vit(), method, num_classes=4, head="linear"))
 
 
 def by_names(method: str) -> vpt.Prompted:
