@@ -18,7 +18,8 @@ from vpt.methods import available
 
 RUN: dict[str, Any] = {**QUIET, "epochs": 3, "batch_size": 5, "lr": 0.02, "views": 0}
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    **{name: (name, {}, {}) for name in available()},
+    # A frame of 30 pixels leaves nothing of small images.
+    **{name: (name, {"size": 4} if name == "pixel" else {}, {}) for name in available()},
     # Each of its stages is captured by itself.
     "2sfs": ("2sfs", {}, {"epochs": 8}),
     "class-specific context": ("coop", {"csc": True}, {}),

@@ -19,7 +19,8 @@ from vpt.text import TextSide
 from vpt.towers.load import wrap
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, {}) for name in available()},
+    # A frame of 30 pixels leaves nothing of small images.
+    **{name: (name, {"size": 4} if name == "pixel" else {}) for name in available()},
     "class-specific context": ("coop", {"csc": True}),
     "context around names": ("coop", {"position": "middle"}),
     "prompt dropout": ("vpt-deep", {"dropout": 0.4}),
