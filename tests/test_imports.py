@@ -67,7 +67,7 @@ def test_context(method: str, towers: Any, tmp_path: Path) -> None:
     model, found, rest = import_file(path, method, NANO, classes=CLASSES)
     assert found.options == {"init": None, "num_tokens": 4}
     assert rest == ["token_prefix", "token_suffix"]
-    assert torch.equal(model.method.context(None)[0], context)
+    assert torch.equal(model.method.text_prompts.context(None)[0], context)
 
 
 def test_context_of_each_class(towers: Any, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_context_of_each_class(towers: Any, tmp_path: Path) -> None:
     context = drawn(2, 3, width)
     path = dassl(tmp_path / "model.pth.tar-50", {"ctx": context} | names_of_classes(width))
     model, _, _ = import_file(path, "coop", NANO, classes=CLASSES)
-    assert torch.equal(model.method.context(None), context)
+    assert torch.equal(model.method.text_prompts.context(None), context)
     with pytest.raises(VptError, match=r"the saved method\.\S*values has shape \(2, 3"):
         import_file(path, "coop", NANO, classes=["one", "two", "three"])
 
@@ -95,7 +95,7 @@ def test_context_and_the_network_that_moves_it(towers: Any, tmp_path: Path) -> N
     features = torch.nn.functional.normalize(torch.randn(1, image.num_features), dim=-1)
     moved = torch.relu(features @ layers["meta_net.linear1.weight"].T + layers["meta_net.linear1.bias"])
     moved = moved @ layers["meta_net.linear2.weight"].T + layers["meta_net.linear2.bias"]
-    torch.testing.assert_close(model.method.context(features)[0], context + moved)
+    torch.testing.assert_close(model.method.text_prompts.context(features)[0], context + moved)
     assert len(rest) == 2
 
 
@@ -126,7 +126,7 @@ def test_coupled_prompts(towers: Any, tmp_path: Path) -> None:
     for name in found.used:
         assert holds(model, state[name]), name
     texts = ["prompt_learner.ctx", "prompt_learner.compound_prompts_text.0", "prompt_learner.compound_prompts_text.1"]
-    assert torch.equal(model.method.context(None)[0], state[texts[0]])
+    assert torch.equal(model.method.text_prompts.context(None)[0], state[texts[0]])
     layer = "prompt_learner.compound_prompt_projections.1"
     expected = state[texts[2]] @ state[f"{layer}.weight"].T + state[f"{layer}.bias"]
     prompts = getattr(model.method, "image_prompts", model.method)
@@ -148,7 +148,7 @@ def test_prompts_of_each_encoder(method: str, towers: Any, tmp_path: Path) -> No
     path = dassl(tmp_path / "model.pth.tar-20", state)
     model, found, rest = import_file(path, method, NANO, classes=CLASSES)
     assert (found.options, rest) == ({"num_context": 4, "num_tokens": 4, "depth": 3}, ["text_encoder.ln_final.weight"])
-    assert torch.equal(model.method.context(None)[0], state["prompt_learner.ctx"])
+    assert torch.equal(model.method.text_prompts.context(None)[0], state["prompt_learner.ctx"])
     prompts = getattr(model.method, "image_prompts", model.method)
     for layer in range(3):
         name = "image_encoder.VPT" if layer == 0 else f"image_encoder.transformer.resblocks.{layer}.VPT_shallow"

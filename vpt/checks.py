@@ -157,9 +157,11 @@ def _check_training(model: Prompted, images: Tensor) -> None:
     if not groups:
         return
     model.loss((images, _labels(images))).backward()
-    lost = [
-        name for name, p in model.method.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
-    ]
+    # What is trained in a later stage, such as the rows of a classifier, waits for it.
+    staged = model.method.classifier.stages(4)
+    waiting = {id(p) for name, (first, _) in staged.items() if first for p in groups.get(name, [])}
+    learned = [(name, p) for name, p in model.method.named_parameters() if p.requires_grad and id(p) not in waiting]
+    lost = [name for name, p in learned if p.grad is None or not p.grad.any()]
     assert not lost, f"no gradient reaches {', '.join(lost)}"
     torch.optim.SGD([parameter for group in groups.values() for parameter in group], lr=0.1).step()
     changed = [name for name, tensor in model.frozen_state().items() if not torch.equal(tensor, before[name])]

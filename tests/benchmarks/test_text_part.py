@@ -65,7 +65,7 @@ def test_only_the_text_side_is_in_the_step(method: str) -> None:
     made = case(model, 5)
     made.runs["step"].forward().backward()
     assert model.method.context.values.grad.abs().sum() > 0
-    assert all(p.grad is None for name, p in model.method.named_parameters() if name != "text_values")
+    assert all(p.grad is None for name, p in model.method.named_parameters() if name != "context.values")
 
 
 def test_a_plain_form_that_does_not_fit_is_left_out_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,10 @@ def test_values_summed_by_the_weights_are_the_library_s_own_block(example: Examp
         torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]), **SAME)
         values = block.projected(y)[2].transpose(1, 2)
         after = x + block.out((weights @ values).transpose(1, 2).flatten(2), y)
-        torch.testing.assert_close(after + block.feed(after), tower.run(layer, x), **SAME)
+        after = after if block.post1 is None else block.post1(after)
+        found = after + block.feed(x if block.parallel else after)
+        found = found if block.post2 is None else block.post2(found)
+        torch.testing.assert_close(found, tower.run(layer, x), **SAME)
 
 
 @pytest.mark.parametrize("method", ["vpt-shallow", "vpt-deep", "ivlp", "maple", "promptsrc"])
