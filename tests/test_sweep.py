@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.finished import finished
 from vpt import VptError, config, experiment, sweep
@@ -26,6 +27,7 @@ class Runs:
         figures = finished(val={"top1": self.top1(run)}, test=test_figures, options=run.train)
         run.out.mkdir(parents=True)
         (run.out / "result.json").write_text(json.dumps(figures))
+        (run.out / "config.yaml").write_text(yaml.safe_dump(experiment.as_kept(run)))
         return None, figures
 
 

@@ -90,7 +90,6 @@ def test_nothing_is_written_over_unasked(coop: Path, tmp_path: Path, capsys: pyt
     [
         ("coop", {"num_tokens": 2, "csc": True}, "learned a context for each of its classes: train a unified one"),
         ("linear", {}, "a linear head knows its own classes alone"),
-        ("linear-text", {}, "linear-text learns a weight for each of its classes"),
     ],
 )
 def test_what_belongs_to_its_classes_says_why_there_can_be_no_others(

@@ -51,7 +51,7 @@ class ClassNames:
         """
         model: Any = self
         if model.head is not None:
-            raise VptError("a head knows its own classes alone: make the model with head='text' to change them.")
+            raise VptError("a linear head knows its own classes alone: make the model with head='text' to change them.")
         model.method.check_new_classes()
         names, sentences = checked_classes(classes), checked_templates(templates) if templates else model.templates
         model.classes, model.templates = names, sentences

@@ -28,6 +28,9 @@ class Shared(ModelHubMixin):
     A subclass has `facts` and `tuned_state`.
     """
 
+    # The mixin would copy what a model is made with, encoders included, where it finds no config: `facts` say it all.
+    _hub_mixin_config: Any = {}  # noqa: RUF012
+
     if TYPE_CHECKING:
         facts: Callable[[], dict[str, Any]]
         tuned_state: Callable[[], dict[str, Tensor]]
