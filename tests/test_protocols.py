@@ -6,6 +6,7 @@ from statistics import harmonic_mean
 from typing import Any
 
 import pytest
+import yaml
 
 import vpt
 from tests.finished import finished
@@ -43,6 +44,7 @@ class Runs:
             seconds=float(run.seed),
         )
         sweep.write(run.out / "result.json", json.dumps(result))
+        sweep.write(run.out / "config.yaml", yaml.safe_dump(experiment.as_kept(run)))
         return None, result
 
 

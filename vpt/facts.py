@@ -75,6 +75,12 @@ class PreprocessingFacts(Part):
     mean: Channels
     std: Deviations
 
+    @model_validator(mode="after")
+    def _of_the_same_channels(self) -> PreprocessingFacts:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} channels, and std {len(self.std)}")
+        return self
+
 
 class Facts(Part):
     """All of `vpt.json`.

@@ -105,7 +105,7 @@ def test_a_method_that_enters_is_refused_with_the_part_the_reason_and_what_works
     )
     assert "ResNet is none of timm's VisionTransformer, Eva, " in sentence
     assert sentence.endswith("What works with it: bias, full, linear, norm, partial-k, pixel.")
-    with pytest.raises(VptError, match=r"clip-lora cannot be used with this model.*What works with it: .*coop, full"):
+    with pytest.raises(VptError, match=r"clip-lora cannot be used with this model.*What works with it: .*coop,.* full"):
         vpt.attach(clip_resnet(), "clip-lora", classes=CLASSES, preprocessing={**SEEN, "size": (64, 64)})
     with pytest.raises(VptError, match=r"^k=9: the backbone has 1 to 5 blocks"):
         vpt.attach(resnet(), "partial-k", num_classes=2, k=9)
@@ -126,11 +126,11 @@ def test_methods_of_texts_learn_on_a_resnet_as_their_definition_says(method: str
     torch.manual_seed(0)
     model = vpt.attach(clip_resnet(), method, classes=CLASSES, preprocessing={**SEEN, "size": (64, 64)}).double()
     images = torch.randn(3, 3, 64, 64, dtype=torch.float64)
-    if model.method.needs_features:
+    if model.method.classifier.needs_features:
         with torch.no_grad():
             image = nn.functional.normalize(model.features(images), dim=-1)
             labels = torch.tensor([0, 1, 2])
-            model.method.prepare(image, labels, model.class_features(), model.text.scale())
+            model.method.classifier.prepare(image, labels, model.class_features(), model.text.scale())
     model.train()
     for fast, plain in zip(text_values(model, images, False), text_values(model, images, True), strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-10)
