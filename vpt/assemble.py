@@ -23,7 +23,7 @@ from vpt.towers import load as towers
 from vpt.towers import saved
 from vpt.towers.backbone import Backbone
 from vpt.towers.traits import first_difference, traits
-from vpt.trust import trusting
+from vpt.trust import from_elsewhere, trusting
 
 PRECISIONS = ("fp32", "bf16")
 MOST_CLASSES = 1_000_000
@@ -185,7 +185,8 @@ def load(
     else:
         with trusting(trust_remote_code):
             found = saved.load(recipe, str(source), name=backbone, weights=weights)
-    model = restored(found, tensors, facts, str(source), any_backbone=any_backbone, head=head)
+    with trusting(trust_remote_code):
+        model = restored(found, tensors, facts, str(source), any_backbone=any_backbone, head=head)
     if isinstance(backbone, nn.Module):
         return model if device is None else model.to(chosen_device(device))
     return _held(model, dtype or recipe.dtype).to(chosen_device(device))
@@ -217,16 +218,16 @@ def restored(
     """
     recipe = facts.backbone
     learned = any(name.startswith("text.logit_") for name in tensors)
-    model = _assemble(
-        backbone,
-        facts.method.name,
-        checked_classes(facts.learned_classes or facts.classes),
-        facts.method.model_extra or {},
-        head=_own_head(head, facts.head, str(source)),
-        templates=facts.templates,
-        learn_scale=learned,
-        imports=False,
-    )
+    with from_elsewhere():
+        model = _assemble(
+            backbone,
+            facts.method.name,
+            checked_classes(facts.learned_classes or facts.classes),
+            facts.method.model_extra or {},
+            head=_own_head(head, facts.head, str(source)),
+            templates=facts.templates,
+            learn_scale=learned,
+        )
     model.preprocessing = Preprocessing.from_dict(facts.preprocessing.model_dump())
     difference = first_difference(recipe.traits, model.recipe["backbone"]["traits"])
     if difference and not any_backbone:
@@ -255,10 +256,9 @@ def _assemble(
     templates: Sequence[str],
     learn_scale: bool,
     head_init: Literal["vpt"] | None = None,
-    imports: bool = True,
 ) -> Prompted:
     method, with_it = called(method)
-    kind: Any = find(method, imports=imports)
+    kind: Any = find(method)
     values = checked(kind, with_it | dict(options), "method")
     own = head if isinstance(head, nn.Module) else None
     head = "linear" if isinstance(head, nn.Module) else kind.head if head is None else head

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from vpt import config as configs
 from vpt import files
-from vpt.build import build_model, check, load_run
+from vpt.build import build_model, config_of, load_run
 from vpt.config import Config
 from vpt.data.base import DataSet, Files, Samples
 from vpt.data.shifts import SHIFTS, Shifted
@@ -98,7 +97,7 @@ def _opened(run: str | Path) -> tuple[Path, Config, DataSet]:
     run = Path(run)
     if not (run / CONFIG).is_file():
         raise VptError(f"{run} is no run directory: name a folder that `vpt train` wrote.")
-    config = check(configs.read(run / CONFIG))
+    config = config_of(run)
     data = data_of(config, run, decode=False)
     if not isinstance(data, DataSet):
         raise VptError(f"{run} was trained with captions and knows no classes: name a run of a classifier.")

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
+from vpt import config as configs
 from vpt import data as datasets
 from vpt.assemble import create, load
 from vpt.config import Config, plain
 from vpt.data.base import DataSet, Files
 from vpt.data.pairs import PairSet
 from vpt.engine.fit import fit
+from vpt.engine.folder import CONFIG
 from vpt.engine.settings import Settings
 from vpt.errors import VptError
 from vpt.methods import find
@@ -24,6 +26,7 @@ from vpt.tasks.image_text import ImageText
 from vpt.text import DEFAULT_TEMPLATES, ENSEMBLES, ensemble
 from vpt.towers import load as towers
 from vpt.towers.located import here, portable
+from vpt.trust import from_elsewhere
 
 OF_ANY = ("dtype", "pretrained", "weights", "image_size", "preprocessing")
 RESERVED = ("callbacks", "run_dir", "resume", "overwrite", "progress", "seed", "task")
@@ -69,6 +72,17 @@ def as_kept(config: Config) -> dict[str, Any]:
     values = plain(config)
     weights = values["backbone"].get("weights")
     return values if weights is None else values | {"backbone": values["backbone"] | {"weights": portable(weights)}}
+
+
+def config_of(run: Path, overrides: Sequence[str] = ()) -> Config:
+    """The checked config of a run, which may be someone else's: no module is imported for it.
+
+    Args:
+        run: its directory.
+        overrides: "key.path=value" of the user's own.
+    """
+    with from_elsewhere():
+        return check(configs.read(run / CONFIG, overrides))
 
 
 def read_data(config: Config) -> DataSet | PairSet:

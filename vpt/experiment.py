@@ -8,7 +8,7 @@ from typing import Any
 
 from vpt import config as configs
 from vpt import saving
-from vpt.build import as_kept, build_model, check, load_run, read_data, templates_for, undecoded
+from vpt.build import as_kept, build_model, check, config_of, load_run, read_data, templates_for, undecoded
 from vpt.config import Config, differences
 from vpt.data import DEALING, load_again, load_whole
 from vpt.data.base import DataSet, Samples
@@ -193,7 +193,7 @@ def check_unchanged(config: Config, folder: Path) -> None:
                 f"{folder} has lost its {CONFIG}, which says what it was run with: put it back, or say --overwrite."
             )
         return
-    changes = differences(as_kept(check(configs.read(folder / CONFIG))), as_kept(config))
+    changes = differences(as_kept(config_of(folder)), as_kept(config))
     if changes:
         raise VptError(
             f"{folder} was run with another config ({', '.join(changes)}): take that one, say --overwrite, or set "
@@ -227,7 +227,7 @@ def measure(
         if (run / saving.FACTS).is_file():
             return _measure_saved(run, split, overrides, weights)
         raise VptError(f"{run} is no run directory: name a folder that `vpt train` wrote.")
-    own, config = (check(configs.read(run / CONFIG, changes)) for changes in ((), overrides))
+    own, config = (config_of(run, changes) for changes in ((), overrides))
     others = _source(own) != _source(config)
     split = split or ("all" if others else "test")
     if others and split == "all":

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vpt import config as configs
 from vpt import saving
-from vpt.build import check, load_run
+from vpt.build import config_of, load_run
 from vpt.config import Config
 from vpt.data.base import DataSet, Samples
 from vpt.data.pairs import PairSet
@@ -152,7 +151,7 @@ def _read(path: Path, name: str, *, weights: str | None, device: str | None) -> 
         run.missing.append(
             "What was said of each image was not kept yet when this run was made: train it again to see it."
         )
-    config = check(configs.read(path / CONFIG))
+    config = config_of(path)
     _add_data(run, config)
     _add_model(run, weights, device)
     return run

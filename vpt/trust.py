@@ -11,6 +11,7 @@ HOW = (
     "vpt.create(…, backbone_options={'trust_remote_code': True})"
 )
 _TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
+_ELSEWHERE: ContextVar[bool] = ContextVar("ELSEWHERE", default=False)
 
 
 def trusted() -> bool:
@@ -26,6 +27,21 @@ def trusting(word: bool) -> Iterator[None]:
         yield
     finally:
         _TRUSTED.reset(before)
+
+
+@contextmanager
+def from_elsewhere() -> Iterator[None]:
+    """What is read in this context may be someone else's, such as the config of a run: no module is imported for it."""
+    before = _ELSEWHERE.set(True)
+    try:
+        yield
+    finally:
+        _ELSEWHERE.reset(before)
+
+
+def may_import() -> bool:
+    """Whether a module may be imported because what is read names it."""
+    return trusted() or not _ELSEWHERE.get()
 
 
 def remedy(error: BaseException, otherwise: str) -> str:

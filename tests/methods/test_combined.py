@@ -1,18 +1,24 @@
 """Several methods at once, and methods from outside of the package."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 import vpt
 from tests.methods.test_lora import filled
 from tests.zoo import images_for, vit
 from vpt import config
+from vpt.build import config_of
 from vpt.errors import VptError
 from vpt.methods import called, find
 from vpt.methods.base import Method
 from vpt.methods.parts import Encoder, TextEncoder
 from vpt.methods.parts.tokens import Tokens
+from vpt.trust import from_elsewhere, trusting
 
 
 class Doubled(Tokens):
@@ -139,6 +145,18 @@ def test_a_path_that_leads_to_no_method_is_told(name: str, sentence: str) -> Non
     assert sentence in str(error.value)
 
 
-def test_nothing_is_imported_for_a_saved_file_s_sake() -> None:
-    with pytest.raises(VptError, match="import antigravity first, if you trust it"):
-        find("antigravity:Method", imports=False)
+def test_nothing_is_imported_for_a_file_s_sake_without_the_user_s_word(tmp_path: Path) -> None:
+    with from_elsewhere(), pytest.raises(VptError, match="import antigravity first; or, if you trust what it runs"):
+        find("antigravity:Method")
+    with from_elsewhere(), trusting(True), pytest.raises(VptError, match="there is no method 'no_such_package:Own'"):
+        find("no_such_package:Own")
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("method", ["antigravity:Method", ["vpt-deep", {"name": "antigravity:Method", "rank": 2}]])
+def test_the_config_of_a_run_is_no_word_of_the_user_s(method: object, tmp_path: Path) -> None:
+    values = {"backbone": "vpt/vit-nano", "data": "digits", "method": method}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(VptError, match="import antigravity first"):
+        config_of(tmp_path)
+    assert "antigravity" not in sys.modules

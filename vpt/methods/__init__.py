@@ -13,6 +13,7 @@ from typing import Any
 from vpt.errors import VptError, did_you_mean
 from vpt.methods.base import Method
 from vpt.methods.combined import AND, combined, names_in, separate
+from vpt.trust import HOW, may_import
 
 # Packages name classes of their own under it.
 GROUP = "vpt.methods"
@@ -31,23 +32,21 @@ def installed() -> Mapping[str, Any]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def find(name: str, *, imports: bool = True) -> type[Method]:
+def find(name: str) -> type[Method]:
     """The class of the method `name`.
 
     Args:
         name: as `vpt list methods` shows, or of an entry point; "module:Class" for a class of one's own; several with +
             between them for a combination.
-        imports: import the module of a class of one's own; otherwise it has to be imported already, as where the name
-            comes from a file of someone else's.
 
     Raises:
         VptError: there is none; the near name is suggested.
     """
     names = separate(name)
     if len(names) > 1:
-        return combined([find(each, imports=imports) for each in names])
+        return combined([find(each) for each in names])
     if ":" in name:
-        return _own(name, imports=imports)
+        return _own(name)
     methods = available()
     if name in methods:
         return methods[name]
@@ -93,13 +92,13 @@ def _name_of(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _own(name: str, *, imports: bool) -> type[Method]:
+def _own(name: str) -> type[Method]:
     """A class by "module:Class"."""
     module, _, qualified = name.partition(":")
-    if module not in sys.modules and not imports:
+    if module not in sys.modules and not may_import():
         raise VptError(
             f"{name} is a method of another's package, which is not imported for a file's sake: import {module} "
-            "first, if you trust it."
+            f"first; or, {HOW}."
         )
     try:
         found: Any = sys.modules[module] if module in sys.modules else import_module(module)

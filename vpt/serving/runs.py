@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vpt import config as configs
 from vpt import experiment
-from vpt.build import check, load_run
+from vpt.build import config_of, load_run
 from vpt.devices import chosen_device
 from vpt.engine.folder import CONFIG
 from vpt.errors import VptError
@@ -58,7 +57,7 @@ def _images_of(run: Path, path: Path) -> Sequence[ImageLike]:
             f"{run} is no run directory, whose images {path.name} could be checked with: name some by --images."
         )
     try:
-        data = experiment.data_of(check(configs.read(run / CONFIG)), run, decode=False)
+        data = experiment.data_of(config_of(run), run, decode=False)
     except VptError as error:
         reason = str(error).rstrip(".")
         raise VptError(f"{reason}; to check {path.name} with other images name them by --images.") from error
