@@ -21,7 +21,9 @@ def called(tower: ImageTower, name: str, weights: Mapping[str, Tensor], x: Tenso
     """What the method `name` of an encoder gives for `x`, with `weights` in place of parameters of these names."""
     if not weights:
         return getattr(tower, name)(x)
-    return functional_call(_Called(tower), {f"tower.{key}": weight for key, weight in weights.items()}, (name, x))
+    named = {f"tower.{key}": weight for key, weight in weights.items()}
+    # What is tied is named; torch's compiler cannot follow the search for it.
+    return functional_call(_Called(tower), named, (name, x), tie_weights=False)
 
 
 class _Called(nn.Module):

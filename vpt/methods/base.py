@@ -114,8 +114,9 @@ class Method(nn.Module):
 
     def weights(self, tower: Encoder) -> dict[str, Tensor]:
         """Parameters, by name, that the image encoder is to embed and read out with in place of its own."""
-        parts, found = self.of_kind(Ends), dict[str, Tensor]()
-        own = dict[str, Tensor](tower.named_parameters()) if parts else {}
+        parts = self.of_kind(Ends)
+        found: dict[str, Tensor] = {}
+        own: dict[str, Tensor] = dict(tower.named_parameters()) if parts else {}
         for part in parts:
             found |= part.weights(own | found)
         return found
