@@ -78,7 +78,7 @@ class PreprocessingFacts(Part):
     @model_validator(mode="after")
     def _of_the_same_channels(self) -> PreprocessingFacts:
         if len(self.mean) != len(self.std):
-            raise ValueError(f"mean has {len(self.mean)} channels, and std {len(self.std)}")
+            raise ValueError(f"mean is of {len(self.mean)} channels and std of {len(self.std)}; give a number for each")
         return self
 
 

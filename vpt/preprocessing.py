@@ -136,7 +136,9 @@ class Preprocessing:
             checked = PreprocessingFacts.model_validate(own | plain, strict=False)
         except ValidationError as error:
             first = error.errors()[0]
-            key = str(first["loc"][0])
-            value = (own | plain)[key]
-            raise VptError(f"{where}preprocessing.{key}={value!r} will not do: {first['msg'].lower()}.") from error
+            # What is said of several values together has no place of its own.
+            keys = [str(first["loc"][0])] if first["loc"] else sorted(plain)
+            values = " and ".join(f"preprocessing.{key}={(own | plain)[key]!r}" for key in keys)
+            said = first["msg"].removeprefix("Value error, ").lower()
+            raise VptError(f"{where}{values} will not do: {said}.") from error
         return Preprocessing.from_dict(checked.model_dump())

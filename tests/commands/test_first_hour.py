@@ -180,8 +180,9 @@ def test_one_command_says_what_is_best_for_own_images(
     def trained(run: Config, *, test: bool, **_: object) -> tuple[None, dict[str, object]]:
         ran.append(f"{run.method['name']} {run.out}")
         result = {"val": {"top1": 0.5}, "test": {"top1": 0.9 if run.method["name"] == "full" else 0.4} if test else {}}
-        facts = {"tuned_parameters": 1, "share": 0.1, "seconds": 1.0, "bytes": 1, "data": {"sizes": {"test": 50}}}
-        return None, result | facts
+        facts = {"tuned_parameters": 1, "share": 0.1, "seconds": 1.0, "bytes": 1}
+        data = {"name": "photos", "sizes": {"test": 50}}
+        return None, result | facts | {"data": data, "backbone": "vpt/vit-nano"}
 
     monkeypatch.setattr(sweep.experiment, "train", trained)
     out, _ = said(capsys, "compare", "own_images", "data.path=photos")

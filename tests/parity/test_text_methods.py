@@ -74,8 +74,10 @@ def prompted(variant: str, towers: str = "causal") -> vpt.Prompted:
     model = made(method, towers, **options)
     with torch.no_grad():
         # Away from values at which the method says what the frozen model says.
-        for parameter in model.method.parameters():
+        for name, parameter in model.method.named_parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
+            if name.endswith("network.0.bias"):
+                parameter.add_(1)  # A hidden unit that the ReLU shuts for every image would have no gradient.
     return model.train()
 
 

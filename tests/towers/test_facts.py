@@ -157,7 +157,10 @@ def test_a_model_with_facts_of_its_own_is_taken_at_its_word(capsys: pytest.Captu
     ("given", "sentence"),
     [
         ({"men": [0, 0, 0]}, r"backbone\.preprocessing\.men is none of"),
-        ({"mean": [1]}, r"preprocessing\.mean=\[1\.0\] and std=.* takes images of 3 channels; give a number for each"),
+        (
+            {"mean": [1]},
+            r"preprocessing\.mean=\[1\] will not do: mean is of 1 channels and std of 3; give",
+        ),
         ({"std": [1, 0, 1]}, r"preprocessing\.std"),
         ({"std": [1, float("nan"), 1]}, r"preprocessing\.std"),
         ({"crop_mode": "stretch"}, r"preprocessing\.crop_mode='stretch'"),
