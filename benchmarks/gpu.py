@@ -156,10 +156,11 @@ def frozen(model: vpt.Prompted) -> Callable[[Any], Tensor]:
     return forward
 
 
-def step(model: vpt.Prompted, *, plain: bool) -> Callable[[Any], Tensor]:
-    """Forward and backward pass."""
+def step(model: vpt.Prompted, *, plain: bool) -> Callable[[Any], Any]:
+    """Forward and backward pass: the loss and the gradients."""
+    tuned = [p for p in model.parameters() if p.requires_grad]
 
-    def forward_and_backward(batch: Any) -> Tensor:
+    def forward_and_backward(batch: Any) -> tuple[Tensor, list[Tensor | None]]:
         images, labels = batch
         if model.head is not None:
             features = model.features(images, plain=plain)
@@ -167,7 +168,7 @@ def step(model: vpt.Prompted, *, plain: bool) -> Callable[[Any], Tensor]:
         else:
             loss = model.method.loss(model.outputs(images, plain=plain), labels, 0.0)
         loss.backward()
-        return loss.detach()
+        return loss.detach(), [parameter.grad for parameter in tuned]
 
     return forward_and_backward
 
@@ -176,7 +177,7 @@ def run(
     what: str,
     form: str,
     mode: str,
-    function: Callable[[Any], Tensor],
+    function: Callable[[Any], Any],
     batch: Any,
     count: int,
     model: vpt.Prompted | None = None,
@@ -188,8 +189,6 @@ def run(
     torch.cuda.reset_peak_memory_stats()
     tuned = [p for p in model.parameters() if p.requires_grad] if model else []
     updates = torch.optim.SGD(tuned, lr=1e-4, momentum=0.9, fused=True) if tuned else None
-    for parameter in tuned:
-        parameter.grad = torch.zeros_like(parameter)
     compiling = None
     if mode.startswith("compiled"):
         function, compiling = compiled(function, batch, model)
@@ -198,10 +197,12 @@ def run(
         called = Graphs(function, CudaRecorder(torch.device("cuda")), failed=refuse, warm=2)
 
     def once() -> None:
-        called(batch)
+        found = called(batch)
         if updates:
+            for parameter, gradient in zip(tuned, found[1], strict=True):
+                parameter.grad = gradient
             updates.step()
-            updates.zero_grad(set_to_none=False)
+            updates.zero_grad()
 
     for _ in range(4):
         once()
@@ -226,8 +227,8 @@ def run(
 
 
 def compiled(
-    function: Callable[[Any], Tensor], batch: Any, model: vpt.Prompted | None
-) -> tuple[Callable[[Any], Tensor], float]:
+    function: Callable[[Any], Any], batch: Any, model: vpt.Prompted | None
+) -> tuple[Callable[[Any], Any], float]:
     """The function with its block loops compiled, and how long that took."""
     torch.compiler.reset()
     started = time.perf_counter()

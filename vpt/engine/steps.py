@@ -15,7 +15,7 @@ from vpt.data.loading import EpochSampler, mix
 from vpt.engine.average import Average
 from vpt.engine.callbacks import Callbacks
 from vpt.engine.optim import Schedule
-from vpt.engine.tally import Tally
+from vpt.engine.tally import Tally, sums_of
 from vpt.errors import DivergedError
 from vpt.model import Prompted
 from vpt.report.progress import Progress
@@ -120,8 +120,8 @@ class Steps:
         bar = shown.epoch_bar(self.batches, epoch)
         for index, batch in enumerate(tally.timed(bar)):
             self.rates.step_update(step + 1)
-            loss, logits, targets = self._forward_and_backward(batch)
-            tally.add(loss, logits, targets)
+            loss, sums = self._forward_and_backward(batch)
+            tally.add(sums)
             ends = index + 1 == len(self.batches)
             if self.accelerator.sync_gradients:
                 step += 1
@@ -154,25 +154,30 @@ class Steps:
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
-    def _forward_and_backward(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, logits and targets of a batch, whose gradient is taken in, and a step where one is due."""
+    def _forward_and_backward(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Loss and sums of a batch, whose gradient is taken in, and a step where one is due."""
+        # A captured pass gives gradients of its own, or adds to those that are there and stay where they are.
+        adds = self.graphs is not None and self.accelerator.gradient_accumulation_steps > 1
         with self.accelerator.accumulate(self.loss):
-            found: tuple[Tensor, Tensor, Tensor] = (self.graphs or self._passes)(self.planned(batch))
+            loss, sums, gradients = (self.graphs or self._passes)(self.planned(batch))
+            if self.graphs is not None and not adds:
+                for parameter, gradient in zip(self.tuned, gradients, strict=True):
+                    parameter.grad = gradient
             if self.accelerator.sync_gradients:
                 self.method.correct(self._mean)
             if self.clip_norm is not None and self.accelerator.sync_gradients:
                 self.accelerator.clip_grad_norm_(self.tuned, self.clip_norm)
             self.updates.step()
-            # What is captured adds to gradients that stay where they are.
-            self.updates.zero_grad(set_to_none=self.graphs is None)
-        return found
+            self.updates.zero_grad(set_to_none=not adds)
+        return loss, sums
 
-    def _passes(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, logits and targets of a batch, whose gradient is added to what there is."""
+    def _passes(self, batch: Any) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        """Loss, sums for the tally and gradients of a batch; the latter are added to what there is."""
         with self.accelerator.autocast():
             loss, logits, targets = self.loss(batch)
         self.accelerator.backward(loss)
-        return loss.detach(), logits, targets
+        loss = loss.detach()
+        return loss, sums_of(loss, logits.detach(), targets), [parameter.grad for parameter in self.tuned]
 
     def _mean(self, x: Tensor) -> Tensor:
         mean: Tensor = self.accelerator.reduce(x, "mean")

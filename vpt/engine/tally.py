@@ -31,10 +31,9 @@ class Tally:
                 return
             yield batch
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take in a batch, with its mean loss."""
-        count = torch.full_like(self.sums[0], len(labels))
-        self.sums = self.sums + torch.stack([loss.detach() * count, (logits.argmax(-1) == labels).sum(), count])
+    def add(self, sums: Tensor) -> None:
+        """Take in those of a batch."""
+        self.sums = self.sums + sums
 
     def figures(self) -> dict[str, float]:
         """Means over the images so far, images per second, and the share of the time that went by waiting for data.
@@ -45,3 +44,10 @@ class Tally:
         seconds = time.perf_counter() - self.started
         means = {"train/loss": loss / images, "train/top1": correct / images}
         return means | {"images_per_second": images / seconds, "data_wait": self.waited / seconds}
+
+
+def sums_of(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of losses, number of hits and of images of a batch, (3,), from its mean loss."""
+    loss = loss.to(torch.promote_types(loss.dtype, torch.float32))
+    count = torch.full_like(loss, len(labels))
+    return torch.stack([loss * count, (logits.argmax(-1) == labels).sum(), count])
