@@ -67,8 +67,8 @@ def _class_of(model: Any) -> str:
 
 
 def _error(tower: Any, example: Any, model: Any, images: torch.Tensor) -> float:
-    """Of all laws in float64, or of features alone, in float32, where prompts do not enter or enter windows."""
-    if tower.closed is None and not hasattr(tower, "advance_grid"):
+    """Of all laws in float64, or of features alone, in float32, where prompts do not enter."""
+    if tower.closed is None:
         errors = check_tower(tower, images=images, features=lambda x: example.features(model, x))
         return max(error for law, error in errors.items() if law != "identity")
     with torch.no_grad():

@@ -10,7 +10,7 @@ from vpt.methods import available
 from vpt.methods.base import Method
 from vpt.methods.parts import Ends
 from vpt.towers.base import ImageTower
-from vpt.towers.swin import SwinTower
+from vpt.towers.hierarchical import HierarchicalTower, in_stages
 from vpt.towers.text import TextTower
 
 # What constructors of parts say of encoders that have no place for them, whatever the options.
@@ -27,7 +27,7 @@ OF_ENCODERS = (
 def why_not(method: Method, tower: ImageTower) -> str | None:
     """The part of a method that an encoder has no place for, and why; None where it has all."""
     if tower.closed is None:
-        return _of_windows(method, tower) if isinstance(tower, SwinTower) else None
+        return _of_stages(method, tower) if in_stages(tower) else None
     if method.side_network is not None:
         return f"it looks at what the blocks of the image encoder give, and {tower.closed}"
     if method.image_prompts.enters or method.keys_values is not None:
@@ -37,17 +37,17 @@ def why_not(method: Method, tower: ImageTower) -> str | None:
     return None
 
 
-def _of_windows(method: Method, tower: SwinTower) -> str | None:
+def _of_stages(method: Method, tower: HierarchicalTower) -> str | None:
     if method.image_change is not None:
         return f"it changes the blocks of the image encoder, and {tower.why_unchanged(0)}"
     if method.side_network is not None:
         return "it looks at tokens of one width, and this encoder has another in each stage"
     prompts = method.image_prompts
     if method.keys_values is not None or not prompts.fixed or prompts.read_out:
-        return "in windows only prompts that are the same for all images are seen"
+        return "in stages only prompts that are the same for all images are seen"
     for layer in range(tower.depth) if prompts.enters else ():
         if tower.why_whole(layer) is not None:
-            return f"its prompts enter windows of block {layer}, and {tower.why_whole(layer)}"
+            return f"its prompts enter block {layer}, and {tower.why_whole(layer)}"
     for layer in sorted(prompts.enters):
         size = prompts.prompts(layer, 1).shape[-1]
         if size != tower.width_at(layer):

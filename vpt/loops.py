@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from vpt.around import called, encode_beside, on_grid
+from vpt.around import called, encode_beside, on_grid, read_out
 from vpt.merge import merged
 from vpt.methods.base import Method
 from vpt.towers.attention import Attended
 from vpt.towers.base import Change, ImageTower
+from vpt.towers.hierarchical import HierarchicalTower, in_stages
 from vpt.towers.packing import Texts
 from vpt.towers.stages import same
-from vpt.towers.swin import SwinTower
 from vpt.towers.text import TextTower
 
 TextLoop = Callable[..., Tensor]
@@ -56,7 +56,7 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
     """
     if tower.closed is not None:
         return tower.features(_cast(tower, images))
-    if isinstance(tower, SwinTower):
+    if in_stages(tower):
         return encode_grid(tower, method, images, folded)
     weights = folded.weights if folded else method.weights(tower)
     if method.side_network is not None:
@@ -69,7 +69,7 @@ def encode_images(tower: ImageTower, method: Method, images: Tensor, folded: Fol
 
 def encode_tokens(tower: ImageTower, method: Method, images: Tensor, last: int) -> Tensor:
     """Images (B, 3, H, W) to their own tokens after block `last`, (B, N, D), prompts left out."""
-    if isinstance(tower, SwinTower):
+    if in_stages(tower):
         return encode_grid(tower, method, images, last=last)
     return _advanced(tower, method, images, last, None, None, method.weights(tower), 0)
 
@@ -112,7 +112,7 @@ def _advanced(
 
 
 def encode_grid(
-    tower: SwinTower,
+    tower: HierarchicalTower,
     method: Method,
     images: Tensor,
     folded: Folded | None = None,
@@ -121,7 +121,7 @@ def encode_grid(
     look: Callable[[Tensor], None] | None = None,
     last: int | None = None,
 ) -> Tensor:
-    """Images (B, 3, H, W) to features (B, F) by an encoder that attends in windows, with prompts in each window.
+    """Images (B, 3, H, W) to features (B, F) by an encoder of stages, with prompts beside the tokens of each.
 
     Args:
         tower: the encoder.
@@ -182,6 +182,28 @@ def encode_images_plain(
         change = on_grid(tower, method, method.image_change, images, own, before)
         x = tower.advance(layer, x, keys_values(method, layer), change=change, places=here)
     return x
+
+
+def features_plain(tower: ImageTower, method: Method, images: Tensor) -> Tensor:
+    """The definition: images (B, 3, H, W) to features (B, F), with what prompts are read out as behind them."""
+    if in_stages(tower):
+        return encode_grid(tower, method, images, plain=True)
+    given: list[Tensor] = []
+    x = encode_images_plain(tower, method, images, given.append)
+    found, prompts = read_out(tower, method, x, given), method.image_prompts
+    if prompts.read_out:
+        return torch.cat([found, tower.final_norm()(prompts.own(x)).mean(1)], dim=1)
+    return found
+
+
+def block_inputs(tower: ImageTower, method: Method, images: Tensor) -> list[Tensor]:
+    """What each block is given of images (B, 3, H, W) in the plain form: all tokens, prompts included, (B, N, D)."""
+    found: list[Tensor] = []
+    if in_stages(tower):
+        encode_grid(tower, method, images, plain=True, look=found.append)
+    else:
+        encode_images_plain(tower, method, images, found.append)
+    return found
 
 
 ImageLoop = Callable[[ImageTower, Method, Tensor, Folded | None], Tensor]

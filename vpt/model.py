@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt import saving
-from vpt.around import read_out
 from vpt.classes import NOTHING, ClassNames
 from vpt.errors import VptError
 from vpt.head import new_head
 from vpt.kept import Kept
-from vpt.loops import Folded, ImageLoop, encode_grid, encode_images, encode_images_plain, fold
+from vpt.loops import Folded, ImageLoop, block_inputs, encode_images, features_plain, fold
 from vpt.methods.base import Method
 from vpt.methods.parts import Outputs
 from vpt.own_loop import OwnLoop
@@ -27,7 +26,6 @@ from vpt.text import DEFAULT_TEMPLATES, TextSide
 from vpt.towers.backbone import Pair
 from vpt.towers.base import ImageTower
 from vpt.towers.packing import Texts
-from vpt.towers.swin import SwinTower
 
 
 class Prompted(ClassNames, Kept, OwnLoop, Shared, nn.Module):
@@ -137,14 +135,7 @@ class Prompted(ClassNames, Kept, OwnLoop, Shared, nn.Module):
         if plain:
             images = self.method.pixels(images)
             with in_own(self.tower.kernel):
-                if isinstance(self.tower, SwinTower):
-                    return encode_grid(self.tower, self.method, images, plain=True)
-                given: list[Tensor] = []
-                x = encode_images_plain(self.tower, self.method, images, given.append)
-                found, prompts = read_out(self.tower, self.method, x, given), self.method.image_prompts
-                if prompts.read_out:
-                    return torch.cat([found, self.tower.final_norm()(prompts.own(x)).mean(1)], dim=1)
-                return found
+                return features_plain(self.tower, self.method, images)
         return self._encoded(self.method, images, self._folded)
 
     def _encoded(self, method: Method, images: Tensor, folded: Folded | None) -> Tensor:
@@ -225,12 +216,7 @@ class Prompted(ClassNames, Kept, OwnLoop, Shared, nn.Module):
         if self.tower.closed is not None:
             raise VptError(f"nothing can be seen between the blocks of this encoder: {self.tower.closed}.")
         images = self.method.pixels(images) if prompted else images
-        found: list[Tensor] = []
-        if isinstance(self.tower, SwinTower):
-            encode_grid(self.tower, self.method if prompted else NOTHING, images, plain=True, look=found.append)
-            return found
-        encode_images_plain(self.tower, self.method if prompted else NOTHING, images, found.append)
-        return found
+        return block_inputs(self.tower, self.method if prompted else NOTHING, images)
 
     def train(self, mode: bool = True) -> Prompted:
         """Training mode for what is trained; frozen parts stay in evaluation mode."""

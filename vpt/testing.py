@@ -14,6 +14,7 @@ from vpt.checks import check_method
 from vpt.model import Prompted
 from vpt.preprocessing import Preprocessing
 from vpt.towers.base import ImageTower
+from vpt.towers.hierarchical import HierarchicalTower, in_stages
 from vpt.towers.places import Places
 
 __all__ = ["check_method", "check_tower"]
@@ -42,7 +43,8 @@ def check_tower(
     """Put an image tower through the laws that every tower obeys, in float64 but for the first.
 
     1. Identity: embed, all blocks and readout are the model's own forward pass.
-    2. Attention only: a block, given tokens and a context, is the library's own block on both, as to the tokens.
+    2. Attention only: a block, given tokens and a context, is the library's own block on both, as to the tokens; of an
+       encoder of stages, whose library has no block of both, tokens are the same whether prompts are advanced or not.
     3. Method equality: the fast form of each method is its definition, in values and gradients.
     4. Frozen means frozen: training changes nothing of the tower that the method does not tune.
 
@@ -65,7 +67,7 @@ def check_tower(
     found: dict[str, float] = {}
     with torch.no_grad():
         _check_shapes(tower, images.to(tower.dtype))
-        own = _features(tower, images.to(tower.dtype))
+        own = tower.features(images.to(tower.dtype))
         if features is not None:
             limit = TOLERANCE if tower.dtype == torch.float64 else ROUNDING
             found["identity"] = _close("identity: the model's own forward pass", own, features(images), limit)
@@ -73,7 +75,7 @@ def check_tower(
         images = images.double()
         found["batch"] = _check_batch(exact, images)
         found["read"] = _check_read(exact, images)
-        found["attention only"] = max(_check_attention(exact, images, layer) for layer in range(exact.depth))
+        found["attention only"] = max(_check_block(exact, images, layer) for layer in range(exact.depth))
     for name, (method, options) in methods.items():
         model = _prompted(exact, images, method, options)
         found[name] = _check_method(model, images, name)
@@ -86,13 +88,6 @@ def _images(tower: ImageTower) -> Tensor:
     return torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(0))
 
 
-def _features(tower: ImageTower, images: Tensor) -> Tensor:
-    x, places = tower.embedded(images)
-    for layer in range(tower.depth):
-        x = tower.advance(layer, x, places=places)
-    return tower.readout(x)
-
-
 def _close(what: str, got: Tensor, expected: Tensor, limit: float = TOLERANCE) -> float:
     """The largest difference, relative to the largest value where that is above 1."""
     assert got.shape == expected.shape, f"{what}: {tuple(got.shape)} in place of {tuple(expected.shape)}"
@@ -102,6 +97,9 @@ def _close(what: str, got: Tensor, expected: Tensor, limit: float = TOLERANCE) -
 
 
 def _check_shapes(tower: ImageTower, images: Tensor) -> None:
+    if in_stages(tower):
+        _check_stages(tower, images)
+        return
     x, places = tower.embedded(images)
     assert torch.equal(x, tower.embed(images)), "embedded(images) gives other tokens than embed(images)"
     assert (places is not None) == tower.placed, "embedded(images) gives places just where the tower is `placed`"
@@ -110,12 +108,26 @@ def _check_shapes(tower: ImageTower, images: Tensor) -> None:
         width = tower.width_at(layer)
         assert x.shape[-1] == width, f"block {layer} is given {x.shape[-1]} numbers a token, not width_at's {width}"
         x = tower.advance(layer, x, places=places)
+    _check_features(tower, x)
+
+
+def _check_stages(tower: HierarchicalTower, images: Tensor) -> None:
+    x = tower.embed(images)
+    assert (x.ndim, len(x)) == (4, len(images)), f"embed gives {tuple(x.shape)}, which is not (B, H, W, D)"
+    for layer in range(tower.depth):
+        width = tower.width_at(layer)
+        assert x.shape[-1] == width, f"block {layer} is given {x.shape[-1]} numbers a token, not width_at's {width}"
+        x, _ = tower.advance_grid(layer, x, None, both=False)
+    _check_features(tower, x)
+
+
+def _check_features(tower: ImageTower, x: Tensor) -> None:
     shape = tuple(tower.readout(x).shape)
-    assert shape == (len(images), tower.num_features), f"readout gives {shape}, which is not (B, num_features)"
+    assert shape == (len(x), tower.num_features), f"readout gives {shape}, which is not (B, num_features)"
 
 
 def _check_batch(tower: ImageTower, images: Tensor) -> float:
-    together, alone = _features(tower, images), _features(tower, images[:1])
+    together, alone = tower.features(images), tower.features(images[:1])
     return _close("an image's features depend on the rest of its batch", alone, together[:1])
 
 
@@ -144,6 +156,31 @@ def _check_attention(tower: ImageTower, images: Tensor, layer: int) -> float:
     expected = tower.advance(layer, x, [shared[:, :1], own], places=places)
     masked = tower.advance(layer, x, [shared, own], seen, places=places)
     return max(error, _close(f"{what}, with a token that is not seen", masked, expected))
+
+
+def _check_block(tower: ImageTower, images: Tensor, layer: int) -> float:
+    if in_stages(tower):
+        return _check_beside(tower, images, layer)
+    return _check_attention(tower, images, layer)
+
+
+def _check_beside(tower: HierarchicalTower, images: Tensor, layer: int) -> float:
+    """No prompts are the library's own block; advanced prompts, or those that are not, leave tokens as they are."""
+    x = tower.embed(images)
+    for before in range(layer):
+        x, _ = tower.advance_grid(before, x, None, both=False)
+    prompts = torch.randn(1, 3, x.shape[-1], generator=torch.Generator(x.device.type).manual_seed(layer), dtype=x.dtype)
+    none, what = prompts[:, :0], f"attention only: block {layer}"
+    own, errors = tower.own(layer, x), []
+    for both in (False, True):
+        errors.append(_close(f"{what}, without prompts", tower.beside(layer, x, none, both=both)[0], own))
+    expected, carried = tower.beside(layer, x, prompts, both=True)
+    for given in (prompts, tower.attended(layer, prompts), prompts.expand(len(x), -1, -1)):
+        errors.append(_close(what, tower.beside(layer, x, given, both=False)[0], expected))
+    shape = (len(x), *prompts.shape[1:])
+    got = None if carried is None else tuple(carried.shape)
+    assert got == shape, f"{what}: prompts that are advanced are not {shape} but {got}"
+    return max(errors)
 
 
 def _behind(places: Places | None, context: int, x: Tensor) -> Places | None:

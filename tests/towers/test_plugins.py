@@ -12,6 +12,7 @@ import torch
 
 import vpt
 from vpt import VptError
+from vpt.report.attention import attention
 from vpt.testing import check_tower
 from vpt.towers import plugins
 from vpt.towers.load import load, names, wrap
@@ -44,6 +45,19 @@ def test_the_page_runs_and_its_tower_obeys_the_laws(page: ModuleType) -> None:
     assert page.errors["identity"] < 1e-6
     assert all(error < 1e-10 for law, error in page.errors.items() if law != "identity")
     assert page.prompted(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_an_encoder_of_stages_from_another_package_obeys_the_laws_and_is_trained(page: ModuleType) -> None:
+    assert page.errors_of_stages["identity"] < 1e-6
+    assert all(error < 1e-10 for law, error in page.errors_of_stages.items() if law != "identity")
+    seen = {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}
+    model = vpt.attach(page.PyramidTower(page.Pyramid()), "vpt-deep", num_tokens=2, num_classes=2, preprocessing=seen)
+    assert model.num_tuned(head=False) == 2 * (2 * 12 + 2 * 24)
+    assert model.tokens(torch.zeros(1, 3, 32, 32), after=0).shape == (1, 16, 12)
+    with pytest.raises(VptError, match="its tokens lie in stages"):
+        vpt.attach(page.PyramidTower(page.Pyramid()), "lora", num_classes=2, preprocessing=seen)
+    with pytest.raises(VptError, match="attention of an encoder of stages"):
+        attention(model, torch.zeros(1, 3, 32, 32))
 
 
 def test_an_entry_point_opens_models_live_and_by_name(acme: ModuleType, tmp_path: Path) -> None:
@@ -95,3 +109,26 @@ def test_a_broken_law_is_found_and_named(page: ModuleType, law: str) -> None:
     broken = type("Broken", (page.MyTower,), FAULTS[law](page.MyTower))
     with pytest.raises(AssertionError, match=law):
         check_tower(broken(model), features=model if law == "identity" else None)
+
+
+# What a tower of stages gets wrong, as above.
+FAULTS_OF_STAGES = {
+    "attention only: block 0, without prompts": lambda kind: {"own": lambda self, layer, x: x},
+    "attention only: block 0: .* apart": lambda kind: {
+        "beside": lambda self, layer, x, prompts, *, both: kind.beside(
+            self, layer, x, prompts if both else prompts[:, :0], both=both
+        )
+    },
+    "prompts that are advanced are not": lambda kind: {
+        "beside": lambda self, layer, x, prompts, *, both: (kind.beside(self, layer, x, prompts, both=both)[0], None)
+    },
+    "not \\(B, H, W, D\\)": lambda kind: {"embed": lambda self, images: kind.embed(self, images).flatten(1, 2)},
+    "not width_at's 12": lambda kind: {"width_at": lambda self, layer: 12},
+}
+
+
+@pytest.mark.parametrize("law", FAULTS_OF_STAGES)
+def test_a_broken_law_of_stages_is_found_and_named(page: ModuleType, law: str) -> None:
+    broken = type("Broken", (page.PyramidTower,), FAULTS_OF_STAGES[law](page.PyramidTower))
+    with pytest.raises(AssertionError, match=law):
+        check_tower(broken(page.Pyramid().eval()))

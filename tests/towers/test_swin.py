@@ -13,6 +13,7 @@ import vpt
 from tests.whole_zoo import torchvision_features
 from tests.zoo import Example, pooled, shaken
 from vpt import VptError
+from vpt.testing import check_tower
 from vpt.towers.load import wrap
 from vpt.towers.swin import SwinTower
 
@@ -78,6 +79,19 @@ def prompted(example: Example, method: str = "linear", **options: object) -> vpt
     torch.manual_seed(4)
     seen = {"size": example.size, "mean": (0.5,) * 3, "std": (0.5,) * 3}
     return vpt.attach(example.make(), method, num_classes=5, preprocessing=seen, **options)
+
+
+def test_it_obeys_the_laws_of_every_tower(swin: Example) -> None:
+    model, images = swin.make().float(), swin.images(2, torch.float32)
+    seen = {"size": swin.size, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    errors = check_tower(
+        wrap(model, preprocessing=seen).tower,
+        images=images,
+        features=lambda x: swin.features(model, x),
+        methods={"vpt-shallow": ("vpt-shallow", {"num_tokens": 3})},
+    )
+    assert errors.pop("identity") < 1e-4
+    assert max(errors.values()) < TOLERANCE
 
 
 def test_without_prompts_it_is_the_library_s_own_forward_pass_bit_by_bit(swin: Example) -> None:
@@ -173,7 +187,7 @@ def test_prompts_have_the_width_of_their_stage_and_are_counted() -> None:
 
 
 def test_what_has_no_place_in_windows_is_not_named_as_what_works() -> None:
-    with pytest.raises(VptError, match=r"gate-vpt cannot be used with .*: in windows only prompts") as error:
+    with pytest.raises(VptError, match=r"gate-vpt cannot be used with .*: in stages only prompts") as error:
         prompted(EXAMPLES["timm v1"], "gate-vpt", temperature=False, num_tokens=2)
     named = str(error.value).rpartition("What works with it: ")[2].removesuffix(".").split(", ")
     assert {"vpt-deep", "vfpt", "spt", "norm", "full"} <= set(named)

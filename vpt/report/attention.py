@@ -98,9 +98,15 @@ def attention(model: Any, images: Tensor, *, blocks: Sequence[int] | None = None
         blocks: 0 to depth - 1; all by default.
 
     Raises:
-        VptError: there is no such block, its library's attention cannot be opened, or tokens are no grid of patches.
+        VptError: there is no such block, its library's attention cannot be opened, it attends in windows, or tokens are
+            no grid of patches.
     """
     tower, method = model.tower, model.method
+    if tower.hierarchical:
+        raise VptError(
+            "the attention of an encoder of stages is one of windows, and cannot be laid over a whole image: "
+            "choose a backbone whose tokens all attend to each other."
+        )
     chosen = list(range(tower.depth)) if blocks is None else list(blocks)
     for layer in chosen:
         if not 0 <= layer < tower.depth:

@@ -67,7 +67,7 @@ def plan_of(model: Prompted) -> Plan | None:
     if tower.closed is not None:
         # Nothing enters such an encoder.
         return ()
-    if any(tower.width_at(layer) != tower.width for layer in range(tower.depth + 1)):
+    if tower.hierarchical:
         return None
     noted = _Noting(tower)
     images = torch.zeros(1, 3, 1, 1, dtype=tower.dtype, device=tower.kernel.device)

@@ -249,6 +249,7 @@ class ImageTower(Tower):
         channels: of images, 3 for RGB.
         closed: why no prompt can enter its blocks, as the end of a sentence; None where they can. It is then called by
             `features` as it is.
+        hierarchical: tokens lie in a grid of stages, as a `hierarchical.HierarchicalTower` has them.
         classifier: weights (S, F) and biases (S,) of the linear classifier that its model had, on the features that are
             read; None without one.
         projects: `readout` ends in `project`; without it features are what that is given.
@@ -260,6 +261,7 @@ class ImageTower(Tower):
     image_size: tuple[int, int] | None
     channels: int = 3
     closed: str | None = None
+    hierarchical: bool = False
     classifier: tuple[Tensor, Tensor | None] | None = None
     projects: bool = True
 
