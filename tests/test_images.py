@@ -4,16 +4,20 @@ import contextlib
 import io
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
+import vpt
 from vpt import VptError
-from vpt.images import decode, find_images, limit_pixels, open_image, to_rgb
+from vpt.data.given import picture_of
+from vpt.images import decode, find_images, limit_pixels, open_image, picture, to_rgb
+from vpt.predict import as_picture
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -45,6 +49,46 @@ def test_a_photo_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     assert upright.size == (20, 40)
     assert pixel(upright, (10, 5))[0] > 200
     assert pixel(upright, (10, 35))[2] > 200
+
+
+def quarter_turned(*, sized: bool) -> Image.Image:
+    """A picture (40, 20) in memory, red on the left, which EXIF still turns and, if `sized`, gives a size."""
+    image = Image.new("RGB", (40, 20), (0, 0, 255))
+    image.paste(RED, (0, 0, 20, 20))
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation] = 6
+    if sized:
+        of_camera = exif.get_ifd(ExifTags.IFD.Exif)
+        of_camera[ExifTags.Base.ExifImageWidth], of_camera[ExifTags.Base.ExifImageHeight] = image.size
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=exif)
+    return Image.open(file).convert("RGB")
+
+
+@pytest.mark.parametrize("made", [to_rgb, picture, as_picture, lambda image: picture_of(image, "item 0")])
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_picture_in_memory_is_turned_as_its_file_is(made: Callable[[Image.Image], Image.Image], sized: bool) -> None:
+    upright = made(quarter_turned(sized=sized))
+    assert upright.size == (20, 40)
+    assert (pixel(upright, (10, 5)), pixel(upright, (10, 35))) == (RED, (0, 0, 255))
+
+
+@pytest.mark.parametrize("how", [Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_90, Image.Transpose.TRANSPOSE])
+def test_a_picture_that_somebody_has_turned_is_not_turned_again(how: Image.Transpose) -> None:
+    by_hand = quarter_turned(sized=True).transpose(how)
+    assert ExifTags.Base.Orientation in by_hand.getexif()
+    for image in (by_hand, by_hand.resize((10, 20)), ImageOps.exif_transpose(quarter_turned(sized=False))):
+        assert picture(image).tobytes() == image.tobytes()
+
+
+def test_that_pictures_in_memory_are_turned_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    vpt.images._tell_turning.cache_clear()
+    picture(Image.new("RGB", (4, 2)))
+    picture(quarter_turned(sized=True).rotate(90, expand=True))
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        picture(quarter_turned(sized=False))
+    assert capsys.readouterr().err.count("turned as their EXIF says") == 1
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from vpt.errors import VptError
@@ -107,14 +108,13 @@ def decode(source: str | Path | BinaryIO, name: str) -> Image.Image:
         raise VptError(f"{name} cannot be decoded ({told}): replace or remove it.") from error
 
 
-def to_rgb(image: Image.Image, *, upright: bool = True) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """`image` as RGB: turned as its EXIF says, other depths scaled to 8 bits, transparency laid over white.
 
-    Args:
-        image: of any kind.
-        upright: False leaves it as it lies.
+    PIL leaves the EXIF of a file with what is made of its picture, also where somebody has turned that. It is not
+    turned again where EXIF tells the size that it had, and that size lies across.
     """
-    if upright:
+    if not _turned(image):
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = _to_eight_bits(image)
@@ -122,6 +122,22 @@ def to_rgb(image: Image.Image, *, upright: bool = True) -> Image.Image:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def picture(image: Image.Image) -> Image.Image:
+    """A picture that somebody has in memory, as `to_rgb` makes it; once it is said that EXIF turns some."""
+    own = isinstance(image, ImageFile) or "exif" not in image.info or _turned(image)
+    if not own and image.getexif().get(ExifTags.Base.Orientation) in range(2, 9) and parent_process() is None:
+        _tell_turning()
+    return to_rgb(image)
+
+
+@cache
+def _tell_turning() -> None:
+    tell(
+        "pictures in memory are turned as their EXIF says: where you have turned one yourself, take that out "
+        "(PIL.ImageOps.exif_transpose does both)."
+    )
 
 
 def is_hidden(path: Path) -> bool:
@@ -186,6 +202,26 @@ def _walk(folder: Path, met: set[tuple[int, int]]) -> Iterator[Path]:
             yield from _walk(entry, met)
         else:
             yield entry
+
+
+def _turned(image: Image.Image) -> bool:
+    """Whether a picture in memory lies across the size that its EXIF tells: somebody has turned it by a quarter."""
+    if isinstance(image, ImageFile) or "exif" not in image.info:
+        return False
+    try:
+        exif = image.getexif()
+        told = exif.get_ifd(ExifTags.IFD.Exif)
+        width, height = told[ExifTags.Base.ExifImageWidth], told[ExifTags.Base.ExifImageHeight]
+        across = image.width * width, image.height * height
+        along = image.width * height, image.height * width
+        return exif[ExifTags.Base.Orientation] in range(5, 9) and _near(*across) and not _near(*along)
+    except Exception:
+        # EXIF is written by anybody: what it does not say, or says in no number, says nothing.
+        return False
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= 0.02 * max(one, other)
 
 
 @cache

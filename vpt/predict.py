@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vpt.capture import repeated
 from vpt.errors import VptError
-from vpt.images import open_image, to_rgb
+from vpt.images import open_image, picture, to_rgb
 from vpt.precision import full_precision
 from vpt.preprocessing import transformed
 
@@ -128,7 +128,7 @@ def as_picture(image: ImageLike) -> Image.Image:
         VptError: it cannot be read, or has another shape or other values.
     """
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        return picture(image)
     if isinstance(image, str | Path):
         return open_image(image)
     if isinstance(image, Tensor):

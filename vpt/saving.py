@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -143,9 +144,14 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that results depend on."""
+    return {"python": platform.python_version(), "vpt": __version__} | _of_libraries()
+
+
+@cache
+def _of_libraries() -> dict[str, str]:
+    """They are read from files, and do not change while this runs."""
     libraries = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", "accelerate")
-    own = {"python": platform.python_version(), "vpt": __version__}
-    return own | {name: version(name) for name in libraries}
+    return {name: version(name) for name in libraries}
 
 
 def _download(source: str, revision: str | None, hub: Mapping[str, Any]) -> Path:

@@ -182,6 +182,31 @@ def test_rows_that_repeat_an_image_are_left_out_and_counted(pictures: Path, told
     assert "17 rows that repeat an image are left out, at" in told()
 
 
+def labelled(photos: Path, *labels: str) -> vpt.data.DataSet:
+    """A table of one image a label."""
+    rows = [f"ant/{i % 4}.png,{label}" if i < 4 else f"bee/{i % 4}.png,{label}" for i, label in enumerate(labels)]
+    (photos / "t.csv").write_text("\n".join(["path,label", *rows]))
+    return vpt.data.load("table", path=photos / "t.csv", **WHOLE)
+
+
+@pytest.mark.parametrize("labels", [("0.0", "10.0", "2.0"), ("0", "10.00", "2"), ("-1.0", "1.0", "3")])
+def test_whole_numbers_with_a_point_are_these_numbers(labels: tuple[str, ...], photos: Path, told: Told) -> None:
+    assert labelled(photos, *labels).classes == tuple(sorted((x.partition(".")[0] for x in labels), key=int))
+    assert "has whole numbers with a point" in told()
+
+
+@pytest.mark.parametrize("labels", [("0.0", "0.5", "1.0"), ("v1.0", "v2.0"), ("1.0", "other")])
+def test_other_names_with_a_point_stay(labels: tuple[str, ...], photos: Path, told: Told) -> None:
+    assert labelled(photos, *labels).classes == labels
+    assert told() == ""
+
+
+@pytest.mark.parametrize("word", ["None", "NULL", "n/a", "<NA>"])
+def test_words_for_nothing_are_told(word: str, photos: Path, told: Told) -> None:
+    assert word in labelled(photos, "ant", word, "bee").classes
+    assert f"says '{word}', which is taken for a class" in told()
+
+
 @pytest.mark.parametrize("labels", ["[1, 2]", "[]", '{"id": 1}', "NaN", "true", "0.5"])
 def test_labels_that_are_no_class(labels: str, pictures: Path) -> None:
     rows = ['{"path": "0.png", "label": "a"}', f'{{"path": "1.png", "label": {labels}}}']

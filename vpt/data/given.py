@@ -18,7 +18,7 @@ from vpt.data.base import DataSet, Samples
 from vpt.data.loading import seeded
 from vpt.data.pairs import Pairs, PairSet
 from vpt.errors import VptError
-from vpt.images import to_rgb
+from vpt.images import picture, to_rgb
 
 # What the two parts of an item are called in data sets of dictionaries.
 IMAGE_KEYS = ("image", "img", "pixel_values", "images")
@@ -136,8 +136,7 @@ def picture_of(image: Any, place: str) -> Image.Image | Tensor:
         VptError: it is no image, or no tensor that a model can be given.
     """
     if isinstance(image, Image.Image):
-        # Not turned by its EXIF: who opened it has decided that.
-        return image if image.mode == "RGB" else to_rgb(image, upright=False)
+        return picture(image)
     if isinstance(image, np.ndarray):
         channels = image.shape[2] if image.ndim == 3 else 1
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,11 +14,17 @@ from vpt.data.rows import Labelled, check_there, each_once, placed
 from vpt.data.texts import parse_json, read_text
 from vpt.errors import VptError, did_you_mean
 from vpt.paths import resolve
+from vpt.report.notes import first_of, tell
 
 NAMES = ("table",)
 
 # What tables are called that are not read.
 NO_TABLES = frozenset({".feather", ".json", ".ods", ".parquet", ".pkl", ".xls", ".xlsx"})
+
+# Labels that may be classes, and are often what a program writes where there is none.
+NOTHING = frozenset({"<na>", "n/a", "na", "none", "null", "undefined"})
+# Whole numbers as programs write them in a column where some numbers are missing.
+WHOLE = re.compile(r"-?[0-9]+(\.0+)?")
 
 Row = dict[str, str]
 
@@ -49,7 +56,7 @@ def load(
         val: the table of validation images.
         test: the table of test images.
         image_column: holds the images' paths.
-        label_column: holds class names; integers count as names too, in numeric order.
+        label_column: holds class names; whole numbers, also written as 3.0, count as names too, in numeric order.
         split_column: holds train, val or test; without it a column of this name in any case, or the only one that
             says these alone. What a row says holds beside tables for each split too.
         root: what the images' paths are relative to; the table's own folder by default.
@@ -73,7 +80,7 @@ def load(
         )
     ]
     check_there(rows, "set data.root")
-    rows = each_once(rows)
+    rows = each_once(_as_meant(rows, label_column))
     if not any(row.split == "train" for row in rows):
         raise VptError(f"{tables['train']} has no training images: mark some, or remove the column of splits.")
     classes = _classes({row.label for row in rows if row.split == "train"})
@@ -178,6 +185,26 @@ def _written(value: object) -> str:
         return value.strip()
     whole = int(value) if isinstance(value, float) and value.is_integer() else value
     return str(whole) if isinstance(whole, int) and not isinstance(whole, bool) else NoName(json.dumps(value))
+
+
+def _as_meant(rows: list[Labelled[str]], column: str) -> list[Labelled[str]]:
+    """Whole numbers that a program has written with a point are these numbers; words for "nothing" are told."""
+    labels = {row.label for row in rows}
+    nothing = sorted(label for label in labels if label.lower() in NOTHING)
+    if nothing:
+        told = first_of([repr(label) for label in nothing])
+        tell(
+            f"the column {column!r} says {told}, which is taken for a class: remove these rows if it means that there "
+            "is none."
+        )
+    if not any("." in label for label in labels) or not all(WHOLE.fullmatch(label) for label in labels):
+        return rows
+    one = next(row.label for row in rows if "." in row.label)
+    tell(
+        f"the column {column!r} has whole numbers with a point, {one} for {one.partition('.')[0]}: they are read as "
+        "whole numbers."
+    )
+    return [row._replace(label=row.label.partition(".")[0]) for row in rows]
 
 
 def _classes(labels: set[str]) -> list[str]:

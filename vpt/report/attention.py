@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vpt.errors import VptError
-from vpt.images import open_image, to_rgb
+from vpt.images import open_image, picture
 from vpt.preprocessing import transformed
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def attention_picture(
 
     if not 1 <= len(images) <= MOST_IMAGES:
         raise VptError(f"{len(images)} images: one picture holds 1 to {MOST_IMAGES}, name fewer.")
-    opened = [to_rgb(image) if isinstance(image, Image.Image) else open_image(image) for image in images]
+    opened = [picture(image) if isinstance(image, Image.Image) else open_image(image) for image in images]
     names = [Path(image).name if isinstance(image, str | Path) else "" for image in images]
     transform = model.preprocessing.transform()
     named = zip(opened, names, strict=True)
