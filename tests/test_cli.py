@@ -113,6 +113,11 @@ def test_predict_as_a_table_and_as_json(trained: Path, capsys: pytest.CaptureFix
     assert "there is no image 'photos/green.png'" in capsys.readouterr().err
 
 
+def test_what_to_try_next_can_be_pasted(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "colours.yaml", "--quiet", "out=runs/my run #2"]) == 0
+    assert "try: vpt predict 'runs/my run #2' IMAGES…" in capsys.readouterr().out
+
+
 def test_a_run_is_not_overwritten_unasked(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "colours.yaml", "--quiet"]) == 0
     assert main(["train", "colours.yaml", "--quiet"]) == 2

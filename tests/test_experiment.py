@@ -113,6 +113,18 @@ def test_all_of_another_folder_is_measured_and_counted(photos: Path) -> None:
     assert experiment.measure(run, "all")["images"] == 20
 
 
+def test_classes_of_other_data_are_found_by_name_among_those_of_a_head(photos: Path) -> None:
+    run = trained(photos)
+    for number in range(4):
+        picture(photos.parent / "dogs" / "dog" / f"{number}.png", 50 + number)
+    figures = experiment.measure(run, overrides=[f"data.path={photos.parent / 'dogs'}"])
+    assert figures["images"] == 4
+    assert figures["mean_per_class"] == figures["top1"]
+    picture(photos.parent / "dogs" / "cow" / "0.png", 60)
+    with pytest.raises(VptError, match="the data has the class 'cow' and the model does not know it, but cat, dog"):
+        experiment.measure(run, overrides=[f"data.path={photos.parent / 'dogs'}"])
+
+
 def test_a_finished_run_is_not_made_twice(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = settings(photos)
     model, result = experiment.train(asked, test=False, progress=False)

@@ -76,9 +76,10 @@ def test_a_run_holds_its_folder_from_its_beginning_to_its_end(tmp_path: Path) ->
 
 
 def test_a_run_that_fails_before_its_first_save_leaves_nothing_behind(tmp_path: Path) -> None:
-    broken = [(image * torch.nan, label) for image, label in pairs()]
+    broken = model()
+    broken.head.weight.data[0] = torch.nan
     with pytest.raises(VptError, match="the loss is nan"):
-        vpt.fit(model(), broken, run_dir=tmp_path / "run", **FIT)
+        vpt.fit(broken, pairs(), run_dir=tmp_path / "run", **FIT)
     assert not (tmp_path / "run").exists()
 
 

@@ -31,6 +31,13 @@ def test_metrics_are_those_of_scikit_learn(scored: tuple[torch.Tensor, torch.Ten
     assert (values["confusion"] == confusion_matrix(labels, guesses)).all()
 
 
+def test_the_mean_per_class_is_over_classes_that_have_images() -> None:
+    labels, guesses = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 2, 1])
+    metrics = Classification(4).metrics()
+    metrics.update(torch.eye(4)[guesses], labels)
+    assert metrics.compute()["mean_per_class"] == 0.5
+
+
 def test_calibration_error_is_the_weighted_gap_in_fifteen_bins(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
     probabilities, labels = scored
     metrics = Classification(7).metrics()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import Any
 
 from vpt.commands.arguments import add, add_limits, set_up
@@ -41,4 +42,4 @@ def import_file(given: argparse.Namespace) -> None:
     if rest:
         first = ", ".join(rest[:3]) + (", …" if len(rest) > 3 else "")
         tell(f"{len(rest)} other tensors of {given.file} are left out ({first}).")
-    say(f"try: vpt eval {given.out} data.path=IMAGES")
+    say(f"try: vpt eval {shlex.quote(str(given.out))} data.path=IMAGES")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import Any
 
 from vpt.commands.arguments import add, add_config, add_no_test, positive, read_config
@@ -66,4 +67,4 @@ def sweep(given: argparse.Namespace) -> None:
     found = search(settings, **how, progress=not given.quiet)
     print_table([{"val": found["value"], "trials": len(found["trials"]), **found["chosen"]}])
     say(f"all trials: {settings.out}/table.md, table.csv, sweep.json")
-    say(f"with these options, and measured on the test split: vpt train {settings.out}/{BEST}")
+    say(f"with these options, and measured on the test split: vpt train {shlex.quote(f'{settings.out}/{BEST}')}")

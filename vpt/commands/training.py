@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def train(given: argparse.Namespace) -> None:
     how = {"resume": given.resume, "overwrite": given.overwrite, "test": not given.no_test}
     _, result = experiment.train(settings, **how, progress=not given.quiet)
     print_table(result_rows({str(settings.out): [result]}))
-    say(f"try: vpt predict {settings.out} IMAGES…")
+    say(f"try: vpt predict {shlex.quote(str(settings.out))} IMAGES…")
 
 
 def tell_tables(overrides: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def classes(given: argparse.Namespace) -> None:
     how = {"templates": given.templates, "overwrite": given.overwrite}
     model = use.new_classes(given.run, given.classes, given.out, **how, **loading(given))
     say(f"{model.method.name} with {len(model.classes)} classes written to {given.out}")
-    say(f"try: vpt predict {given.out} IMAGES…")
+    say(f"try: vpt predict {shlex.quote(str(given.out))} IMAGES…")
 
 
 def search(given: argparse.Namespace) -> int | None:

@@ -154,13 +154,15 @@ def checked_pixels(images: Tensor, place: str, *, ndim: int) -> Tensor:
     """Preprocessed images, (3, H, W) or, of a batch, (B, 3, H, W).
 
     Raises:
-        VptError: another shape, or numbers that are not real.
+        VptError: another shape, or numbers that are not real or not finite.
     """
     wanted = "(3, H, W)" if ndim == 3 else "(B, 3, H, W)"
     if not images.is_floating_point():
         raise VptError(f"{place} has pixels of {images.dtype}: preprocess them, or give PIL images in their place.")
     if images.ndim != ndim:
         raise VptError(f"{place} has a tensor of shape {tuple(images.shape)} for images: give {wanted}.")
+    if not bool(images.isfinite().all()):
+        raise VptError(f"{place} has pixels that are nan or infinite: mend the image, or what transforms it.")
     return images
 
 

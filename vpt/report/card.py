@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ model = vpt.load("{folder}")  # this folder, or its name on the hub
 {use}
 ```
 
-On the command line: `vpt predict {folder} image.jpg`. What lies on the hub may change: `revision=COMMIT` pins it.
+On the command line: `vpt predict {word} image.jpg`. What lies on the hub may change: `revision=COMMIT` pins it.
 
 ## Measured
 
@@ -84,6 +85,7 @@ def card(facts: Mapping[str, Any], folder: str) -> str:
         fingerprint=facts["backbone"]["fingerprint"],
         weights=_weights(facts["backbone"]),
         folder=folder,
+        word=shlex.quote(folder),
         metrics="\n".join(metrics) or "Nothing was measured.",
         made=_made(about),
         versions="\n".join(versions),

@@ -52,8 +52,9 @@ class Classification:
     def metrics(self) -> MetricCollection:
         """Metrics to be updated with probabilities (B, C) and labels (B,); all are shares from 0 to 1.
 
-        "top1", "top5" (or the top C of fewer classes), "mean_per_class", "ece" (expected calibration error in
-        15 bins, Guo et al., 2017) and "confusion", counts (C, C) with a row for each true class.
+        "top1", "top5" (or the top C of fewer classes), "mean_per_class" (over classes that have images), "ece"
+        (expected calibration error in 15 bins, Guo et al., 2017) and "confusion", counts (C, C) with a row for each
+        true class.
         """
         # With it come audio, text and plots: more than all else that is imported before the first step.
         from torchmetrics import MetricCollection
@@ -63,12 +64,14 @@ class Classification:
             MulticlassConfusionMatrix,
         )
 
+        from vpt.tasks.per_class import MeanPerClass
+
         options: dict[str, Any] = {"num_classes": self.num_classes, "sync_on_compute": False}
         return MetricCollection(
             {
                 "top1": MulticlassAccuracy(average="micro", **options),
                 "top5": MulticlassAccuracy(average="micro", top_k=min(5, self.num_classes), **options),
-                "mean_per_class": MulticlassAccuracy(average="macro", **options),
+                "mean_per_class": MeanPerClass(**options),
                 "ece": MulticlassCalibrationError(n_bins=15, **options),
                 "confusion": MulticlassConfusionMatrix(**options),
             },
