@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
@@ -207,6 +207,7 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
         open_image(tmp_path / "link.png")
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_file_that_was_changed_anywhere_is_read_or_refused_in_a_sentence(data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from(WHOLE_FILES)))
