@@ -126,6 +126,8 @@ GOLDEN = [
     Golden("prograd/base_to_new.yaml", {"name": "dtd"}, 100, 32, CONTEXT[100]),
     Golden("maple/base_to_new.yaml", {}, 5, 4, MAPLE),
     Golden("maple/cross_dataset.yaml", {}, 2, 4, {0: 1e-5, 1: 0.0026}),
+    Golden("coprompt/base_to_new.yaml", {"name": "dtd"}, 8, 4, {0: 1e-5, 1: 0.0035, 7: 5.125631e-4}),
+    Golden("coprompt/base_to_new.yaml", {"name": "food101"}, 5, 4, MAPLE),
     Golden("ivlp/base_to_new.yaml", {}, 5, 4, MAPLE),
     Golden("ivlp/base_to_new_20_epochs.yaml", {}, 20, 4, TWENTY),
     Golden("vpt-deep/clip_base_to_new.yaml", {}, 5, 4, FIVE),
@@ -173,7 +175,7 @@ TIP_SEARCHES = {
 
 
 def test_every_paper_has_its_files() -> None:
-    prompts = "coop cocoop kgcoop prograd maple ivlp promptsrc tcp dept atprompt mmrl"
+    prompts = "coop cocoop kgcoop prograd maple coprompt ivlp promptsrc tcp dept atprompt mmrl"
     adapters = "clip-adapter tip-adapter tip-adapter-f clip-lora taskres clap lp++ gda prolip cross-modal 2sfs mma"
     images = (
         "adaptformer adapter adapter+ ssf repadapter convpass fact lora norm prefix vfpt e2vpt gate-vpt spt vapt lst"
@@ -237,12 +239,14 @@ OTHERS = ("tip-adapter", "taskres", "clap", "lp++", "prolip", "tcp", "mmrl", "pi
 )
 def test_prompts_are_trained_as_dassl_does(file: str) -> None:
     for run in experiments(PAPER / file):
-        assert run.train["augment"] == "crop"
+        # CoPrompt shows the frozen model another draw of the same transform.
+        drawn = {"augment": "randaugment"} if run.method["name"] == "coprompt" else {}
+        assert run.train["augment"] == drawn.get("augment", "crop")
         assert run.train["keep"] == "last"
         if run.method["name"] == "clip-lora":
             assert (run.train["optimizer"], run.train["weight_decay"]) == ("adamw", 0.01)
             continue
-        assert {key: run.train[key] for key in DASSL} == DASSL
+        assert {key: run.train[key] for key in DASSL} == DASSL | drawn
         assert run.train["drop_last"]
         assert run.train["precision"] == ("fp32" if run.method["name"] == "clip-adapter" else "fp16")
 

@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt import saving
 from vpt.classes import NOTHING, ClassNames
+from vpt.comparing import Comparing
 from vpt.errors import VptError
 from vpt.head import new_head
 from vpt.kept import Kept
 from vpt.loops import Folded, ImageLoop, block_inputs, encode_images, features_plain, fold
 from vpt.methods.base import Method
-from vpt.methods.parts import Outputs
 from vpt.own_loop import OwnLoop
 from vpt.precision import in_own
 from vpt.predict import ImageLike, Prediction, is_one, predict
@@ -25,10 +24,9 @@ from vpt.sharing import Shared
 from vpt.text import DEFAULT_TEMPLATES, TextSide
 from vpt.towers.backbone import Pair
 from vpt.towers.base import ImageTower
-from vpt.towers.packing import Texts
 
 
-class Prompted(ClassNames, Kept, OwnLoop, Shared, nn.Module):
+class Prompted(ClassNames, Comparing, Kept, OwnLoop, Shared, nn.Module):
     """Frozen encoders with a method and a classifier; only what the method names, and a linear head, is trained.
 
     The classifier is a linear head, or, with `pair`, the features of the class names. With `pair` images and texts
@@ -107,15 +105,6 @@ class Prompted(ClassNames, Kept, OwnLoop, Shared, nn.Module):
             return logits
         return self.outputs(images, frozen=False).logits
 
-    def compare(self, images: Tensor, ids: Tensor | Sequence[Texts]) -> tuple[Tensor, Tensor]:
-        """L2-normalised features of images (B, F) and of texts (N, F).
-
-        Args:
-            images: preprocessed (B, 3, H, W), or their features (B, F).
-            ids: of texts, as `tokenize` gives them, (N, L - num_context); or what `TextSide.plan` made of them.
-        """
-        return F.normalize(self.features(images), dim=-1), F.normalize(self.encode_text(ids), dim=-1)
-
     def features(self, images: Tensor, *, plain: bool = False) -> Tensor:
         """Images (B, 3, H, W) to prompted features (B, F).
 
@@ -143,66 +132,10 @@ class Prompted(ClassNames, Kept, OwnLoop, Shared, nn.Module):
         with in_own(self.tower.kernel):
             return self.loop(self.tower, method, images, folded)
 
-    def outputs(
-        self, images: Tensor, *, plain: bool = False, frozen: bool = True, text: Tensor | None = None
-    ) -> Outputs:
-        """What class names as classifier make of images (B, 3, H, W), with all that losses look at.
-
-        Args:
-            images: preprocessed, or their features (B, F).
-            plain: as in `features`.
-            frozen: also what the model says without the method, where its loss asks for it.
-            text: features of the classes (C, F) as the classifier takes them, where they are computed already.
-        """
-        side, method = self._text(), self.method
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not method.classifier.alone):
-            features = self._read(images, plain=plain)
-            image = F.normalize(self.of_image(features), dim=-1)
-            if text is None:
-                text = self.class_features(image if method.conditional else None, plain=plain, lengths=True)
-        scale = side.scale()
-        raw: tuple[Tensor, ...] = ()
-        if method.classifier.lengths:
-            raw, text = (features, text), F.normalize(text, dim=-1)
-        logits = method.logits(raw[0], raw[1], scale) if raw else method.logits(image, text, scale)
-        if side.logit_bias is not None:
-            logits = logits + side.logit_bias
-        frozen_image = frozen_text = None
-        view = method.frozen_view if frozen else None
-        if view is not None:
-            with torch.no_grad():
-                # Features that were computed before are those of a frozen image side.
-                same = (images.ndim == 2 and not self.trains_projection) or self.image_is_frozen
-                frozen_image = image if same else F.normalize(self._encoded(NOTHING, images, None), dim=-1)
-                templates = view.frozen_templates or self.templates
-                frozen_text = side.class_features(NOTHING, self.classes, templates, mean=view.frozen_mean)
-        return Outputs(logits, image, text, scale, frozen_image, frozen_text, *raw)
-
-    def encode_text(self, ids: Tensor | Sequence[Texts], image: Tensor | None = None, *, plain: bool = False) -> Tensor:
-        """Token ids (N, L - num_context) to prompted text features (N, F); see `TextSide.encode`."""
-        if not isinstance(ids, Sequence) or not all(isinstance(part, Texts) for part in ids):
-            _check_ids(ids)
-        return self._text().encode(self.method, ids, image, plain=plain)
-
-    def plan(self, ids: Tensor) -> list[Texts]:
-        """Where the tokens of a batch of texts (N, L - num_context) stand; see `TextSide.plan`."""
-        _check_ids(ids)
-        side = self._text()
-        return side.plan(self.method, ids, alike=True)
-
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Ids (N, L - num_context) of texts, with places left for the method's context."""
-        return self._text().tower.tokenize(texts, self.method.num_context)
-
     @property
     def image_is_frozen(self) -> bool:
         """Whether training leaves image features as they are."""
         return not (self.method.prompts_image or any(p.requires_grad for p in self.tower.parameters()))
-
-    def _text(self) -> TextSide:
-        if self.text is None:
-            raise VptError("this model has no text side: make it with head='text' from an image-text backbone.")
-        return self.text
 
     @torch.no_grad()
     def block_inputs(self, images: Tensor, *, prompted: bool = True) -> list[Tensor]:
@@ -364,11 +297,6 @@ def _check_features(features: Tensor, width: int) -> None:
         raise VptError(
             f"features {tuple(features.shape)} are none of this backbone, which has {width}: give (B, {width})."
         )
-
-
-def _check_ids(ids: Any) -> None:
-    if not isinstance(ids, Tensor):
-        raise TypeError(f"ids is a {type(ids).__name__}, and should be a tensor: say model.tokenize([…]) for texts.")
 
 
 def _freeze_modes(module: nn.Module, mode: bool) -> None:

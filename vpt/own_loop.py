@@ -24,7 +24,8 @@ class OwnLoop(nn.Module):
         """The loss of a batch, a scalar: cross entropy, and what the method adds to it.
 
         Args:
-            batch: images, preprocessed (B, 3, H, W), or their features (B, F); and labels (B,).
+            batch: images, preprocessed (B, 3, H, W), or two views of each (B, 2, 3, H, W), of which the frozen model is
+                shown the second one where the loss asks for it, or their features (B, F); and labels (B,).
             label_smoothing: in [0, 1).
         """
         return self.loss_and_logits(batch, label_smoothing=label_smoothing)[0]
@@ -33,8 +34,11 @@ class OwnLoop(nn.Module):
         """As `loss`, with the logits (B, C)."""
         model: Any = self
         images, labels = batch
+        second = None
+        if isinstance(images, Tensor) and images.ndim == 5:
+            images, second = images.unbind(1)
         if model.head is None:
-            outputs = model.outputs(images)
+            outputs = model.outputs(images, second=second)
             return model.method.loss(outputs, labels, label_smoothing), outputs.logits
         logits = model(images)
         return F.cross_entropy(full_precision(logits), labels, label_smoothing=label_smoothing), logits

@@ -226,7 +226,7 @@ class TextSide(nn.Module):
         image: Tensor | None = None,
         *,
         plain: bool = False,
-        mean: Literal["normalised", "raw"] = "normalised",
+        mean: Literal["normalised", "raw", "each"] = "normalised",
         lengths: bool = False,
         seen: Tensor | None = None,
     ) -> Tensor:
@@ -235,7 +235,7 @@ class TextSide(nn.Module):
         Features of several templates are normalised (or left "raw", with `mean`), averaged and normalised again
         (Radford et al., 2021), unless the mean is to keep its `lengths`. They are computed once where they do not
         change: in evaluation, or where the text side is frozen. `seen` are those without the method, for one that looks
-        at them.
+        at them. With `mean` "each" those of the S templates stay apart, (C, S, F).
         """
 
         def features(template: str) -> Tensor:
@@ -247,6 +247,8 @@ class TextSide(nn.Module):
         def compute() -> Tensor:
             # A template at a time: its own words are advanced once for all classes, and memory stays that of one.
             found = [features(template) for template in templates]
+            if mean == "each":
+                return F.normalize(torch.stack(found, dim=1), dim=-1)
             if len(found) > 1 and mean == "normalised":
                 found = [F.normalize(each, dim=-1) for each in found]
             averaged = torch.stack(found).mean(0)
@@ -259,6 +261,17 @@ class TextSide(nn.Module):
             return compute()
         key = (tuple(classes), tuple(templates), mean, id(seen), *self._state(method))
         return self._once(f"{type(method).__name__} {lengths}", key, compute)
+
+    def sentence_features(self, method: Method, sentences: Sequence[Sequence[str]]) -> Tensor:
+        """L2-normalised features of S sentences about each of C classes, (C, S, F), computed once."""
+
+        def compute() -> Tensor:
+            # A sentence of each class at a time.
+            texts = zip(*sentences, strict=True)
+            found = [self.encode(method, self.tower.tokenize(list(each), method.num_context)) for each in texts]
+            return F.normalize(torch.stack(found, dim=1), dim=-1)
+
+        return self._once("sentences", (id(sentences), *self._state(method)), compute)
 
     def frozen_under(self, method: Method) -> bool:
         """Whether training with `method` leaves text features as they are."""

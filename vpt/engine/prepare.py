@@ -15,7 +15,7 @@ from vpt.capture import recorder_of
 from vpt.data.aligned import aligned
 from vpt.data.base import Samples
 from vpt.data.pairs import Pairs
-from vpt.data.transforms import as_transform
+from vpt.data.transforms import Twice, as_transform
 from vpt.digest import of_bytes
 from vpt.engine.arguments import check_decay, check_search, check_warmup
 from vpt.engine.average import Average, kept_epoch
@@ -92,6 +92,8 @@ class Preparation:
             )
 
         transform = as_transform(settings.augment, model.preprocessing)
+        if model.method.two_views:
+            transform = Twice(transform)
         learns = bool(model.parameter_groups())
         known = (
             once(self.train, transform, views, settings.seed)

@@ -11,13 +11,11 @@ from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.methods.parts.base import (
-    Around,
     Change,
     Ends,
     Head,
     ImagePrompts,
     KeysValues,
-    Objective,
     Part,
     Pixels,
     Side,
@@ -26,6 +24,7 @@ from vpt.methods.parts.base import (
 )
 from vpt.methods.parts.classifier import Classifier, Similarities
 from vpt.methods.parts.encoders import Encoder, TextEncoder
+from vpt.methods.parts.objective import Around, Objective
 from vpt.methods.parts.outputs import Outputs
 from vpt.precision import full_precision
 
@@ -168,6 +167,11 @@ class Method(nn.Module):
     def frozen_view(self) -> Objective | None:
         """The part of the loss that looks at what the model says without the method, where there is one."""
         return next((part for part in self.objectives if part.wants_frozen), None)
+
+    @property
+    def two_views(self) -> bool:
+        """Whether each image of training is augmented twice, and the second view shown to the frozen model."""
+        return self.frozen_view is not None and self.frozen_view.two_views
 
     def loss(self, outputs: Outputs, labels: Tensor, label_smoothing: float) -> Tensor:
         """Of a batch, where text features are the classifier: cross entropy, and what objectives add."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vpt.errors import VptError
 from vpt.methods.base import Method
 from vpt.methods.parts import Encoder, TextEncoder
-from vpt.methods.parts.mixed import MixedFeatures
+from vpt.methods.parts.mixed import Mixed, MixedFeatures
 
 
 class ClipAdapter(Method):
@@ -28,7 +28,12 @@ class ClipAdapter(Method):
     source = "Gao et al., IJCV 2024"
     head = "text"
     heads = ("text",)
-    renamed = (("down.", "features.down."), ("up.", "features.up."))
+    renamed = (
+        ("down.", "features.image.down."),
+        ("up.", "features.image.up."),
+        ("features.down.", "features.image.down."),
+        ("features.up.", "features.image.up."),
+    )
 
     def __init__(
         self, tower: Encoder, text: TextEncoder | None = None, *, reduction: int = 4, ratio: float = 0.2
@@ -38,4 +43,4 @@ class ClipAdapter(Method):
             raise VptError(f"reduction={reduction} leaves no hidden layer: give 1 to {width}, the width of features.")
         if not 0 <= ratio <= 1:
             raise VptError(f"ratio={ratio} is no share: give 0 to 1.")
-        super().__init__(features=MixedFeatures(width, width // reduction, ratio))
+        super().__init__(features=MixedFeatures(image=Mixed(width, width // reduction, ratio)))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vpt.methods.base import Method
 from vpt.methods.parts import Encoder, Objective, Outputs, TextEncoder
-from vpt.methods.parts.base import Around
+from vpt.methods.parts.objective import Around
 from vpt.methods.parts.rows import Rows
 from vpt.precision import full_precision
 

@@ -12,7 +12,6 @@ from vpt.methods.parts.base import (
     Head,
     ImagePrompts,
     KeysValues,
-    Objective,
     Part,
     Pixels,
     Side,
@@ -21,6 +20,7 @@ from vpt.methods.parts.base import (
 )
 from vpt.methods.parts.classifier import Classifier
 from vpt.methods.parts.encoders import Encoder, TextEncoder
+from vpt.methods.parts.objective import Objective
 from vpt.methods.parts.outputs import Outputs
 
 __all__ = [

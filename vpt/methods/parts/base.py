@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from vpt.methods.parts.encoders import Encoder, TextEncoder
-from vpt.methods.parts.outputs import Outputs
 
 
 class Part(nn.Module):
@@ -334,54 +333,6 @@ class Tuned(Part):
     def parameters_of(self, tower: Encoder, text: TextEncoder | None) -> Iterable[nn.Parameter]:
         """Those of the image encoder, and of the text encoder where the model has one."""
         return ()
-
-
-class Around(NamedTuple):
-    """What an objective may need beside the outputs of a batch.
-
-    Attributes:
-        learned: the parameters of the method that are trained.
-        entropy: logits (B, C) to their cross entropy with the labels of the batch, smoothed as training asks for.
-        share: what this batch counts for in a step of several batches or processes, after which `correct` is called;
-            None where the batch is a step by itself.
-    """
-
-    learned: Sequence[nn.Parameter]
-    entropy: Callable[[Tensor], Tensor]
-    share: float | None
-
-
-class Objective(Part):
-    """What is added to the cross entropy of a batch, where text features are the classifier.
-
-    Attributes:
-        frozen_templates: what class names are put in for `Outputs.frozen_text`; None for the data set's templates.
-        frozen_mean: whether features of several such templates are averaged "normalised" or "raw".
-    """
-
-    frozen_templates: tuple[str, ...] | None = None
-    frozen_mean: Literal["normalised", "raw"] = "normalised"
-
-    @property
-    def wants_frozen(self) -> bool:
-        """Whether it looks at what the model says without the method, which is then in the outputs."""
-        return True
-
-    def term(self, outputs: Outputs, labels: Tensor) -> Tensor:
-        """What is added, a scalar."""
-        raise NotImplementedError
-
-    def loss(self, so_far: Tensor, outputs: Outputs, labels: Tensor, around: Around) -> Tensor:
-        """The loss with this part in it, a scalar; `so_far` is the cross entropy with those of other parts."""
-        return so_far + self.term(outputs, labels)
-
-    def correct(self, learned: Sequence[nn.Parameter], mean: Callable[[Tensor], Tensor]) -> None:
-        """Called before a step of the optimizer, when the gradient of a whole step of several batches is there.
-
-        Args:
-            learned: the parameters of the method that are trained.
-            mean: of a tensor over all processes.
-        """
 
 
 def _inserted(words: Tensor, context: Tensor, start: int) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.methods.parts.base import Around, Objective
 from vpt.methods.parts.classifier import similarities
+from vpt.methods.parts.objective import Around, Objective
 from vpt.methods.parts.outputs import Outputs
 from vpt.methods.parts.rows import OfTrained
 

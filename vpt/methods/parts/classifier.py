@@ -31,6 +31,10 @@ class Classifier(Part):
     alone: bool = False
     all_views: bool = False
 
+    def compared(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """What `logits` and losses are given in place of L2-normalised features (B, F) and (C, F) or (B, C, F)."""
+        return image, text
+
     def logits(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
         """L2-normalised features (B, F) and (C, F) or (B, C, F) to logits (B, C), unless `lengths` are wanted."""
         return similarities(image, text, scale)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.methods.parts.base import Around, Objective
 from vpt.methods.parts.classifier import similarities
+from vpt.methods.parts.objective import Around, Objective
 from vpt.methods.parts.outputs import Outputs
 from vpt.methods.parts.rows import OfTrained
 from vpt.precision import full_precision

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vpt.errors import VptError
-from vpt.methods.parts.base import Objective
+from vpt.methods.parts.objective import Objective
 from vpt.methods.parts.outputs import Outputs
 from vpt.precision import full_precision
 

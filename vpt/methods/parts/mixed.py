@@ -1,15 +1,17 @@
-"""Networks behind the frozen image encoder."""
+"""Networks behind the encoders, whose output is mixed with the features that they are given."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vpt.methods.parts.classifier import Classifier, similarities
+from vpt.methods.parts.classifier import Classifier
 
 
-class MixedFeatures(Classifier):
-    """Similarities of ratio · ReLU(W2 ReLU(W1 f)) + (1 - ratio) · f, L2-normalised, with the features of the classes.
+class Mixed(nn.Module):
+    """ratio · ReLU(W2 ReLU(W1 f)) + (1 - ratio) · f, L2-normalised, of L2-normalised features f (…, F).
+
+    Without biases the network commutes with lengths: it makes no difference that features are normalised before it.
 
     Args:
         num_features: F.
@@ -23,10 +25,26 @@ class MixedFeatures(Classifier):
         self.down = nn.Linear(num_features, hidden, bias=False)
         self.up = nn.Linear(hidden, num_features, bias=False)
 
-    def logits(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-        """Similarities of mixed image features (B, F) with those of the classes (C, F), (B, C)."""
-        # Without biases the network commutes with lengths, so that features may be normalised before it as well.
-        features = image.to(self.down.weight.dtype)
-        adapted = F.relu(self.up(F.relu(self.down(features))))
-        mixed = F.normalize(self.ratio * adapted + (1 - self.ratio) * features, dim=-1)
-        return similarities(mixed.to(text.dtype), text, scale)
+    def forward(self, features: Tensor) -> Tensor:
+        """As many, in the precision that they came in."""
+        given = features.to(self.down.weight.dtype)
+        adapted = F.relu(self.up(F.relu(self.down(given))))
+        return F.normalize(self.ratio * adapted + (1 - self.ratio) * given, dim=-1).to(features.dtype)
+
+
+class MixedFeatures(Classifier):
+    """Similarities of mixed features with others.
+
+    Args:
+        image: behind the image encoder; None leaves its features as they are.
+        text: behind the text encoder, likewise.
+    """
+
+    def __init__(self, *, image: Mixed | None = None, text: Mixed | None = None) -> None:
+        super().__init__()
+        self.image = image
+        self.text = text
+
+    def compared(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixed features, L2-normalised."""
+        return image if self.image is None else self.image(image), text if self.text is None else self.text(text)

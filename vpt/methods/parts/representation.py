@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vpt.methods.parts.base import Around, ImagePrompts, Objective, Part, TextPrompts
+from vpt.methods.parts.base import ImagePrompts, Part, TextPrompts
 from vpt.methods.parts.classifier import similarities
 from vpt.methods.parts.encoders import Encoder, TextEncoder
+from vpt.methods.parts.objective import Around, Objective
 from vpt.methods.parts.outputs import Outputs
 from vpt.methods.parts.rows import OfTrained
 from vpt.precision import full_precision

@@ -1,0 +1,117 @@
+"""What a model with a text side does: images compared with texts, and with the names of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vpt.classes import NOTHING
+from vpt.errors import VptError
+from vpt.methods.parts import Objective, Outputs
+from vpt.text import TextSide
+from vpt.towers.packing import Texts
+
+
+class Comparing:
+    """The part of `vpt.model.Prompted` that needs texts."""
+
+    def compare(self, images: Tensor, ids: Tensor | Sequence[Texts]) -> tuple[Tensor, Tensor]:
+        """L2-normalised features of images (B, F) and of texts (N, F).
+
+        Args:
+            images: preprocessed (B, 3, H, W), or their features (B, F).
+            ids: of texts, as `tokenize` gives them, (N, L - num_context); or what `TextSide.plan` made of them.
+        """
+        model: Any = self
+        return F.normalize(model.features(images), dim=-1), F.normalize(self.encode_text(ids), dim=-1)
+
+    def outputs(
+        self,
+        images: Tensor,
+        *,
+        plain: bool = False,
+        frozen: bool = True,
+        text: Tensor | None = None,
+        second: Tensor | None = None,
+    ) -> Outputs:
+        """What class names as classifier make of images (B, 3, H, W), with all that losses look at.
+
+        Args:
+            images: preprocessed, or their features (B, F).
+            plain: as in `features`.
+            frozen: also what the model says without the method, where its loss asks for it.
+            text: features of the classes (C, F) as the classifier takes them, where they are computed already.
+            second: another view of each image, (B, 3, H, W), for the model without the method; the same by default.
+        """
+        model: Any = self
+        side, method = self._text(), model.method
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not method.classifier.alone):
+            features = model._read(images, plain=plain)
+            image = F.normalize(model.of_image(features), dim=-1)
+            if text is None:
+                text = model.class_features(image if method.conditional else None, plain=plain, lengths=True)
+        scale = side.scale()
+        raw: tuple[Tensor, ...] = ()
+        if method.classifier.lengths:
+            raw, text = (features, text), F.normalize(text, dim=-1)
+        own = image
+        image, text = method.classifier.compared(image, text)
+        logits = method.logits(raw[0], raw[1], scale) if raw else method.logits(image, text, scale)
+        if side.logit_bias is not None:
+            logits = logits + side.logit_bias
+        frozen_image = frozen_text = None
+        view = method.frozen_view if frozen else None
+        if view is not None:
+            with torch.no_grad():
+                # Features that were computed before are those of a frozen image side.
+                same = (images.ndim == 2 and not model.trains_projection) or model.image_is_frozen
+                if second is None and same:
+                    frozen_image = own
+                else:
+                    given = images if second is None else second
+                    frozen_image = F.normalize(model._encoded(NOTHING, given, None), dim=-1)
+                frozen_text = self._frozen_texts(view)
+        return Outputs(logits, image, text, scale, frozen_image, frozen_text, *raw)
+
+    def _frozen_texts(self, view: Objective) -> Tensor:
+        """Features of the classes without the method, as a part of the loss wants to look at them."""
+        model: Any = self
+        side, given = self._text(), view.frozen_texts(model.classes)
+        if given is not None:
+            return side.sentence_features(NOTHING, given)
+        templates = view.frozen_templates or model.templates
+        return side.class_features(NOTHING, model.classes, templates, mean=view.frozen_mean)
+
+    def encode_text(self, ids: Tensor | Sequence[Texts], image: Tensor | None = None, *, plain: bool = False) -> Tensor:
+        """Token ids (N, L - num_context) to prompted text features (N, F); see `TextSide.encode`."""
+        if not isinstance(ids, Sequence) or not all(isinstance(part, Texts) for part in ids):
+            _check_ids(ids)
+        model: Any = self
+        return self._text().encode(model.method, ids, image, plain=plain)
+
+    def plan(self, ids: Tensor) -> list[Texts]:
+        """Where the tokens of a batch of texts (N, L - num_context) stand; see `TextSide.plan`."""
+        _check_ids(ids)
+        model: Any = self
+        return self._text().plan(model.method, ids, alike=True)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Ids (N, L - num_context) of texts, with places left for the method's context."""
+        model: Any = self
+        return self._text().tower.tokenize(texts, model.method.num_context)
+
+    def _text(self) -> TextSide:
+        model: Any = self
+        if model.text is None:
+            raise VptError("this model has no text side: make it with head='text' from an image-text backbone.")
+        side: TextSide = model.text
+        return side
+
+
+def _check_ids(ids: Any) -> None:
+    if not isinstance(ids, Tensor):
+        raise TypeError(f"ids is a {type(ids).__name__}, and should be a tensor: say model.tokenize([…]) for texts.")
