@@ -22,8 +22,9 @@ quickstart: $(READY)
 	$(BIN)/python -c "import vpt; vpt.data.load('digits').test.image(0).save('runs/quickstart/digit.png')"
 	$(BIN)/vpt predict runs/quickstart/vpt-deep runs/quickstart/digit.png
 
+# A file at a time on each core, up to four.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""Two threads for every test, no network, no GPU, and the small models that tests share."""
+"""Few threads for every test, no network, no GPU, and the small models that tests share."""
 
 import os
 
@@ -15,7 +15,8 @@ from tests.zoo import EXAMPLES, Example
 
 
 def pytest_configure() -> None:
-    torch.set_num_threads(2)
+    # Each of several workers has a core.
+    torch.set_num_threads(1 if os.environ.get("PYTEST_XDIST_WORKER") else 2)
 
 
 @pytest.fixture(params=EXAMPLES, ids=list(EXAMPLES))
