@@ -23,7 +23,9 @@ def test_a_plain_string_is_short_for_a_name(tmp_path: Path) -> None:
 
 
 def test_the_run_directory_is_named_after_the_file(tmp_path: Path) -> None:
-    assert config.read(write(tmp_path, MINIMAL)).out == Path("runs/experiment")
+    path = write(tmp_path, MINIMAL)
+    for said in ([], ["out="], ["out=null"]):
+        assert config.read(path, said).out == Path("runs/experiment")
 
 
 def test_the_command_line_wins(tmp_path: Path) -> None:

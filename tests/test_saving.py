@@ -131,6 +131,9 @@ def test_nothing_to_load(source: str, sentence: str) -> None:
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(VptError, match=r"holds no tuned model: vpt.safetensors and vpt.json missing"):
         vpt.load(tmp_path)
+    vpt.create("vpt/vit-nano", "linear", num_classes=2).save_pretrained(tmp_path / "best")
+    with pytest.raises(VptError, match=r"it is a run, whose model is in .*best\."):
+        vpt.load(tmp_path)
 
 
 def test_an_empty_name_of_weights_is_none(tmp_path: Path) -> None:

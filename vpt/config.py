@@ -167,9 +167,9 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     values = read_yaml(read_file(path), str(path))
     if not isinstance(values, dict):
         raise VptError(f"{path} must hold a mapping with the keys {', '.join(Config.model_fields)}.")
-    values = changed(values, overrides)
-    values.setdefault("out", f"runs/{path.stem}")
-    return parse(values, str(path))
+    config = parse(changed(values, overrides), str(path))
+    # Nothing, said or not, is the default.
+    return config if config.out else config.model_copy(update={"out": Path(f"runs/{path.stem}")})
 
 
 def changed(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

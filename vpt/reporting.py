@@ -108,7 +108,7 @@ def report(
         raise VptError(f"{out} is no name of a page: let it end in .html.")
     if out.is_dir():
         raise VptError(f"{out} is a folder: name a file in it.")
-    saving.check_free(out, overwrite=overwrite)
+    saving.check_out(out, overwrite=overwrite)
     paths = list(dict.fromkeys(map(Path, runs)))
     names = _names(paths)
     found = [_read(path, name, weights=weights, device=device) for path, name in zip(paths, names, strict=True)]

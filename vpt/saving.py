@@ -70,6 +70,16 @@ def check_free(path: str | Path, *, overwrite: bool) -> None:
         raise VptError(f"{path} {is_there} already: name another place, or say overwrite.")
 
 
+def check_out(path: str | Path, *, overwrite: bool) -> None:
+    """Whether a file or folder may be and can be written to `path`: asked before the work that leads to it.
+
+    Raises:
+        VptError: as `check_free`; or the place cannot be written to.
+    """
+    check_free(path, overwrite=overwrite)
+    files.check_place(Path(path))
+
+
 def read(
     source: str | Path, *, revision: str | None = None, hub: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Tensor], Facts]:
@@ -90,7 +100,9 @@ def read(
         raise VptError(f"{source} is a folder here, and has no revision {revision!r}: leave it out.")
     missing = [name for name in (TENSORS, FACTS) if not (folder / name).is_file()]
     if missing:
-        raise VptError(f"{folder} holds no tuned model: {' and '.join(missing)} missing.")
+        best = folder / "best"
+        hint = f"; it is a run, whose model is in {best}" if (best / FACTS).is_file() else ""
+        raise VptError(f"{folder} holds no tuned model: {' and '.join(missing)} missing{hint}.")
     facts = _read_facts(folder / FACTS)
     if facts.tensors and facts.tensors != (actual := digest.of_file(folder / TENSORS)):
         # A process that died while it wrote may have left the facts of the new tensors beside those of the old ones.

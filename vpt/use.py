@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from vpt import saving
+from vpt import files, saving
 from vpt.assemble import create
 from vpt.build import load_run
 from vpt.capture import repeated
@@ -83,7 +83,7 @@ def new_classes(
         VptError: the folder holds something, the model has a linear head, or what it learned goes with its own
             classes or without templates.
     """
-    saving.check_free(out, overwrite=overwrite)
+    saving.check_out(out, overwrite=overwrite)
     if (Path(out) / "best").exists():
         raise VptError(f"{out} is a run directory, whose own model would be found before the new one: name another.")
     model = _model(run, weights, device)
@@ -141,12 +141,13 @@ def attention(
         raise VptError(f"{out} is no name of a picture: let it end in one of .{', .'.join(known)}.")
     if out.is_dir():
         raise VptError(f"{out} is a folder: name a file in it.")
-    saving.check_free(out, overwrite=overwrite)
+    saving.check_out(out, overwrite=overwrite)
     paths = find_images_of(images)
     check_no_input(out, paths)
     figure = attention_picture(_model(run, weights, device), paths, blocks=blocks, each_prompt=each_prompt)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150)
+    files.make_folder(out.parent)
+    with files.replacing(out) as new:
+        figure.savefig(new, dpi=150, format=out.suffix.removeprefix(".").lower())
 
 
 def search(

@@ -126,6 +126,24 @@ def test_an_output_is_never_an_input(work: Path, capsys: pytest.CaptureFixture[s
     assert (work / "all.csv").read_text() == "a thesis"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "nothing", "photos", "--csv", "file/a.csv"],
+        ["attention", "nothing", "photos", "--out", "file/a.png"],
+        ["classes", "nothing", "a", "b", "--out", "file/a"],
+        ["export", "nothing", "file/a.pt2"],
+        ["report", "nothing", "--out", "file/a.html"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_loaded(
+    command: list[str], work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / "file").write_text("a thesis")
+    assert "cannot be written (file is a file): name a place below a folder" in said(capsys, *command, code=2)[1]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
 def test_names_that_a_terminal_would_act_on_are_harmless(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["[red]x.png", "\x1b[31mred.png", "a|b.png", os.fsdecode(b"\xff.png"), "AC[bold].png"]

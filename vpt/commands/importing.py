@@ -28,10 +28,10 @@ def add_to(commands: Any) -> None:
 def import_file(given: argparse.Namespace) -> None:
     """`vpt import`."""
     from vpt import config, imports
-    from vpt.saving import check_free
+    from vpt.saving import check_out
 
     set_up(given)
-    check_free(given.out, overwrite=given.overwrite)
+    check_out(given.out, overwrite=given.overwrite)
     section = config.changed({"method": {"name": given.method}}, given.overrides)["method"]
     options = {key: value for key, value in section.items() if key != "name"}
     how = {"classes": given.classes, "weights": given.weights, "options": options}

@@ -112,10 +112,10 @@ def predict(given: argparse.Namespace) -> int | None:
     """`vpt predict`; 1 where images could not be decoded."""
     from vpt import use
     from vpt.commands.predictions import show_predictions, write_predictions
-    from vpt.saving import check_free
+    from vpt.saving import check_out
 
     if given.csv is not None:
-        check_free(given.csv, overwrite=given.overwrite)
+        check_out(given.csv, overwrite=given.overwrite)
         use.check_no_input(Path(given.csv), use.find_images_of(given.images))
     how = {"labels": given.labels, "templates": given.templates, "workers": given.workers}
     found = use.predict(given.run, given.images, **how, **loading(given))

@@ -180,7 +180,7 @@ def check_path(path: Path, *, overwrite: bool) -> None:
     if path.suffix not in KINDS:
         raise VptError(f"{path} is no name of an exported model: let it end in .onnx, or in .pt2 for torch.export.")
     for each in (path, path.with_name(path.name + ".json")):
-        saving.check_free(each, overwrite=overwrite)
+        saving.check_out(each, overwrite=overwrite)
     missing = [name for name in NEEDED if find_spec(name) is None]
     if path.suffix == ".onnx" and missing:
         raise VptError(
