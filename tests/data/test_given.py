@@ -1,6 +1,6 @@
 """Data sets and loaders in hand: what is taken, and what is told in a sentence before anything is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torchvision import transforms as T
+from torchvision.datasets import ImageFolder
 
 import vpt
 from tests.data.replicas import WHOLE, folder_of, picture
@@ -159,8 +161,6 @@ def test_the_loader_in_hand_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize("kind", ["samples", "subset", "images", "loader"])
 def test_classes_go_by_name_where_both_tell_them(kind: str, tmp_path: Path) -> None:
-    from torchvision.datasets import ImageFolder
-
     for name, grey in (("bee", 1), ("cow", 2)):
         picture(tmp_path / name / "0.png", grey)
     samples = vpt.data.load("folder", path=tmp_path, **WHOLE).train
@@ -193,3 +193,26 @@ def test_one_class_is_nothing_to_learn() -> None:
     for work in (vpt.fit, vpt.evaluate):
         with pytest.raises(VptError, match="the model has 1 classes, and labels choose among 2 or more"):
             work(one, [(PICTURES[0], 0)], progress=False)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda d: d, lambda d: Subset(d, range(4)), lambda d: ConcatDataset([d, d]), DataLoader]
+)
+@pytest.mark.parametrize("work", [vpt.fit, vpt.evaluate])
+def test_a_transform_that_leaves_pixels_from_0_to_1(
+    wrap: Callable[[Any], Any], work: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder_of(tmp_path, {"ant": 4, "bee": 4})
+    steps = [T.Resize((32, 32)), T.ToTensor()]
+    with pytest.raises(VptError, match=r"the transform of \w+ ends in numbers from 0 to 1, .*end it with Normalize"):
+        work(model(), wrap(ImageFolder(str(tmp_path), T.Compose(steps))), progress=False)
+    whole = ImageFolder(str(tmp_path), T.Compose([*steps, T.Normalize(0.5, 0.5)]))
+    assert vpt.evaluate(model(), wrap(whole), progress=False)["top1"] >= 0
+
+
+@pytest.mark.parametrize(("scale", "said"), [(1.0, True), (255.0, True), (2.5, False)])
+def test_pixels_that_seem_not_normalised_are_told(scale: float, said: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    vpt.evaluate(model(), [(scale * image, 0) for image in IMAGES], progress=False)
+    told = capsys.readouterr().err
+    assert told.count("as before they are normalised") == int(said)
+    assert not said or "the pixels of data's first image go from" in told

@@ -96,10 +96,16 @@ def test_a_method_that_trains_nothing_has_its_events_too() -> None:
 
 
 def test_what_is_no_callback_is_named() -> None:
-    with pytest.raises(TypeError, match=r"callbacks holds a function, and should hold a vpt\.Callback"):
+    with pytest.raises(TypeError, match=r"callbacks=\[…\] holds a function, and should hold a vpt\.Callback"):
         vpt.fit(model(), pairs(), callbacks=[lambda training: None], **FIT)
     with pytest.raises(VptError, match=r"train\.callbacks"):
         _check({"callbacks": []})
+
+
+@pytest.mark.parametrize("callbacks", [b"x", {"a": 1}, "abc", vpt.Callback()])
+def test_callbacks_are_a_list(callbacks: object) -> None:
+    with pytest.raises(TypeError, match=f"callbacks is a {type(callbacks).__name__}: give a list"):
+        vpt.fit(model(), pairs(), callbacks=callbacks, **FIT)
 
 
 def _check(train: dict[str, Any]) -> None:

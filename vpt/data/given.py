@@ -11,21 +11,31 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
 from vpt.data.aligned import aligned, class_places
 from vpt.data.base import DataSet, Samples
 from vpt.data.loading import seeded
 from vpt.data.pairs import Pairs, PairSet
+from vpt.data.transforms import check_normalised
 from vpt.errors import VptError
 from vpt.images import picture, to_rgb
+from vpt.preprocessing import Preprocessing
+from vpt.report.notes import tell
 
 # What the two parts of an item are called in data sets of dictionaries.
 IMAGE_KEYS = ("image", "img", "pixel_values", "images")
 LABEL_KEYS = ("label", "labels", "target", "class")
 
 
-def checked_source(data: Any, classes: Sequence[str], *, what: str = "data", by_number: bool = False) -> Any:
+def checked_source(
+    data: Any,
+    classes: Sequence[str],
+    *,
+    what: str = "data",
+    by_number: bool = False,
+    preprocessing: Preprocessing | None = None,
+) -> Any:
     """`data` with labels that count `classes`, by name where it tells names.
 
     Args:
@@ -33,10 +43,12 @@ def checked_source(data: Any, classes: Sequence[str], *, what: str = "data", by_
         classes: names of the model's classes.
         what: which argument it is, for errors.
         by_number: as in `vpt.data.aligned.aligned`.
+        preprocessing: of the backbone, that tensors are to have gone through; those that seem not to have are told.
 
     Raises:
-        VptError: it is none of these, has no images, has classes that the model does not know, or there are fewer than
-            two classes to choose among.
+        VptError: it is none of these, has no images, has classes that the model does not know, its transform is known
+            to leave pixels from 0 to 1 for a backbone that sees others, or there are fewer than two classes to choose
+            among.
     """
     if isinstance(data, Pairs):
         if not len(data):
@@ -48,6 +60,9 @@ def checked_source(data: Any, classes: Sequence[str], *, what: str = "data", by_
         raise VptError(f"{what} is a whole data set: give one of its splits, such as data.train.")
     if len(classes) < 2:
         raise VptError(f"the model has {len(classes)} classes, and labels choose among 2 or more: name them.")
+    if preprocessing is not None:
+        for transform in _transforms(data):
+            check_normalised(transform, preprocessing, f"the transform of {what}")
     if isinstance(data, DataLoader):
         return _checked_loader(data, classes, what, by_number)
     if isinstance(data, IterableDataset | Mapping) or not isinstance(data, Sized):
@@ -62,7 +77,9 @@ def checked_source(data: Any, classes: Sequence[str], *, what: str = "data", by_
     given = Given(data, classes, by_number=by_number)
     # What is wrong with every item is known before anything is begun; no draw of the dataset's own is used up.
     with seeded(0, None):
-        given[0]
+        image, _ = given[0]
+    if preprocessing is not None and isinstance(image, Tensor):
+        _tell_raw(image, preprocessing, what)
     return given
 
 
@@ -215,6 +232,30 @@ def _checked_loader(data: DataLoader[Any], classes: Sequence[str], what: str, by
     loader = copy.copy(data)
     loader.collate_fn = CheckedBatches(data.collate_fn, len(classes), places)
     return loader
+
+
+def _transforms(data: Any) -> list[Any]:
+    """What a dataset, or a loader's, does with its images, as torchvision's datasets tell it."""
+    source = data.dataset if isinstance(data, DataLoader) else data
+    if isinstance(source, ConcatDataset):
+        return [transform for part in source.datasets for transform in _transforms(part)]
+    while isinstance(source, Subset):
+        source = source.dataset
+    transform = getattr(source, "transform", None)
+    return [transform] if callable(transform) else []
+
+
+def _tell_raw(image: Tensor, preprocessing: Preprocessing, what: str) -> None:
+    """Say that pixels look as they do before they are normalised, where the backbone sees others."""
+    low, high = float(image.min()), float(image.max())
+    if low < 0 or low == high or (set(preprocessing.mean) == {0.0} and set(preprocessing.std) == {1.0}):
+        return
+    if high <= 1 or high > 20:
+        tell(
+            f"the pixels of {what}'s first image go from {low:.3g} to {high:.3g}, as before they are normalised, and "
+            "the backbone was trained on normalised ones: give PIL images, or subtract "
+            f"{preprocessing.mean} and divide by {preprocessing.std}."
+        )
 
 
 def _names(source: Any) -> list[str]:

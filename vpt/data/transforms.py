@@ -90,14 +90,23 @@ def as_transform(transform: Any, preprocessing: Preprocessing) -> ImageTransform
         raise VptError(f"a {type(transform).__name__} is no transform: give a callable from a PIL image to a tensor.")
     if isinstance(transform, type):
         raise VptError(f"{transform.__name__} is a class: give a transform made of it, {transform.__name__}(…).")
-    _check_normalised(transform, preprocessing)
+    check_normalised(transform, preprocessing, "the augmentation")
     from torchvision import transforms as T
 
     return T.Compose([transform, Finished(preprocessing)])
 
 
-def _check_normalised(transform: Any, preprocessing: Preprocessing) -> None:
-    """Refuse steps of torchvision's that are known to end in numbers from 0 to 1, where the backbone sees others."""
+def check_normalised(transform: Any, preprocessing: Preprocessing, what: str) -> None:
+    """Refuse steps of torchvision's that are known to end in numbers from 0 to 1, where the backbone sees others.
+
+    Args:
+        transform: any library's.
+        preprocessing: of the backbone.
+        what: the transform is, for the error.
+
+    Raises:
+        VptError: they do.
+    """
     from torchvision import transforms as T
     from torchvision.transforms import v2
 
@@ -112,7 +121,7 @@ def _check_normalised(transform: Any, preprocessing: Preprocessing) -> None:
         and not any(isinstance(step, T.Normalize | v2.Normalize | T.Lambda | v2.Lambda) for step in steps)
     ):
         raise VptError(
-            "the augmentation ends in numbers from 0 to 1, and the backbone was trained on normalised ones: end it "
+            f"{what} ends in numbers from 0 to 1, and the backbone was trained on normalised ones: end it "
             f"with Normalize({preprocessing.mean}, {preprocessing.std}), or before ToTensor."
         )
 

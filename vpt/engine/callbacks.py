@@ -81,13 +81,15 @@ class Callbacks:
         ended: whether one of them, in any process, has ended the run.
 
     Raises:
-        TypeError: one is no `Callback`.
+        TypeError: they are no list, or one is no `Callback`.
     """
 
     def __init__(self, callbacks: Sequence[Callback], training: Training) -> None:
+        if not isinstance(callbacks, Sequence) or isinstance(callbacks, str | bytes):
+            raise TypeError(f"callbacks is a {type(callbacks).__name__}: give a list of vpt.Callback.")
         for callback in callbacks:
             if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks holds a {type(callback).__name__}, and should hold a vpt.Callback.")
+                raise TypeError(f"callbacks=[…] holds a {type(callback).__name__}, and should hold a vpt.Callback.")
         self.callbacks = tuple(callbacks)
         self.training = training
         self.ended = False

@@ -71,7 +71,7 @@ def evaluate(
         VptError: what `vpt.data.given.checked_source` raises.
     """
     # Other classes than those that were trained, if only as many, have no right answers.
-    data = checked_source(data, model.classes)
+    data = checked_source(data, model.classes, preprocessing=model.preprocessing)
     accelerator = make_accelerator(precision)
     model.to(accelerator.device)
     batches = accelerator.prepare(as_loader(data, model, batch_size=batch_size, workers=workers))
@@ -168,7 +168,7 @@ def as_loader(
     Raises:
         VptError: what `vpt.data.given.checked_source` raises.
     """
-    data = checked_source(data, model.classes, what=what, by_number=True)
+    data = checked_source(data, model.classes, what=what, by_number=True, preprocessing=model.preprocessing)
     if isinstance(data, DataLoader):
         return data
     if transform is None:
