@@ -6,7 +6,16 @@ from vpt.methods.parts.tuned import LastBlocks
 
 
 class Partial(Method):
-    """Trains the last `k` blocks and the norm after them."""
+    """Trains the last `k` blocks and the norm after them.
+
+    Args:
+        tower: the image encoder, whose blocks are trained; of one that is not opened its residual blocks.
+        text: the text encoder, which is left as it is.
+        k: how many.
+
+    Raises:
+        VptError: there are not so many blocks.
+    """
 
     name = "partial-k"
     source = "Jia et al., ECCV 2022"
