@@ -168,6 +168,8 @@ def test_importing_the_package_loads_nothing_heavy_and_opens_no_connection() -> 
         "from vpt import config\n"
         "from vpt.shipped import find_config\n"
         "config.read(find_config('own_images'), ['train.epochs=3'])\n"
+        "slips = ('train.epocs=3', 'trian.epochs=3', 'method=lnear', 'backbone')\n"
+        "assert {vpt.cli.main(['train', 'own_images', slip]) for slip in slips} == {2}\n"
         "heavy = {'torch', 'timm', 'torchvision', 'albumentations', 'sklearn', 'accelerate', 'transformers'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

@@ -14,6 +14,8 @@ import vpt
 from vpt import sweep
 from vpt.cli import main
 from vpt.config import Config
+from vpt.methods import available
+from vpt.options import names_in_package
 from vpt.saving import versions
 from vpt.shipped import find_config, purpose, shipped
 
@@ -59,6 +61,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["train", "few_shot"], "several configs are named 'few_shot': say one of"),
         (["train", "own_images", "trian.epochs=3"], "did you mean 'train'?"),
         (["train", "own_images", "train.epoch=3"], "did you mean 'epochs'?"),
+        (["train", "own_images", "method=lnear"], "there is no method 'lnear': did you mean 'linear'?"),
         (["train", "own_images", "--over"], "'--over' is no option or argument of train"),
         (["list", "methods", "xyz"], "see `vpt list methods`"),
         (["configs", "xyz"], "see `vpt configs`"),
@@ -73,6 +76,10 @@ def test_a_slip_is_answered_in_one_line(
     _, error = said(capsys, *typed, code=2)
     assert sentence in error
     assert len(error.splitlines()) == 1
+
+
+def test_methods_are_known_without_what_they_need() -> None:
+    assert sorted(names_in_package("vpt.methods")) == sorted(available())
 
 
 def test_configs_are_found_by_name(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
