@@ -5,8 +5,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 OLDEST := .venv-oldest
+NEWEST := .venv-newest
 
-.PHONY: setup quickstart test test-slow test-gpu test-oldest benchmark lint docs clean
+.PHONY: setup quickstart test test-slow test-gpu test-oldest test-newest benchmark lint docs clean
 
 setup: $(READY)
 
@@ -36,9 +37,15 @@ test-gpu: $(READY)
 test-oldest:
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip uv
-	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[siglip]'
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[siglip,peft]'
 	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python pytest hypothesis
-	$(OLDEST)/bin/python -m pytest tests/towers tests/parity
+	$(OLDEST)/bin/python -m pytest tests/towers tests/parity/test_laws.py tests/parity/test_families.py
+
+# Likewise with the newest versions of the registry, before a release.
+test-newest:
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --editable '.[siglip,peft]' pytest hypothesis
+	$(NEWEST)/bin/python -m pytest tests/towers tests/parity/test_laws.py tests/parity/test_families.py
 
 benchmark: $(READY)
 	$(BIN)/python -m benchmarks
@@ -52,4 +59,4 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf site .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site .venv $(OLDEST) $(NEWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

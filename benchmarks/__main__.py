@@ -33,6 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         there = f"those of these parts are {', '.join(sorted(known))}" if known else "these parts have no methods"
         print(f"benchmarks: --method {wrong} is measured nowhere: {there}.", file=sys.stderr)
         return 2
+    families = {family: None for module in modules for family in getattr(module, "FAMILIES", ())}
+    wrong = next((family for family in options.family if family not in families), None)
+    if wrong:
+        said = (
+            f"there are {', '.join(families)}" if families else "these parts have no families: name the part families"
+        )
+        print(f"benchmarks: --family {wrong} is measured nowhere: {said}.", file=sys.stderr)
+        return 2
     if not all(1 <= count <= 1000 for count in options.classes):
         print("benchmarks: --classes is from 1 to 1000, as many as ImageNet has.", file=sys.stderr)
         return 2
@@ -64,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         backbones=tuple(options.backbone),
         prompts=tuple(options.prompts),
         methods=tuple(options.method),
+        families=tuple(options.family),
         classes=tuple(options.classes),
         tasks=tuple(options.tasks),
         quick=options.quick,
@@ -114,6 +123,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--method", action="append", default=[], help="image, text, gpu: these alone, of a part's own; may be repeated"
+    )
+    made.add_argument(
+        "--family", action="append", default=[], help="families: vit, eva-02, dinov3, beit or swin; may be repeated"
     )
     made.add_argument(
         "--classes", type=int, action="append", default=[], help="text, gpu: so many class names; may be repeated"

@@ -93,14 +93,7 @@ def plain(model: vpt.Prompted) -> Callable[[Tensor], Tensor]:
 
 def frozen(tower: ImageTower) -> Callable[[Tensor], Tensor]:
     """The frozen model's own forward pass, block by block as its library has it."""
-
-    def forward(images: Tensor) -> Tensor:
-        x = tower.embed(images)
-        for layer in range(tower.depth):
-            x = tower.advance(layer, x)
-        return tower.readout(x)
-
-    return forward
+    return tower.features
 
 
 def forward_run(forward: Callable[[Tensor], Tensor], images: Tensor, setting: Setting) -> Run:

@@ -35,6 +35,7 @@ class Setting:
         backbones: in place of those of a part.
         prompts: how many of them, in place of a part's own numbers.
         methods: those alone, of a part's own.
+        families: those alone, of the part that is about them.
         classes: how many of them, in place of a part's own numbers.
         tasks: how many of them a bank has, in place of a part's own numbers.
         quick: a tiny model, to see that all of it runs.
@@ -49,6 +50,7 @@ class Setting:
     backbones: tuple[str, ...] = ()
     prompts: tuple[int, ...] = ()
     methods: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
     classes: tuple[int, ...] = ()
     tasks: tuple[int, ...] = ()
     quick: bool = False

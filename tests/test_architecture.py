@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "classes": {"text", "methods"},
     "text": {"loops", "towers", "methods"},
     "predict": {"model"},
-    "comparing": {"classes", "text", "towers", "methods"},
+    "comparing": {"around", "classes", "text", "towers", "methods"},
     "model": {"own_loop", "around", "classes", "comparing", "kept", "loops", "text", "predict", "towers", "methods"},
     "fits": {"towers", "methods"},
     "assemble": {"fits", "model", "text", "towers", "methods"},

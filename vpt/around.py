@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,24 @@ class _Called(nn.Module):
 
     def forward(self, name: str, x: Tensor) -> Any:
         return getattr(self.tower, name)(x)
+
+
+def are_images(images: Any) -> bool:
+    """Whether it is a list of preprocessed images (3, H, W)."""
+    several = isinstance(images, list | tuple) and len(images) > 0
+    return several and all(isinstance(image, Tensor) and image.ndim == 3 for image in images)
+
+
+def by_size(images: Tensor | Sequence[Tensor], encode: Callable[[Tensor], Tensor]) -> Tensor:
+    """Features (B, F) of images (B, 3, H, W); or of B images (3, H, W) of several sizes, those of one size at once."""
+    if isinstance(images, Tensor):
+        return encode(images)
+    alike: dict[torch.Size, list[int]] = {}
+    for place, image in enumerate(images):
+        alike.setdefault(image.shape, []).append(place)
+    found = torch.cat([encode(torch.stack([images[place] for place in places])) for places in alike.values()])
+    order = torch.tensor([place for places in alike.values() for place in places], device=found.device)
+    return found[order.argsort()]
 
 
 def on_grid(tower: ImageTower, method: Method, change: Change, images: Tensor, x: Tensor, prompts: int = 0) -> Change:

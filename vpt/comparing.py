@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vpt.around import by_size
 from vpt.classes import NOTHING
 from vpt.errors import VptError
 from vpt.methods.parts import Objective, Outputs
@@ -31,7 +33,7 @@ class Comparing:
 
     def outputs(
         self,
-        images: Tensor,
+        images: Tensor | Sequence[Tensor],
         *,
         plain: bool = False,
         frozen: bool = True,
@@ -68,12 +70,14 @@ class Comparing:
         if view is not None:
             with torch.no_grad():
                 # Features that were computed before are those of a frozen image side.
-                same = (images.ndim == 2 and not model.trains_projection) or model.image_is_frozen
+                kept = isinstance(images, Tensor) and images.ndim == 2
+                same = (kept and not model.trains_projection) or model.image_is_frozen
                 if second is None and same:
                     frozen_image = own
                 else:
                     given = images if second is None else second
-                    frozen_image = F.normalize(model._encoded(NOTHING, given, None), dim=-1)
+                    alone = partial(model._encoded, NOTHING, folded=None)
+                    frozen_image = F.normalize(by_size(given, alone), dim=-1)
                 frozen_text = self._frozen_texts(view)
         return Outputs(logits, image, text, scale, frozen_image, frozen_text, *raw)
 

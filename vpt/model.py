@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from vpt import saving
+from vpt.around import are_images, by_size
 from vpt.classes import NOTHING, ClassNames
 from vpt.comparing import Comparing
 from vpt.errors import VptError
@@ -92,8 +94,10 @@ class Prompted(ClassNames, Comparing, Kept, OwnLoop, Shared, nn.Module):
             parameter.requires_grad_(True)
         self.train(False)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Images, preprocessed (B, 3, H, W), to logits (B, C); their features (B, F) may be given in their place.
+
+        An encoder that takes images of any size is given a list of them, (3, H, W) each, where they differ.
 
         Raises:
             TypeError: they are no tensor, here and wherever a model is given images or ids of texts.
@@ -105,19 +109,24 @@ class Prompted(ClassNames, Comparing, Kept, OwnLoop, Shared, nn.Module):
             return logits
         return self.outputs(images, frozen=False).logits
 
-    def features(self, images: Tensor, *, plain: bool = False) -> Tensor:
+    def features(self, images: Tensor | Sequence[Tensor], *, plain: bool = False) -> Tensor:
         """Images (B, 3, H, W) to prompted features (B, F).
 
         Args:
-            images: preprocessed; or what `kept` made of them, of which features (B, F) are given back as they are.
+            images: preprocessed, or a list as `forward` takes it; or what `kept` made of them, of which features (B, F)
+                are given back as they are.
             plain: run the method's definition, which advances every token, in place of the fast form.
                 Both give the same values and gradients, to rounding.
         """
         return self.of_image(self._read(images, plain=plain))
 
-    def _read(self, images: Tensor, *, plain: bool = False) -> Tensor:
+    def _read(self, images: Tensor | Sequence[Tensor], *, plain: bool = False) -> Tensor:
         """Features, with what prompts are read out as behind them, (B, F + D), where they are."""
-        _check_images(images)
+        if not are_images(images):
+            _check_images(images)
+        return by_size(images, partial(self._read_alike, plain=plain))
+
+    def _read_alike(self, images: Tensor, *, plain: bool) -> Tensor:
         if images.ndim == 2:
             _check_features(images, self.kept_size)
             return self.tower.project(images) if self.trains_projection else images

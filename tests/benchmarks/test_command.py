@@ -55,6 +55,23 @@ def test_a_quick_run_of_text_methods_writes_tables_and_a_plot(tmp_path: Path) ->
     assert (tmp_path / "text.png").stat().st_size > 1000
 
 
+def test_a_family_stands_beside_the_plain_vision_transformer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ["--family", "eva-02", "--family", "swin", "--prompts", "4", "--quick", "--repeats", "1"]
+    assert main(["families", *wanted, "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))["parts"]["families"]
+    assert [(row["facts"]["family"], row["facts"]["method"]) for row in rows] == [
+        ("eva-02", "vpt-deep"),
+        ("swin", "vpt-deep"),
+    ]
+    assert all(row["ratios"]["saved bytes: step / plain step"]["median"] < 1 for row in rows)
+    assert main(["families", "--family", "resnet"]) == 2
+    assert "--family resnet is measured nowhere: there are vit, eva-02, dinov3" in capsys.readouterr().err
+    assert main(["text", "--family", "beit"]) == 2
+    assert "these parts have no families: name the part families" in capsys.readouterr().err
+
+
 def test_methods_and_numbers_of_classes_narrow_a_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = ["--method", "ivlp", "--classes", "2", "--quick", "--repeats", "1", "--out", str(tmp_path)]
     assert main(["text", *wanted]) == 0

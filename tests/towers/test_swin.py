@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import vpt
+from tests.few import few
 from tests.whole_zoo import torchvision_features
 from tests.zoo import Example, pooled, shaken
 from vpt import VptError
 from vpt.testing import check_tower
-from vpt.towers.load import wrap
+from vpt.towers.load import load, wrap
 from vpt.towers.swin import SwinTower
 
 TOLERANCE = 1e-10
@@ -81,7 +82,9 @@ def prompted(example: Example, method: str = "linear", **options: object) -> vpt
     return vpt.attach(example.make(), method, num_classes=5, preprocessing=seen, **options)
 
 
-def test_it_obeys_the_laws_of_every_tower(swin: Example) -> None:
+@pytest.mark.parametrize("name", few(EXAMPLES, {"torchvision v2"}))
+def test_it_obeys_the_laws_of_every_tower(name: str) -> None:
+    swin = EXAMPLES[name]
     model, images = swin.make().float(), swin.images(2, torch.float32)
     seen = {"size": swin.size, "mean": (0.5,) * 3, "std": (0.5,) * 3}
     errors = check_tower(
@@ -215,6 +218,14 @@ def test_learned_prompts_are_saved_and_loaded(tmp_path: Path) -> None:
     images = example.images(dtype=torch.float32)
     loaded = vpt.load(tmp_path / "saved", backbone=example.make())
     assert torch.equal(loaded(images), model(images))
+
+
+def test_options_by_name_are_those_of_its_own_class() -> None:
+    sizes = {"embed_dim": 12, "depths": [1, 1], "num_heads": [2, 3], "window_size": 4}
+    tower = load("timm/swin_tiny_patch4_window7_224", pretrained=False, image_size=32, **sizes).tower
+    assert (tower.depth, tower.width_at(1)) == (2, 24)
+    with pytest.raises(VptError, match="num_heads='x' will not do"):
+        load("timm/swin_tiny_patch4_window7_224", pretrained=False, num_heads="x")
 
 
 def test_other_swins_serve_whole() -> None:

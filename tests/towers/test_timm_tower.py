@@ -1,5 +1,6 @@
 """timm's models by name and in hand, and what is said of those that cannot be had."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import vpt
+from tests.tower_zoo import FAMILIES
 from tests.zoo import images_for, vit
 from vpt import VptError
 from vpt.towers.load import load, names, wrap
@@ -115,3 +117,37 @@ def test_preprocessing_can_be_another_than_the_models() -> None:
     assert backbone.options["preprocessing"] == given
     with pytest.raises(VptError, match=r"backbone\.preprocessing\.men is none of crop_mode, crop_pct"):
         load("timm/vit_tiny_patch16_224", preprocessing={"men": 0}, **TINY)
+
+
+def test_images_of_several_sizes_are_what_timm_makes_of_them_padded() -> None:
+    model = FAMILIES["naflex"].make()
+    own = copy.deepcopy(model)
+    own.reset_classifier(0)
+    generator = torch.Generator().manual_seed(1)
+    images = [torch.randn(3, *size, generator=generator) for size in ((24, 40), (32, 16), (24, 40))]
+    seen = {"size": [24, 40], "mean": [0.5] * 3, "std": [0.5] * 3}
+    prompted = vpt.attach(model, "linear", num_classes=2, preprocessing=seen)
+    with torch.no_grad():
+        torch.testing.assert_close(prompted.features(images), own(in_patches(images, 8)), rtol=1e-4, atol=1e-4)
+    deep = vpt.attach(model, "vpt-deep", num_tokens=2, num_classes=2, preprocessing=seen).double().train()
+    images = [image.double() for image in images]
+    torch.testing.assert_close(deep.features(images), deep.features(images, plain=True), rtol=1e-10, atol=1e-10)
+    deep.loss((images, torch.tensor([0, 1, 0]))).backward()
+    assert all(p.grad.any() for p in deep.parameter_groups()["prompts"])
+
+
+def in_patches(images: list[torch.Tensor], side: int) -> dict[str, torch.Tensor]:
+    """As NaFlexVit takes images of several sizes: patches, filled up, with their places and which of them are there."""
+    most = max(image[0].numel() for image in images) // side**2
+    found = {
+        "patches": torch.zeros(len(images), most, side * side * 3),
+        "patch_coord": torch.zeros(len(images), most, 2, dtype=torch.long),
+        "patch_valid": torch.zeros(len(images), most, dtype=torch.bool),
+    }
+    for number, image in enumerate(images):
+        rows, columns = (pixels // side for pixels in image.shape[1:])
+        cut = image.unflatten(2, (columns, side)).unflatten(1, (rows, side)).permute(1, 3, 2, 4, 0)
+        found["patches"][number, : rows * columns] = cut.flatten(2).flatten(0, 1)
+        found["patch_coord"][number, : rows * columns] = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+        found["patch_valid"][number, : rows * columns] = True
+    return found

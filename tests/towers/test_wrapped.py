@@ -5,6 +5,7 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+import torch.distributed as dist
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -27,6 +28,17 @@ def test_the_model_inside_is_opened(wrapper: str) -> None:
     assert [tower.path(layer).startswith("opened") for layer in range(3)] == [True] * 3
     with torch.no_grad():
         assert torch.equal(tower.features(images_for(model)), timm_features(model, images_for(model)))
+
+
+def test_the_model_inside_distributed_data_parallel_is_opened(tmp_path: Path) -> None:
+    model = vit()
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        prompted = vpt.attach(nn.parallel.DistributedDataParallel(model), "vpt-deep", num_tokens=2, num_classes=3)
+    finally:
+        dist.destroy_process_group()
+    assert prompted.tower.path(0).startswith("opened")
+    assert prompted(images_for(model)).shape == (3, 3)
 
 
 def with_lora() -> nn.Module:

@@ -37,6 +37,7 @@ class Names:
         end2: likewise the MLP.
         relative: scores get biases by where patches stand.
         rotary: queries and keys are turned by where patches stand.
+        masked: the layer takes masks.
     """
 
     kinds: tuple[str, ...]
@@ -49,6 +50,7 @@ class Names:
     end2: tuple[str, ...] = ("dropout",)
     relative: bool = False
     rotary: bool = False
+    masked: bool = True
 
 
 def _clip(kind: str) -> Names:
@@ -92,8 +94,31 @@ LAYERS: dict[str, Names] = {
     "ChineseCLIPVisionLayer": _clip("ChineseCLIPVisionAttention"),
     "SiglipEncoderLayer": _clip("SiglipAttention"),
     "Siglip2EncoderLayer": _clip("Siglip2Attention"),
-    "BlipEncoderLayer": replace(_clip("BlipAttention"), projections=("qkv",), output="self_attn.projection"),
+    "BlipEncoderLayer": replace(
+        _clip("BlipAttention"), projections=("qkv",), output="self_attn.projection", masked=False
+    ),
 }
+
+# Before transformers 5.18.
+OLDER = {
+    f"{kind}Layer": replace(
+        LAYERS[f"{kind}Layer"],
+        kinds=(f"{kind}SelfAttention",),
+        attention="attention.attention",
+        projections=("query", "key", "value"),
+        output="attention.output.dense",
+        end1=("attention.output.dropout", "layer_scale1", "drop_path"),
+        masked=False,
+    )
+    for kind in ("Dinov2", "Dinov2WithRegisters")
+}
+
+
+def names_of(block: Any) -> Names | None:
+    """What the parts of a layer are called in the transformers that is installed, or None of one that is not known."""
+    kind = type(block).__name__
+    nested = hasattr(getattr(block, "attention", None), "attention")
+    return OLDER[kind] if nested and kind in OLDER else LAYERS.get(kind)
 
 
 def run_layer(
@@ -111,25 +136,25 @@ def run_layer(
     Raises:
         VptError: it takes no masks.
     """
+    names = names_of(block)
     if mask is not None:
         mask = mask[None, None] if mask.ndim == 2 else mask[:, None]
-        if type(block).__name__ == "BlipEncoderLayer":
-            raise VptError("attention of BLIP's layers takes no masks.")
-    names = LAYERS.get(type(block).__name__)
+        if names is not None and not names.masked:
+            raise VptError(f"attention of a {type(block).__name__} takes no masks.")
     if names is not None and names.relative and places is not None:
         return run_biased(block, x, mask, places)
-    given = {}
+    given: dict[str, Any] = {} if names is not None and not names.masked else {"attention_mask": mask}
     if names is not None and names.rotary and places is not None and places.table is not None:
         # As many tokens as are not told of stay as they are, from the first on.
         sin, cos = rotary.rows(places.table, places, x.shape[1])[..., prefix:, :].chunk(2, dim=-1)
-        given = {"position_embeddings": (cos, sin)}
-    found: Tensor = block(x, attention_mask=mask, **given)
+        given["position_embeddings"] = (cos, sin)
+    found: Tensor = block(x, **given)
     return found
 
 
 def why_not_layer(block: Any) -> str | None:
     """Why a block cannot be opened by `open_layer`: it is not known, or has hooks."""
-    names = LAYERS.get(type(block).__name__)
+    names = names_of(block)
     if names is None or not _of_transformers(block):
         return f"{type(block).__name__} is none of transformers' layers that are known"
     attn: nn.Module = attrgetter(names.attention)(block)
@@ -144,7 +169,8 @@ def _of_transformers(module: nn.Module) -> bool:
 
 def open_layer(block: Any) -> Opened:
     """The parts of transformers' pre-norm layers, which differ in names, layer scale, dropout and positions."""
-    names = LAYERS[type(block).__name__]
+    names = names_of(block)
+    assert names is not None
     attn = attrgetter(names.attention)(block)
     norm1, norm2 = getattr(block, names.norm1), getattr(block, names.norm2)
     query_key_value, key_value = _projections(attn, names.projections)

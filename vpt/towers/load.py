@@ -46,7 +46,7 @@ LARGEST_SIDE = 4096
 UNSAFE = frozenset({"weights_only", "trust_remote_code"})
 
 # Packages and the first version that has all that is used of it, as pyproject.toml says too.
-OLDEST = {"hf": ("transformers", "5.23")}
+OLDEST = {"hf": ("transformers", "5.12"), "timm": ("timm", "1.0.28")}
 
 
 def load(
@@ -235,6 +235,5 @@ def _module(library: str) -> Any:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Major and minor of a version."""
-    major, minor = version.split(".")[:2]
-    return int(major), int("".join(filter(str.isdigit, minor)) or 0)
+    """The first three numbers of a version, or as many as there are."""
+    return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in version.split(".")[:3])

@@ -160,8 +160,21 @@ class NamedTokenizer:
         except (ImportError, OSError, ValueError, *SENSELESS) as error:
             raise VptError(
                 f"the tokenizer of open_clip/{self.name} could not be had ({reason_of(error)}): "
-                f"{remedy(error, 'check the network, or pass tokenizer=…')}."
+                f"{remedy(error, f'check the network, or {_by_hand(_config(self.name))}')}."
             ) from error
+
+
+def _by_hand(config: Any) -> str:
+    """What gives a model the tokenizer that its config names, from files that are there."""
+    text = config.get("text_cfg", {})
+    if not text.get("hf_tokenizer_name"):
+        return "pass tokenizer=…"
+    options = {"context_length": text.get("context_length", 77), **text.get("tokenizer_kwargs", {})}
+    given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    return (
+        f"take the tokenizer's files of {text['hf_tokenizer_name']} from the Hugging Face hub into a folder, and pass "
+        f"tokenizer=open_clip.tokenizer.HFTokenizer(folder, {given})"
+    )
 
 
 @cache

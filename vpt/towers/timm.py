@@ -93,7 +93,11 @@ def why_not(model: nn.Module) -> str | None:
 
 def is_swin(model: Any) -> bool:
     """Whether prompts can enter the windows of a model: timm's Swin of either version, for images of one size."""
-    if type(model) not in (SwinTransformer, SwinTransformerV2) or model.dynamic_img_size or not model.global_pool:
+    if (
+        type(model) not in (SwinTransformer, SwinTransformerV2)
+        or getattr(model, "dynamic_img_size", False)
+        or not model.global_pool
+    ):
         return False
     blocks = [block for stage in model.layers for block in stage.blocks]
     return {type(block) for block in blocks} <= {SwinTransformerBlock, SwinTransformerV2Block}
@@ -125,7 +129,8 @@ def load(
         VptError: no such model, not a Vision Transformer, or its weights cannot be had.
     """
     _known(name)
-    options = annotated(VisionTransformer, options, "backbone")
+    kind = _constructed(name)
+    options = options if kind is None else annotated(kind, options, "backbone")
     if ":" in name:
         _check_config(name)
     state = read_weights(Path(weights)) if weights else {}
@@ -151,6 +156,16 @@ def load(
     if image_size is not None:
         read = replace(read, size=(image_size, image_size))
     return Backbone(tower_of(model, size=read.size), read, f"timm/{name}", kept, revision)
+
+
+def _constructed(name: str) -> type[nn.Module] | None:
+    """The class that a name of timm's makes, whose signature tells what its options are; None of one not known here."""
+    if ":" in name:
+        return VisionTransformer
+    module = timm.model_entrypoint(name.split(".")[0]).__module__
+    kinds = (*(kind for kind, _, _ in FAMILIES), SwinTransformer, SwinTransformerV2)
+    found = next((kind for kind in kinds if kind.__module__ == module), None)
+    return found or (VisionTransformer if module.rpartition(".")[2] in OPENED else None)
 
 
 def _has_size(name: str) -> bool:

@@ -29,7 +29,7 @@ class NaFlexTower(EvaTower):
         self.projection = projection
         self.prefix = model.num_prefix_tokens
         self.read = 1 if model.global_pool == "token" and model.attn_pool is None else None
-        self.patch_size = max(model.get_patch_size())
+        self.patch_size = max(model.embeds.patch_size)
         self.image_size = None
         self.placed = model.rope is not None
         self.num_features = self._count(model.num_features)

@@ -85,6 +85,8 @@ def attend_in_windows(block: Window, x: Tensor, prompts: Tensor | Attended | Non
         seen = prompts if isinstance(prompts, Attended) else block.key_value(prompts)
         k = torch.cat([_spread(seen.keys, batch, len(k)), k], dim=1)
         v = torch.cat([_spread(seen.values, batch, len(v)), v], dim=1)
+        # Of its own, not to keep for the backward pass those keys and values too that were copied beside the prompts'.
+        q = q.contiguous()
         # Prompts have no place in a window.
         bias = F.pad(bias, (seen.keys.shape[1], 0))
     x = x + block.after(_back(block, block.out(_attention(block, q, k, v, bias)), cut, x.shape[1:3]))
