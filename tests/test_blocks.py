@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import shutil
 import tomllib
@@ -217,3 +218,5 @@ def test_a_page_runs(page: Path, place: Path, prepared: Path) -> None:
             at = block
     except Exception as error:
         raise AssertionError(f"{at} fails: {error}") from error
+    finally:
+        logging.getLogger("vpt").setLevel(logging.INFO)  # which a page changes

@@ -37,8 +37,8 @@ def page(facts: Facts, said: list[str], cost: list[tuple[str, str]]) -> str:
         parts.append("\n".join(f"- {_sentence(each)}" for each in said))
     parts += [
         "## When",
-        f"**Take it**: {_small(note.take)}",
-        f"**It fails**: {_small(note.fails)}",
+        f"**When to take it**: {_small(note.take)}",
+        f"**When it fails**: {_small(note.fails)}",
         "## Options",
         _options(facts),
         "## Cost",

@@ -46,8 +46,8 @@ def test_a_page_has_the_docstring_the_options_the_notes_and_the_paper_s_configs(
     assert set(arguments_of(own.kind.__doc__ or "")) >= set(options_of(own.kind))
     for part in (own.idea, methods._options(own), methods._papers(own), methods.trial(own)):
         assert part in page
-    assert "**Take it**" in page
-    assert "**It fails**" in page
+    assert "**When to take it**" in page
+    assert "**When it fails**" in page
 
 
 @pytest.mark.parametrize(

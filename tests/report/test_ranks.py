@@ -1,5 +1,6 @@
 """Of several processes one speaks, and one that fails alone does too."""
 
+import logging
 import sys
 
 import pytest
@@ -22,6 +23,23 @@ def say() -> None:
     print("a table")
     print("a bar", file=sys.stderr)
     tell("a note")
+
+
+def test_a_note_goes_through_the_package_s_logger(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("vpt")
+    heard: list[str] = []
+    own = logging.Handler()
+    own.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(own)
+    try:
+        tell("one")
+        logger.setLevel(logging.ERROR)
+        tell("two")
+    finally:
+        logger.removeHandler(own)
+        logger.setLevel(logging.INFO)
+    assert heard == ["one"]
+    assert capsys.readouterr().err == "vpt: one\n"
 
 
 def test_a_process_alone_says_all(capsys: pytest.CaptureFixture[str]) -> None:

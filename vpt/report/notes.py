@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -28,10 +29,25 @@ def first_of(names: Sequence[object], count: int = 5) -> str:
     return ", ".join(map(printable, names[:count])) + (", …" if len(names) > count else "")
 
 
+class OnStandardError(logging.Handler):
+    """Writes each sentence to what is standard error then, with the name of the package before it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it."""
+        print(f"vpt: {record.getMessage()}", file=sys.stderr)
+
+
+# Users set its level, or put handlers of their own in the place of this one.
+LOGGER = logging.getLogger("vpt")
+LOGGER.addHandler(OnStandardError())
+LOGGER.setLevel(logging.INFO)
+LOGGER.propagate = False
+
+
 def tell(sentence: str) -> None:
-    """Say one sentence on standard error, where results do not go; of several processes the first says it."""
+    """Log one sentence, to standard error, where results do not go; of several processes the first says it."""
     if speaks():
-        print(f"vpt: {printable(sentence)}", file=sys.stderr)
+        LOGGER.warning("%s", printable(sentence))
 
 
 def say(sentence: str) -> None:
