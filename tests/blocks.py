@@ -78,25 +78,32 @@ def given(words: list[str]) -> argparse.Namespace:
 
 
 def quick(words: list[str]) -> list[str]:
-    """A command of `vpt` that trains, with one epoch, one seed, two rows and no rates to choose among.
+    """A command of `vpt` that trains, with one epoch, one seed, two rows, few images and no rates to choose among.
 
     Others are as they are.
     """
     known = given(words)
     if known.called not in TRAINS:
         return words[1:]
-    found = [*words[1:], "train.epochs=1"]
+    settings = config.read(find_config(known.config), known.overrides)
+    found = [*words[1:], "train.epochs=1", *FEWER.get(settings.data["name"], [])]
     if known.called == "sweep":
         found += ["--trials", "2"]
     if known.called not in ("train", "pretrain", "sweep"):
         found += ["seeds=[1]", "select={}"]
-        rows = config.read(find_config(known.config), known.overrides).compare
+        rows = settings.compare
         kept = [label for label in rows if label in ROWS] or list(rows)[:2]
         # JSON is YAML.
         found.append(f"compare={json.dumps({label: _without_select(rows[label]) for label in kept})}")
     return found
 
 
+# What is drawn or comes along, with fewer images.
+FEWER = {
+    "things": ["data.train=2", "data.val=1", "data.test=1"],
+    "scenes": ["data.train=32", "data.val=16", "data.test=16"],
+    "digits": ["data.shots=1"],
+}
 # Of tables with many rows those that pages speak of.
 ROWS = ("linear probe", "prompts")
 TRAINS = ("train", "compare", "few-shot", "base-to-new", "transfer", "sweep", "pretrain")

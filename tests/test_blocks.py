@@ -1,7 +1,7 @@
 """Every command and code block of README and docs runs, or says why it cannot and is checked as far as it goes.
 
 Backbones of the hub are played by the two that come with the package, trainings have one epoch and one seed, tables two
-rows, and the pictures are noise: what is tested is that what a page says can be said.
+rows, data sets few images, and the pictures are noise: what is tested is that what a page says can be said.
 """
 
 from __future__ import annotations
