@@ -29,7 +29,9 @@ class Tape(TorchDispatchMode):
         for tensor in given:
             # Whatever is there beforehand is to be as it was when the capture is over.
             place = tensor.untyped_storage().data_ptr()
-            if func._schema.is_mutable and place not in self.own and place not in self.before:
+            # A batch norm changes its running statistics, which its schema does not say.
+            changes = func._schema.is_mutable or "batch_norm" in func.name()
+            if changes and place not in self.own and place not in self.before:
                 self.before[place] = (tensor, tensor.clone())
         found = func(*args, **kwargs)
         places = {tensor.untyped_storage().data_ptr() for tensor in given}

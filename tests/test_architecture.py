@@ -84,7 +84,7 @@ MAY_IMPORT = {
     "sweep": {"experiment", "engine", "build", "config"},
     "space": set(),
     "search": {"sweep", "space", "experiment", "engine", "build", "config"},
-    "protocols": {"sweep", "engine", "experiment", "build", "config", "data"},
+    "protocols": {"sweep", "engine", "experiment", "build", "config", "data", "methods"},
     "pretrain": {"experiment", "engine", "build", "config", "model", "data", "towers"},
     "devices": set(),
     "predict_files": {"model", "predict"},

@@ -128,6 +128,7 @@ GOLDEN = [
     Golden("maple/cross_dataset.yaml", {}, 2, 4, {0: 1e-5, 1: 0.0026}),
     Golden("coprompt/base_to_new.yaml", {"name": "dtd"}, 8, 4, {0: 1e-5, 1: 0.0035, 7: 5.125631e-4}),
     Golden("coprompt/base_to_new.yaml", {"name": "food101"}, 5, 4, MAPLE),
+    Golden("promptkd/base_to_new.yaml", {}, 20, 8, {0: 1e-5, 1: 0.005, 11: 0.0025}),
     Golden("ivlp/base_to_new.yaml", {}, 5, 4, MAPLE),
     Golden("ivlp/base_to_new_20_epochs.yaml", {}, 20, 4, TWENTY),
     Golden("vpt-deep/clip_base_to_new.yaml", {}, 5, 4, FIVE),
@@ -175,7 +176,7 @@ TIP_SEARCHES = {
 
 
 def test_every_paper_has_its_files() -> None:
-    prompts = "coop cocoop kgcoop prograd maple coprompt ivlp promptsrc tcp dept atprompt mmrl"
+    prompts = "coop cocoop kgcoop prograd maple coprompt promptkd ivlp promptsrc tcp dept atprompt mmrl"
     adapters = "clip-adapter tip-adapter tip-adapter-f clip-lora taskres clap lp++ gda prolip cross-modal 2sfs mma"
     images = (
         "adaptformer adapter adapter+ ssf repadapter convpass fact lora norm prefix vfpt e2vpt gate-vpt spt vapt lst"

@@ -69,6 +69,24 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     return seen
 
 
+def test_a_method_that_looks_at_no_label_has_all_classes_and_is_measured_on_both_halves(
+    tmp_path: Path, runs: Runs, measured: list[tuple[str, Any]]
+) -> None:
+    train = {"epochs": 1, "lr": 0.01, "batch_size": 24, "drop_last": True}
+    asked = settings(tmp_path, compare={"promptkd": {"method": "promptkd"}, "coop": {}}, train=train)
+    taught, labelled = protocols.base_to_new(asked, progress=False)
+    assert [run.data["classes_subset"] for run in runs.ran] == ["all", "base"]
+    assert [(Path(run).name, len(classes)) for run, classes in measured] == [
+        ("promptkd", 24),
+        ("promptkd", 24),
+        ("coop", 24),
+    ]
+    assert measured[0][1] != measured[1][1]
+    assert measured[1][1] == measured[2][1]
+    assert {taught[column] for column in ("base (%)", "new (%)")} == {"40.00"}
+    assert (labelled["base (%)"], labelled["new (%)"]) == ("50.00", "40.00")
+
+
 def test_base_and_new_are_label_spaces_of_their_own_and_nothing_is_done_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

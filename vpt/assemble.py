@@ -227,6 +227,7 @@ def restored(
             head=_own_head(head, facts.head, str(source)),
             templates=facts.templates,
             learn_scale=learned,
+            teach=False,
         )
     model.preprocessing = Preprocessing.from_dict(facts.preprocessing.model_dump())
     difference = first_difference(recipe.traits, model.recipe["backbone"]["traits"])
@@ -256,6 +257,7 @@ def _assemble(
     templates: Sequence[str],
     learn_scale: bool,
     head_init: Literal["vpt"] | None = None,
+    teach: bool = True,
 ) -> Prompted:
     method, with_it = called(method)
     kind: Any = find(method)
@@ -273,7 +275,7 @@ def _assemble(
             "such as vpt/clip-nano or open_clip/ViT-B-16/openai."
         )
     text = pair.text if pair else None
-    return Prompted(
+    model = Prompted(
         backbone.tower,
         fits.made(kind, backbone.tower, text, values, head=head, name=backbone.name or "this model"),
         classes=classes,
@@ -289,6 +291,10 @@ def _assemble(
             "head": "own" if own is not None else head,
         },
     )
+    if model.method.teacher is not None and teach:
+        best = Path(model.method.teacher) / "best"
+        model.teach(load(best if best.is_dir() else model.method.teacher, device="cpu"))
+    return model
 
 
 def _own_head(head: nn.Module | None, said: str, source: str) -> str | nn.Module:

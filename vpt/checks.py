@@ -94,6 +94,8 @@ def _made(make: Callable[[], nn.Module], method: MethodLike, options: Mapping[st
     model = attach(make(), method, classes=["dog", "cat", "ship"], **options).double()
     if model.needs_images:
         model.initialise(images)
+    if model.method.classifier.needs_teacher:
+        model.teach(attach(make(), "zero-shot", classes=model.classes).double())
     with torch.no_grad():
         model.prepare(images, _labels(images))
     return model

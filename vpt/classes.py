@@ -54,7 +54,7 @@ class ClassNames:
             raise VptError("a linear head knows its own classes alone: make the model with head='text' to change them.")
         model.method.check_new_classes()
         names, sentences = checked_classes(classes), checked_templates(templates) if templates else model.templates
-        model.classes, model.templates = names, sentences
         learned = {name: place for place, name in enumerate(model.learned_classes)}
         same = names == model.learned_classes
         model.method.set_classes(None if same else [learned.get(name, -1) for name in names])
+        model.classes, model.templates = names, sentences

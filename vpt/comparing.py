@@ -21,6 +21,8 @@ from vpt.towers.packing import Texts
 class Comparing:
     """The part of `vpt.model.Prompted` that needs texts."""
 
+    _teacher: tuple[Any, ...] = ()
+
     def compare(self, images: Tensor, ids: Tensor | Sequence[Texts]) -> tuple[Tensor, Tensor]:
         """L2-normalised features of images (B, F) and of texts (N, F).
 
@@ -39,6 +41,7 @@ class Comparing:
         frozen: bool = True,
         text: Tensor | None = None,
         second: Tensor | None = None,
+        taught: Tensor | None = None,
     ) -> Outputs:
         """What class names as classifier make of images (B, 3, H, W), with all that losses look at.
 
@@ -48,6 +51,7 @@ class Comparing:
             frozen: also what the model says without the method, where its loss asks for it.
             text: features of the classes (C, F) as the classifier takes them, where they are computed already.
             second: another view of each image, (B, 3, H, W), for the model without the method; the same by default.
+            taught: the teacher's image features (B, T), where they are computed already.
         """
         model: Any = self
         side, method = self._text(), model.method
@@ -79,7 +83,13 @@ class Comparing:
                     alone = partial(model._encoded, NOTHING, folded=None)
                     frozen_image = F.normalize(by_size(given, alone), dim=-1)
                 frozen_text = self._frozen_texts(view)
-        return Outputs(logits, image, text, scale, frozen_image, frozen_text, *raw)
+        teacher = self.teacher_on(images.device) if frozen else None
+        answers = None
+        if teacher is not None:
+            with torch.no_grad():
+                answers = teacher(images if taught is None else taught)
+        raw_image, raw_text = raw or (None, None)
+        return Outputs(logits, image, text, scale, frozen_image, frozen_text, raw_image, raw_text, answers)
 
     def _frozen_texts(self, view: Objective) -> Tensor:
         """Features of the classes without the method, as a part of the loss wants to look at them."""
@@ -89,6 +99,44 @@ class Comparing:
             return side.sentence_features(NOTHING, given)
         templates = view.frozen_templates or model.templates
         return side.class_features(NOTHING, model.classes, templates, mean=view.frozen_mean)
+
+    def teach(self, teacher: Any) -> None:
+        """Let the method learn what another model says, of this model's classes.
+
+        Args:
+            teacher: a `Prompted` with class names as classifier, which is frozen and told the classes.
+
+        Raises:
+            VptError: the method learns from none; a teacher with a linear head, with texts that depend on the image, or
+                of other images: another size, mean or deviation.
+        """
+        model: Any = self
+        if not model.method.classifier.needs_teacher:
+            raise VptError(f"{model.method.name} learns from labels and from no other model.")
+        if teacher.text is None:
+            raise VptError("the teacher has a linear head: take a model with class names as classifier.")
+        if teacher.method.conditional:
+            raise VptError(f"the teacher's texts depend on the image ({teacher.method.name}): take another method.")
+        theirs, ours = teacher.preprocessing, model.preprocessing
+        if (theirs.size, theirs.mean, theirs.std) != (ours.size, ours.mean, ours.std):
+            raise VptError(
+                f"the teacher is shown images of {theirs.size}, mean {theirs.mean}, deviation {theirs.std}, and its "
+                f"student of {ours.size}, {ours.mean}, {ours.std}: take encoders that are shown the same."
+            )
+        teacher.eval().requires_grad_(False)
+        if teacher.classes != model.classes:
+            teacher.set_classes(model.classes)
+        with torch.no_grad():
+            model.method.classifier.teach(teacher.class_features().to(model.text.logit_scale.device))
+        # It is no part of the model: not saved, counted or trained with it.
+        self._teacher = (teacher,)
+
+    def teacher_on(self, device: torch.device) -> Any:
+        """The teacher, there; None without one."""
+        if not self._teacher:
+            return None
+        (teacher,) = self._teacher
+        return teacher if teacher.text.logit_scale.device == device else teacher.to(device)
 
     def encode_text(self, ids: Tensor | Sequence[Texts], image: Tensor | None = None, *, plain: bool = False) -> Tensor:
         """Token ids (N, L - num_context) to prompted text features (N, F); see `TextSide.encode`."""

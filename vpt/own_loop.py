@@ -25,7 +25,8 @@ class OwnLoop(nn.Module):
 
         Args:
             batch: images, preprocessed (B, 3, H, W), or two views of each (B, 2, 3, H, W), of which the frozen model is
-                shown the second one where the loss asks for it, or their features (B, F); and labels (B,).
+                shown the second one where the loss asks for it, or their features (B, F); and labels (B,), or labels
+                and what a teacher's image encoder makes of the images, (B, T).
             label_smoothing: in [0, 1).
         """
         return self.loss_and_logits(batch, label_smoothing=label_smoothing)[0]
@@ -34,11 +35,13 @@ class OwnLoop(nn.Module):
         """As `loss`, with the logits (B, C)."""
         model: Any = self
         images, labels = batch
+        # A teacher's features may stand beside the labels.
+        labels, taught = labels if isinstance(labels, tuple | list) else (labels, None)
         second = None
         if isinstance(images, Tensor) and images.ndim == 5:
             images, second = images.unbind(1)
         if model.head is None:
-            outputs = model.outputs(images, second=second)
+            outputs = model.outputs(images, second=second, taught=taught)
             return model.method.loss(outputs, labels, label_smoothing), outputs.logits
         logits = model(images)
         return F.cross_entropy(full_precision(logits), labels, label_smoothing=label_smoothing), logits

@@ -258,6 +258,15 @@ NOTES = {
         "Encoders whose last map to features is no single matrix are refused. The paper encodes 300 views of each "
         "image first, which takes most of the time: `train.views=20` will do.",
     ),
+    "promptkd": Note(
+        "image prompts that learn from a larger model what unlabelled images are, with its texts as classifier",
+        "There is a trained model on a larger encoder that is too slow to serve, and images without labels: the "
+        "student learns its answers, and is as fast as its own encoder.",
+        "It is as good as its teacher at most, and knows the classes alone whose names the teacher was given in "
+        "training. The published rows have seen images and names of the new classes, which those of other methods "
+        "have not. A batch needs two images.",
+        "986,112 with ViT-L/14 as teacher",
+    ),
     "promptsrc": Note(
         "as `ivlp`, held near the frozen model, averaged over epochs",
         "New classes are to come, and there is time: the published harmonic mean is 79.97, where those of `ivlp` "

@@ -27,6 +27,7 @@ CLASSIFIERS = {
     "Blended": "rows + texts",
     "Decoupled": "texts + head",
     "Representations": "two read-outs",
+    "Student": "teacher's texts",
 }
 
 

@@ -11,6 +11,7 @@ import vpt
 from tests.engine.test_fit import QUIET
 from tests.few import few
 from tests.tape import TapeRecorder
+from tests.taught import taught
 from tests.text_models import CLASSES, image_text_model
 from vpt.data.base import Samples
 from vpt.engine import prepare
@@ -20,6 +21,8 @@ RUN: dict[str, Any] = {**QUIET, "epochs": 3, "batch_size": 5, "lr": 0.02, "views
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     # A frame of 30 pixels leaves nothing of small images.
     **{name: (name, {"size": 4} if name == "pixel" else {}, {}) for name in available()},
+    # A norm over a batch needs two images, and the last of eleven would be alone.
+    "promptkd": ("promptkd", {}, {"drop_last": True}),
     # Each of its stages is captured by itself.
     "2sfs": ("2sfs", {}, {"epochs": 8}),
     "class-specific context": ("coop", {"csc": True}, {}),
@@ -59,7 +62,7 @@ def fitted(
 ) -> vpt.Prompted:
     patch.setattr(prepare, "recorder_of", lambda accelerator, graph: recorder)
     torch.manual_seed(0)
-    model = vpt.attach(image_text_model(), name, classes=CLASSES, **options).double()
+    model = taught(vpt.attach(image_text_model(), name, classes=CLASSES, **options).double())
     vpt.fit(model, Drawn(), **{**RUN, **run})
     return model
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import vpt
 from benchmarks.text import class_names
 from tests.engine.test_capture import RUN, VARIANTS, Drawn
+from tests.taught import taught
 from tests.text_models import CLASSES, image_text_model
 from vpt.capture import CudaRecorder, Graphs
 from vpt.engine import prepare
@@ -26,7 +27,7 @@ def fitted(
     name, options, run = VARIANTS[variant]
     made: list[Graphs] = []
     torch.manual_seed(0)
-    model = vpt.attach(image_text_model(), name, classes=CLASSES, **options).double()
+    model = taught(vpt.attach(image_text_model(), name, classes=CLASSES, **options).double())
     preparation = prepare.Preparation
     if monkeypatch is not None:
 

@@ -124,6 +124,8 @@ CLIP_COUNTS = [
     ("maple", {}, "ViT-L-14", 9 * 2 * 768 + 9 * (768 * 1024 + 1024)),
     # MaPLe's, and twice 512 to 128 to 512 without biases.
     ("coprompt", {}, "ViT-B-16", 3_555_072 + 2 * 2 * 512 * 128),
+    # The network is made when it is known how wide the teacher's features are.
+    ("promptkd", {}, "ViT-B-16", 9 * 4 * 768),
     ("promptsrc", {}, "ViT-B-16", 46_080),
 ]
 

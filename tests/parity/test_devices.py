@@ -8,6 +8,7 @@ from torch import Tensor
 
 import vpt
 from tests.devices import OneDevice
+from tests.taught import taught
 from tests.text_models import CLASSES, image_text_model
 from tests.text_zoo import TEXT_EXAMPLES
 from tests.zoo import EXAMPLES
@@ -29,10 +30,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def on_device(name: str, options: dict[str, Any]) -> vpt.Prompted:
-    model = vpt.attach(image_text_model(), name, classes=CLASSES, **options)
+    model = taught(vpt.attach(image_text_model(), name, classes=CLASSES, **options))
     if model.method.classifier.needs_features:
         images, labels = torch.nn.functional.normalize(torch.randn(6, 12), dim=-1), torch.arange(6) % 3
         model.method.classifier.prepare(images, labels, model.class_features(), torch.tensor(10.0))
+    model.teacher_on(torch.device("meta"))
     return model.to("meta")
 
 

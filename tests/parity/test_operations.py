@@ -128,6 +128,8 @@ def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompt
     # A frame of 30 pixels leaves nothing of small images.
     options |= {"size": 4} if method == "pixel" else {}
     model = vpt.attach(backbone, method, classes=class_names(count), head="text", **options, **tokenizer)
+    if model.method.classifier.needs_teacher:
+        model.teach(vpt.attach(make(), "zero-shot", classes=model.classes, **tokenizer))
     if model.method.classifier.needs_features:
         features = F.normalize(torch.randn(2 * count, model.tower.num_features), dim=-1)
         labels = torch.arange(2 * count) % count

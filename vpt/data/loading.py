@@ -35,6 +35,7 @@ def loader(
     workers: int = 0,
     tokenize: Callable[[list[str]], Tensor] | None = None,
     features: Tensor | None = None,
+    taught: Tensor | None = None,
     drop_last: bool = False,
 ) -> DataLoader[Any]:
     """Batches of images (B, 3, H, W) and labels (B,); of `Pairs` images and token ids (B, L).
@@ -56,11 +57,13 @@ def loader(
         tokenize: from captions to token ids (N, L); without it captions stay strings, B in a batch.
         features: of V views of every image of `Samples` or `Pairs`, (V, N, F), given in place of the images; each
             epoch takes the next view.
+        taught: what a teacher makes of V views of every image, (V, N, T), given beside the labels; those V views are
+            what epochs see in turn.
         drop_last: leave a smaller last batch out, unless it is the only one.
     """
     if isinstance(samples, Cached) and features is None:
         samples, transform = samples.prepared(transform)
-    dataset = Transformed(samples, transform, seed, tokenize=tokenize, draw=shuffle, features=features)
+    dataset = Transformed(samples, transform, seed, tokenize=tokenize, draw=shuffle, features=features, taught=taught)
     if workers:
         check_sendable(dataset)
     return DataLoader(
@@ -122,6 +125,7 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
         tokenize: Callable[[list[str]], Tensor] | None = None,
         draw: bool = False,
         features: Tensor | None = None,
+        taught: Tensor | None = None,
     ) -> None:
         self.source = source
         self.transform = transform
@@ -130,6 +134,7 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
         self.tokenize = tokenize
         self.draw = draw
         self.features = features
+        self.taught = taught
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -145,12 +150,19 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
             image = self.source.image(index)
         else:
             image, target = self.source[index]
+        if self.taught is not None:
+            target = target, self.taught[self._view, index]
         return (self._transformed(image, index) if isinstance(image, Image.Image) else image), target
+
+    @property
+    def _view(self) -> int:
+        """The epoch, or the view of it that was computed once."""
+        return self.epoch if self.taught is None else self.epoch % len(self.taught)
 
     def _transformed(self, image: Image.Image, index: int) -> Tensor:
         # Seeding takes longer than to normalise an image out of the cache.
         still = self.seed is None or self.still
-        with nullcontext() if still else seeded(mix(self.seed or 0, self.epoch, index), self.transform):
+        with nullcontext() if still else seeded(mix(self.seed or 0, self._view, index), self.transform):
             return transformed(self.transform, image, lambda: self._name(index))
 
     def _name(self, index: int) -> str:

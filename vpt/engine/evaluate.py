@@ -160,6 +160,7 @@ def as_loader(
     transform: Any = None,
     seed: int | None = None,
     features: Tensor | None = None,
+    taught: Tensor | None = None,
     drop_last: bool = False,
     what: str = "data",
 ) -> DataLoader[Any]:
@@ -182,5 +183,6 @@ def as_loader(
         workers=workers,
         tokenize=model.tokenize if isinstance(data, Pairs) else None,
         features=features,
+        taught=taught,
         drop_last=drop_last,
     )

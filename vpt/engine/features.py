@@ -29,10 +29,14 @@ def chosen_views(model: Prompted, views: int | None, *, still: bool) -> int:
     Args:
         model: what is trained.
         views: as asked for; None for one where images are `still`, not augmented, and training leaves them as they are.
+            Of a model with a teacher they are those that the teacher sees.
 
     Raises:
         VptError: training changes the features that are asked for.
     """
+    if model.method.classifier.needs_teacher:
+        # They are its teacher's.
+        return int(still) if views is None else views
     if views is None:
         return int(still and model.keeps_images)
     if views and not model.keeps_images:

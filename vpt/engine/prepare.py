@@ -94,6 +94,8 @@ class Preparation:
         transform = as_transform(settings.augment, model.preprocessing)
         if model.method.two_views:
             transform = Twice(transform)
+        taught = self._taught(transform, views, loading)
+        views = 0 if model.method.classifier.needs_teacher else views
         learns = bool(model.parameter_groups())
         known = (
             once(self.train, transform, views, settings.seed)
@@ -103,13 +105,31 @@ class Preparation:
         if model.method.classifier.needs_features:
             prepare_method(model, self.train, known, self.accelerator)
         own: dict[str, Any] = {"transform": transform, "seed": settings.seed, "drop_last": settings.drop_last}
-        self.loader = as_loader(self.train, model, features=known, what="train", **own, **loading)
+        self.loader = as_loader(self.train, model, features=known, taught=taught, what="train", **own, **loading)
         self.val_features = once(self.val, model.preprocessing.transform(), min(views, 1), None)
         val_loader = None
         if self.val is not None:
             val_loader = as_loader(self.val, model, features=self.val_features, what="val", **loading)
         self.batches = shared(self.loader, self.accelerator)
         self.val_batches = self.accelerator.prepare(val_loader)
+
+    def _taught(self, transform: ImageTransform, views: int, loading: dict[str, Any]) -> Tensor | None:
+        """What the teacher's image encoder makes of the training images, (V, N, T), where that is computed once.
+
+        Raises:
+            VptError: there is no teacher, and one is needed.
+        """
+        if not self.model.method.classifier.needs_teacher:
+            return None
+        teacher = self.model.teacher_on(self.accelerator.device)
+        if teacher is None:
+            raise VptError(f"{self.model.method.name} has no teacher: give method.teacher=RUN, or call model.teach(…).")
+        if not views or not isinstance(self.train, Samples):
+            return None
+        seed = self.settings.seed
+        return image_features(
+            teacher, self.train, transform, self.accelerator, self.shown, views=views, seed=seed, **loading
+        )
 
     @property
     def _per_epoch(self) -> int:

@@ -43,8 +43,11 @@ class Method(nn.Module):
         source: the paper, for tables and cards.
         head: "linear" for a trained linear head, "text" for class names as classifier, where not asked otherwise.
         heads: those that the method can be used with.
+        for_training: options that nothing but training reads: they are not saved with a model.
+        transductive: no label is looked at, and images of all classes are learned from, those of new ones too.
         renamed: what beginnings of tensors' names were in models that were saved before, to what they are.
         template: what class names are put in; None for the data set's templates, whose features are averaged.
+        teacher: name of a trained model that is learned from.
         parts: in the order in which they were given.
         image_prompts: the part of its kind, or one that does nothing; and so the others.
         side_network: a network beside the image encoder, where there is one.
@@ -58,6 +61,9 @@ class Method(nn.Module):
     head: ClassVar[Literal["linear", "text"]] = "linear"
     heads: ClassVar[tuple[str, ...]] = ("linear", "text")
     renamed: ClassVar[tuple[tuple[str, str], ...]] = ()
+    for_training: ClassVar[tuple[str, ...]] = ()
+    transductive: ClassVar[bool] = False
+    teacher: str | None = None
     template: str | None = None
     whole_steps: bool = False
     share: float = 1.0

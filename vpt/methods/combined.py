@@ -45,6 +45,7 @@ class Combined(Method):
             _check_places(first, second)
         self._put_together(tuple(part for method in made for part in method.parts))
         self.template = _one_template(made)
+        self.teacher = next((method.teacher for method in made if method.teacher is not None), None)
 
     @classmethod
     def option_fields(cls) -> dict[str, Any]:
@@ -83,6 +84,8 @@ def combined(kinds: Sequence[type[Method]]) -> type[Method]:
             "heads": heads,
             "head": "text" if "text" in wanted and "text" in heads else heads[0],
             "renamed": (),
+            "for_training": tuple(option for kind in kinds for option in kind.for_training),
+            "transductive": any(kind.transductive for kind in kinds),
             "__doc__": f"{', '.join(names)}, learned together.",
         },
     )

@@ -42,6 +42,7 @@ class CoPrompt(Method):
     source = "Roy and Etemad, ICLR 2024"
     head = "text"
     heads = ("text",)
+    for_training = ("sentences",)
 
     def __init__(
         self,

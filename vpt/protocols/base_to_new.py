@@ -7,10 +7,20 @@ from statistics import harmonic_mean, mean
 from typing import Any
 
 from vpt.config import Config
+from vpt.methods import find
 from vpt.protocols.elsewhere import measure_elsewhere
 from vpt.protocols.lines import Line, Lines, line, split_figures, table, with_averages
-from vpt.protocols.sources import check_new_classes, labels, look, of_each_source, source_row, sources, unfinished
-from vpt.sweep import Run, finish, write_tables
+from vpt.protocols.sources import (
+    Source,
+    check_new_classes,
+    labels,
+    look,
+    of_each_source,
+    source_row,
+    sources,
+    unfinished,
+)
+from vpt.sweep import Row, Run, finish, write_tables
 
 BASE, NEW, HARMONIC = "base (%)", "new (%)", "H (%)"
 
@@ -19,6 +29,9 @@ def base_to_new(
     config: Config, *, test: bool = True, overwrite: bool = False, progress: bool = True
 ) -> list[dict[str, Any]]:
     """Train on the first half of each data set's classes; test on them, and on the other half by its names alone.
+
+    A method that looks at no label is trained on the images of both halves and the names of all classes
+    (transductively, as PromptKD's paper has it), and its base classes are measured as the new ones are.
 
     Each half is a label space of its own. Runs lie below out/DATA/LABEL; what a run makes of the new classes is kept
     there as new.json. H is the harmonic mean of the averages of both: of a data set those over seeds, of all data sets
@@ -39,9 +52,8 @@ def base_to_new(
             cache of each class), told before any run; or a run that was made with another config.
     """
     out = config.out or Path("runs/base_to_new")
-    after = {"data.classes_subset": "base"}
     rows = {
-        (source.label, label): source_row(config, source, label, out, after=after)
+        (source.label, label): _row(config, source, label, out)
         for source in sources(config)
         for label in labels(config)
     }
@@ -53,9 +65,11 @@ def base_to_new(
     lines: Lines = {}
     for key, row in rows.items():
         runs = finish(row, test=test, overwrite=overwrite, progress=progress)
-        figures = split_figures("base", "test" if test else "val", runs)
+        both = _transductive(row)
+        figures = split_figures("all" if both else "base", "test" if test and not both else "val", runs)
         if test:
-            figures[NEW] = [_new(run, progress=progress) for run in runs]
+            for half, column in (("base", BASE), ("new", NEW)) if both else (("new", NEW),):
+                figures[column] = [_half(run, half, progress=progress) for run in runs]
         lines[key] = line(figures, runs)
     rows_of_table = table({key: with_harmonic_mean(part) for key, part in with_averages(lines).items()})
     write_tables(out, rows_of_table)
@@ -70,6 +84,17 @@ def with_harmonic_mean(part: Line) -> Line:
     return part._replace(figures={**part.figures, HARMONIC: [harmonic_mean(both)]})
 
 
-def _new(run: Run, *, progress: bool) -> float:
-    section = {**run.config.data, "classes_subset": "new"}
-    return measure_elsewhere(run, {"new": section}, progress=progress)["new"]
+def _row(config: Config, source: Source, label: str, out: Path) -> Row:
+    row = source_row(config, source, label, out, after={"data.classes_subset": "base"})
+    if not _transductive(row):
+        return row
+    return source_row(config, source, label, out, after={"data.classes_subset": "all"})
+
+
+def _transductive(row: Row) -> bool:
+    return find(row.first().method["name"]).transductive
+
+
+def _half(run: Run, half: str, *, progress: bool) -> float:
+    section = {**run.config.data, "classes_subset": half}
+    return measure_elsewhere(run, {half: section}, progress=progress)[half]

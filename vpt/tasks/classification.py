@@ -41,11 +41,12 @@ class Classification:
 
         Args:
             model: what is trained.
-            batch: images and labels.
+            batch: images and labels, or labels with a teacher's image features.
             sizes: images of the step in each process, where they differ: then the mean of the gradients of all
                 processes is that of all images.
         """
-        model.method.share, labels = share(sizes), batch[1]
+        labels = batch[1][0] if isinstance(batch[1], tuple | list) else batch[1]
+        model.method.share = share(sizes)
         loss, logits = model.loss_and_logits(batch, label_smoothing=self.label_smoothing)
         return weighted(loss, model.method.share), own(logits.detach(), sizes), own(labels, sizes)
 

@@ -20,6 +20,8 @@ class Classifier(Part):
         as_head: what is learned has the learning rate of heads.
         alone: no encoder is trained any more, nor what enters it.
         all_views: `prepare` is given each augmented view of an image by itself, and not the mean of them.
+        needs_teacher: `teach` must be called with another model's features of the classes before the first step, and
+            losses look at what that model says.
     """
 
     claims = frozenset({"classifier"})
@@ -30,6 +32,7 @@ class Classifier(Part):
     as_head: bool = False
     alone: bool = False
     all_views: bool = False
+    needs_teacher: bool = False
 
     def compared(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """What `logits` and losses are given in place of L2-normalised features (B, F) and (C, F) or (B, C, F)."""
@@ -52,6 +55,9 @@ class Classifier(Part):
 
     def begin(self, text: Tensor) -> None:
         """Begin a stage with the features of the classes (C, F), as `logits` takes them."""
+
+    def teach(self, text: Tensor) -> None:
+        """Begin with a teacher's features of the classes, L2-normalised (C, T)."""
 
     def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
         """Set what is learned from L2-normalised features of all training images (N, F), and those of classes (C, F).

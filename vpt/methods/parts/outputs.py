@@ -19,6 +19,7 @@ class Outputs(NamedTuple):
         frozen_text: features of the hand-written templates without the method, (C, F), likewise.
         raw_image: image features as the encoder makes them, (B, F), where the classifier takes those.
         raw_text: likewise of the classes.
+        taught: the teacher's logits (B, C), where there is one.
     """
 
     logits: Tensor
@@ -29,3 +30,4 @@ class Outputs(NamedTuple):
     frozen_text: Tensor | None
     raw_image: Tensor | None = None
     raw_text: Tensor | None = None
+    taught: Tensor | None = None
