@@ -1,5 +1,6 @@
 """The notebooks run from top to bottom, offline, and are shipped with their outputs."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -21,6 +22,30 @@ def test_a_notebook_is_shipped_as_it_ran(path: Path) -> None:
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)
     assert any(cell.outputs for cell in cells)
+    # Where they ran is nobody's business, and no output is an error that was left in.
+    assert not re.search(r"/(tmp|home|root|work|Users)/|site-packages|Traceback", path.read_text(encoding="utf-8"))
+    assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
+
+
+def test_there_is_a_notebook_for_each_way_in() -> None:
+    assert {path.stem for path in NOTEBOOKS} == {
+        *("own_pictures", "few_shot_clip", "retrieval", "own_method", "many_tasks"),
+    }
+
+
+def test_a_model_a_run_and_training_show_themselves() -> None:
+    """As HTML, in what is shipped: a summary of the model, one of the run, and the curves of training."""
+    cells = nbformat.read(NOTEBOOKS[0].with_stem("few_shot_clip"), as_version=4).cells
+    shown = {
+        cell.source: "".join(str(output.get("data", {}).get("text/html", "")) for output in cell.outputs)
+        for cell in cells
+        if cell.cell_type == "code"
+    }
+    assert "Prompted model" in shown['models["maple"]']
+    assert "<svg" in shown['runs["maple"]']
+    (training,) = (html for source, html in shown.items() if "vpt.fit(" in source)
+    assert "<svg" in training
+    assert "epoch 12/12" in training
 
 
 TRAINING = [

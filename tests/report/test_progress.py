@@ -21,7 +21,11 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def update(self, data: dict[str, str], *, raw: bool) -> None:
             texts.append(data["text/plain"])
 
-    monkeypatch.setattr(IPython.display, "display", lambda *args, **kwargs: Output())
+    def display(data: dict[str, str], **_: Any) -> Output:
+        texts.append(data["text/plain"])
+        return Output()
+
+    monkeypatch.setattr(IPython.display, "display", display)
     monkeypatch.setattr(progress, "in_notebook", lambda: True)
     return texts
 
@@ -39,9 +43,17 @@ def test_a_bar_goes_away_and_the_line_of_the_epoch_stays(shown: list[str]) -> No
     for _ in epochs.epoch_bar(range(3), 0):
         pass
     assert "epoch 1/1:   0%" in shown[0]
-    assert shown[-1].strip() == ""
+    assert shown[-1] == ""
     epochs.epoch_line(ROW)
     assert shown[-1].rstrip() == "epoch 1/1  loss 0.500, top-1 25.0%, 12 images/s, 4% waiting for data  done"
+
+
+def test_what_is_over_before_it_is_shown_leaves_no_output(shown: list[str]) -> None:
+    cell = Cell()
+    for text in ("", "\r     ", "\r"):
+        cell.write(text)
+        cell.flush()
+    assert shown == []
 
 
 def test_nothing_is_shown_when_nothing_is_wanted(shown: list[str], capfd: pytest.CaptureFixture[Any]) -> None:

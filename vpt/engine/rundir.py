@@ -27,6 +27,7 @@ from vpt.model import Prompted
 from vpt.processes import on_main, processes
 from vpt.report.about import about_run
 from vpt.report.notes import first_of
+from vpt.report.progress import in_notebook
 from vpt.report.tables import comma_separated
 from vpt.saving import versions
 
@@ -241,7 +242,8 @@ def environment() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
+        # That of a notebook's kernel says nothing but where it lies.
+        "command": "a notebook" if in_notebook() else " ".join(sys.argv),
         "versions": versions(),
         "platform": platform.platform(),
         "device": device,

@@ -70,7 +70,10 @@ class Axes:
 
     def _x_ticks(self) -> list[float]:
         if not self.log:
-            return _ticks(self.x0, self.x1)
+            found = _ticks(self.x0, self.x1)
+            # Epochs are whole: there is nothing at one and a half.
+            whole = [value for value in found if value.is_integer()]
+            return whole if len(whole) > 1 and self.x1 - self.x0 >= 2 else found
         powers = range(math.floor(self.x0), math.ceil(self.x1) + 1)
         factors = (1,) if len(powers) > 4 else (1, 2, 5)
         every = [factor * 10.0**power for power in powers for factor in factors]
@@ -180,7 +183,7 @@ def _ticks(low: float, high: float, about: int = 5) -> list[float]:
     step = 10.0 ** math.floor(math.log10(span / about))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= about)
     first = math.ceil(low / step - 1e-9)
-    return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [round(float(number * step), 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _short(value: float) -> str:

@@ -15,8 +15,10 @@ STYLE = (
 )
 RULES = (
     ".vpt-nb svg{width:320px;height:auto;margin-right:12px}.vpt-nb text{fill:currentColor;opacity:.75;font-size:12px}"
-    ".vpt-nb .grid{stroke:var(--faint)}.vpt-nb .line{fill:none;stroke-width:2}.vpt-nb td,.vpt-nb th{text-align:left;"
-    "padding:2px 14px 2px 0}.vpt-nb ul{list-style:none;margin:0;padding:0;display:flex;gap:14px;font-size:12px}"
+    ".vpt-nb .grid{stroke:var(--faint)}.vpt-nb .line{fill:none;stroke-width:2}"
+    ".vpt-nb table td,.vpt-nb table th{text-align:left;padding:2px 14px 2px 0}"
+    ".vpt-nb ul{list-style:none;margin:0;padding:0;display:flex;gap:14px;font-size:12px}"
+    ".vpt-nb pre{font:12px/1.5 monospace;margin:6px 0 0}"
     ".vpt-nb i{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:5px}"
 )
 
@@ -59,7 +61,7 @@ def model_html(model: Any) -> str:
         "method": model.method.name + "".join(f", {key}={value}" for key, value in options.items()),
         "tuned": f"{tuned:,} of {every:,} numbers ({tuned / every:.2%})",
         "classes": f"{len(model.classes)}: {names}" if model.classes else "none: images are compared with texts",
-        "classifier": kind,
+        **({"classifier": kind} if model.classes else {}),
         "images": f"{size} pixels",
     }
     return boxed(facts(rows, "Prompted model"))

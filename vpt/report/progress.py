@@ -91,12 +91,10 @@ class Cell:
     """
 
     def __init__(self) -> None:
-        from IPython.display import display
-
         self.lines: list[str] = []
         self.rows: list[dict[str, Any]] = []
         self.last = ""
-        self.output = display({"text/plain": ""}, raw=True, display_id=True)
+        self.output: Any = None
 
     def write(self, text: str) -> None:
         """Add to the last line; after a carriage return in place of it."""
@@ -107,14 +105,22 @@ class Cell:
         self.last = _overwritten(self.last + last)
 
     def flush(self) -> None:
-        """Show what was written, and from the second epoch on the curves so far."""
-        text = "\n".join([*self.lines, self.last])
+        """Show what was written, and from the second epoch on the curves so far; nothing until there is something."""
+        from IPython.display import display
+
+        # A bar that has gone leaves blanks.
+        text = "\n".join([*self.lines, self.last]).rstrip()
+        if self.output is None and not text:
+            return
         shown = {"text/plain": text}
         if len(self.rows) > 1:
             from vpt.report.notebook import boxed, curves
 
             shown["text/html"] = boxed(f"{curves(self.rows)}<pre>{escape(text)}</pre>")
-        self.output.update(shown, raw=True)
+        if self.output is None:
+            self.output = display(shown, raw=True, display_id=True)
+        else:
+            self.output.update(shown, raw=True)
 
 
 def _overwritten(line: str) -> str:
