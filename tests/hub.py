@@ -114,11 +114,17 @@ class Handler(BaseHTTPRequestHandler):
                 return
             repo, revision, path = "/".join(parts[:2]), parts[3], "/".join(parts[4:])
             commit, files = self.hub.files(repo, revision)
+            if path not in files:
+                self.missing("EntryNotFound")
+                return
             content = files[path]
             etag = hashlib.sha1(content).hexdigest()
             self.answer(200, content, ETag=f'"{etag}"', X_Repo_Commit=commit, Accept_Ranges="bytes")
         except (KeyError, IndexError):
-            self.answer(404, {"error": "not found"}, X_Error_Code="RepoNotFound", X_Error_Message="not found")
+            self.missing("RevisionNotFound" if "/".join(parts[:2]) in self.hub.commits else "RepoNotFound")
+
+    def missing(self, what: str) -> None:
+        self.answer(404, {"error": "not found"}, X_Error_Code=what, X_Error_Message="not found")
 
     def do_HEAD(self) -> None:
         self.do_GET()

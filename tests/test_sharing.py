@@ -1,15 +1,19 @@
 """What is shared on the hub, and how it is had from there, by huggingface_hub's own client."""
 
+import base64
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, constants
 from safetensors.torch import save_file
+from timm.models import save_for_hf
+from transformers import ViTConfig, ViTModel
 
 import vpt
 from tests.hub import Hub, standing_in
@@ -190,3 +194,64 @@ def test_the_command_pushes_a_run(hub: Hub, tmp_path: Path, capsys: pytest.Captu
     assert main(["push", str(tmp_path / "ants"), "me/ants", "--license", "mit"]) == 0
     assert f"pushed: {hub.url}/me/ants/commit/" in capsys.readouterr().out
     assert vpt.load("me/ants", backbone=vit()).classes == tuple(NAMES)
+
+
+def put(hub: Hub, repo: str, folder: Path) -> str:
+    """Files of a folder as the newest commit of a repository."""
+    hub.made(repo, private=False)
+    files = [(path.name, base64.b64encode(path.read_bytes()).decode()) for path in sorted(folder.iterdir())]
+    lines = [{"key": "file", "value": {"path": name, "content": content}} for name, content in files]
+    return hub.commit(repo, "main", lines)
+
+
+def by_hub_id(folder: Path) -> None:
+    save_for_hf(timm.create_model("vit_tiny_patch16_224", **TINY), str(folder), model_args=TINY)
+
+
+def by_name(folder: Path) -> None:
+    folder.mkdir()
+    save_file(timm.create_model("vit_tiny_patch16_224.augreg_in21k").state_dict(), folder / "model.safetensors")
+
+
+def by_transformers(folder: Path) -> None:
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
+    ViTModel(ViTConfig(**sizes, image_size=32, patch_size=8)).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "repo", "make"),
+    [
+        ("timm/hf-hub:them/vit", "them/vit", by_hub_id),
+        ("hf/them/vit", "them/vit", by_transformers),
+        pytest.param(
+            "timm/vit_tiny_patch16_224.augreg_in21k",
+            "timm/vit_tiny_patch16_224.augreg_in21k",
+            by_name,
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["timm, by the hub", "transformers", "timm, by name"],
+)
+def test_a_backbone_comes_back_at_the_commit_that_was_trained_with(
+    backbone: str, repo: str, make: Callable[[Path], None], hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    make(tmp_path / "first")
+    commit = put(hub, repo, tmp_path / "first")
+    trained = vpt.create(backbone, "vpt-deep", num_tokens=2, classes=NAMES)
+    assert trained.recipe["backbone"]["revision"] == commit
+    trained.save_pretrained(tmp_path / "saved")
+    # Other weights are published under the same name, and are what a name alone means from then on.
+    make(tmp_path / "second")
+    put(hub, repo, tmp_path / "second")
+    images = torch.randn(2, 3, *trained.preprocessing.size)
+    loaded = vpt.load(tmp_path / "saved")
+    assert torch.equal(loaded(images), trained(images))
+    assert loaded.recipe["backbone"] == trained.recipe["backbone"]
+    bank = vpt.PromptBank.open(tmp_path / "saved")
+    assert torch.allclose(bank.logits(images, "saved")[0], trained(images)[0], atol=1e-5)
+    # A commit that is gone leaves the newest, which the fingerprint tells apart.
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "another-cache"))
+    del hub.commits[repo][commit]
+    with pytest.raises(VptError, match=f"was trained with {re.escape(backbone)} of fingerprint .+, commit {commit}"):
+        vpt.load(tmp_path / "saved")

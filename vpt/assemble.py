@@ -201,6 +201,7 @@ def restored(
     any_backbone: bool = False,
     fingerprint: Callable[[Mapping[str, Tensor]], str] = saving.fingerprint,
     head: nn.Module | None = None,
+    remedy: str = "load the same weights or pass any_backbone=True",
 ) -> Prompted:
     """What `saving.read` gave, on a backbone that has been loaded.
 
@@ -212,6 +213,7 @@ def restored(
         any_backbone: as in `load`.
         fingerprint: of the frozen tensors.
         head: as in `load`.
+        remedy: what can be done about another backbone, for errors.
 
     Raises:
         VptError: a backbone with other weights or activations.
@@ -232,15 +234,13 @@ def restored(
     model.preprocessing = Preprocessing.from_dict(facts.preprocessing.model_dump())
     difference = first_difference(recipe.traits, model.recipe["backbone"]["traits"])
     if difference and not any_backbone:
-        raise VptError(f"{source} {difference}: load the same model or pass any_backbone=True.")
+        raise VptError(f"{source} {difference}: {remedy}.")
     actual = fingerprint(model.frozen_state())
     if actual != recipe.fingerprint and not any_backbone:
         commit = f", commit {recipe.revision} of the hub" if recipe.revision else ""
         trained = f"{recipe.name or 'a backbone'} of fingerprint {recipe.fingerprint}{commit}"
         here = f"the {backbone.name or 'backbone'} loaded here has {actual}"
-        raise VptError(
-            f"{source} was trained with {trained}, and {here}: load the same weights or pass any_backbone=True."
-        )
+        raise VptError(f"{source} was trained with {trained}, and {here}: {remedy}.")
     model.load_tuned_state(tensors)
     if facts.learned_classes:
         model.set_classes(facts.classes)

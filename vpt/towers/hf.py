@@ -13,6 +13,7 @@ from vpt.errors import VptError
 from vpt.towers import rotary, sizes
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, without
+from vpt.towers.commits import commit_of
 from vpt.towers.hf_block import open_layer, run_layer, why_not_layer
 from vpt.towers.hf_families import FAMILIES, image_size, sides
 from vpt.towers.hf_processor import converted, processor_of, published, squashed
@@ -165,7 +166,7 @@ def load(
     options: dict[str, Any] = {} if pretrained else {"pretrained": False}
     given_options = {"image_size": image_size, "revision": revision}
     options |= {key: value for key, value in given_options.items() if value is not None}
-    return replace(found, name=f"hf/{name}", options=options, revision=getattr(config, "_commit_hash", None))
+    return replace(found, name=f"hf/{name}", options=options, revision=commit_of(name, revision))
 
 
 def wrap(model: nn.Module, tokenizer: Tokenizer | None = None) -> Backbone | None:

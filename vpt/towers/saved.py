@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ CLIP = "embed_dim vision_cfg text_cfg quick_gelu init_logit_scale init_logit_bia
 
 # Options that change what a model is and nothing else: they name no file and no repository, and switch off no check.
 HARMLESS = {
-    "timm": f"{ANY} {VIT}",
+    "timm": f"{ANY} revision {VIT}",
     "vpt": f"{ANY} {VIT}",
     "open_clip": f"""{ANY} config force_quick_gelu force_custom_text force_patch_dropout force_image_size
         force_context_length precision""",
@@ -48,6 +50,7 @@ NESTED = {
     "norm_kwargs": "eps",
 }
 WORD = re.compile(r"[\w.-]{0,64}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 LARGEST = 1_000_000
 
 
@@ -74,7 +77,22 @@ def load(facts: BackboneFacts, source: str, *, name: str | None = None, weights:
         options.setdefault("force_quick_gelu", False)
     if name is not None:
         return towers.as_it_is(chosen, weights=weights, **options)
-    return towers.as_it_is(chosen, weights=_weights(facts, before, source) if weights is None else weights, **options)
+    file = _weights(facts, before, source) if weights is None else weights
+    commit = _commit(facts, options) if file is None else None
+    if commit is not None:
+        with suppress(VptError):
+            found = towers.as_it_is(chosen, revision=commit, **options)
+            return replace(found, options={key: each for key, each in found.options.items() if key != "revision"})
+        # It is there no more, or cannot be reached: the fingerprint says whether the newest weights are the same.
+    return towers.as_it_is(chosen, weights=file, **options)
+
+
+def _commit(facts: BackboneFacts, options: Mapping[str, Any]) -> str | None:
+    """The commit of the hub that the weights came from, where the library's weights can be asked for by it."""
+    pins = (facts.name or "").partition("/")[0] in ("timm", "hf") and options.get("pretrained", True)
+    if not pins or "revision" in options or facts.revision is None or not COMMIT.fullmatch(facts.revision):
+        return None
+    return facts.revision
 
 
 def check_harmless(name: str, options: Mapping[str, Any], source: str) -> None:

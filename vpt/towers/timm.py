@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from timm.layers import to_2tuple
 from timm.models import deit
@@ -32,6 +31,7 @@ from vpt.options import annotated
 from vpt.preprocessing import Preprocessing
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Tower
+from vpt.towers.commits import commit_of
 from vpt.towers.memory import check_memory
 from vpt.towers.swin_timm import TimmSwin
 from vpt.towers.timm_eva import EvaTower, why_not_eva
@@ -113,6 +113,7 @@ def load(
     pretrained: bool = True,
     weights: str | None = None,
     image_size: int | None = None,
+    revision: str | None = None,
     **options: Any,
 ) -> Backbone:
     """A tower by timm's name for the model, e.g. "vit_base_patch16_224.augreg_in21k".
@@ -123,6 +124,7 @@ def load(
         weights: a local file of weights for this architecture.
         image_size: side in pixels, where it is to be another than the model's own; position embeddings
             are resampled.
+        revision: a branch, tag or commit of the hub's repository that weights come from; by default the newest.
         options: further arguments of `timm.create_model`.
 
     Raises:
@@ -135,27 +137,31 @@ def load(
         _check_config(name)
     state = read_weights(Path(weights)) if weights else {}
     size = {"img_size": image_size} if image_size is not None and _has_size(name) else {}
+    from_hub = pretrained and not weights
+    pinned, overlay = _pinned(name, revision) if revision is not None else (name, {})
+    if revision is not None and not from_hub:
+        raise VptError(f"revision={revision!r} is of weights on the hub, and others are asked for: leave it out.")
     try:
         # With its classifier, which the tower leaves out: without one timm loads weights that do not fit.
-        model = timm.create_model(name, pretrained=pretrained and not weights, **size, **options)
+        model = timm.create_model(pinned, pretrained=from_hub, **overlay, **size, **options)
     # What timm does not know of options it asserts, looks up or computes with.
     except (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
         raise VptError(f"timm/{name} does not take these backbone options: {reason_of(error)}.") from error
     except UNREADABLE as error:
-        raise VptError(_why_no_model(name, error, pretrained and not weights)) from error
+        raise VptError(_why_no_model(pinned, error, from_hub)) from error
     if weights:
         _fill(model, state, weights, name)
-    given = {"pretrained": pretrained, "image_size": image_size} | options
+    given = {"pretrained": pretrained, "image_size": image_size, "revision": revision} | options
     kept = {key: value for key, value in given.items() if value is not None and (key, value) != ("pretrained", True)}
-    from_hub = pretrained and not weights
-    revision = _revision(model) if from_hub else None
+    repository = str(model.pretrained_cfg.get("hf_hub_id") or "").partition("@")[0]
+    commit = commit_of(repository, revision) if from_hub else None
     read = preprocessing_of(model)
     if not pretrained:
         # A crop belongs to the weights that it was found best for.
         read = replace(read, crop=1.0)
     if image_size is not None:
         read = replace(read, size=(image_size, image_size))
-    return Backbone(tower_of(model, size=read.size), read, f"timm/{name}", kept, revision)
+    return Backbone(tower_of(model, size=read.size), read, f"timm/{name}", kept, commit)
 
 
 def _constructed(name: str) -> type[nn.Module] | None:
@@ -241,11 +247,16 @@ def _check_config(name: str) -> None:
     check_memory(sizes_of, f"the config of timm/{name}")
 
 
-def _revision(model: Any) -> str | None:
-    """The commit of the hub's repository that lies in the local cache, where the weights came from there."""
-    repository = model.pretrained_cfg.get("hf_hub_id")
-    path = try_to_load_from_cache(repository, "model.safetensors") if repository else None
-    return Path(path).parent.name if isinstance(path, str) else None
+def _pinned(name: str, revision: str) -> tuple[str, dict[str, Any]]:
+    """A name with a revision, as timm takes it: behind the repository, whose name it may have to be told."""
+    if ":" in name:
+        if not name.startswith("hf-hub:"):
+            raise VptError(f"timm/{name} is no repository of the hub, and has no revision {revision!r}: leave it out.")
+        return f"{name}@{revision}", {}
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise VptError(f"the weights of timm/{name} do not come from the hub: leave revision={revision!r} out.")
+    return name, {"pretrained_cfg_overlay": {"hf_hub_id": f"{config.hf_hub_id}@{revision}"}}
 
 
 def _why_no_model(name: str, error: Exception, download: bool) -> str:
