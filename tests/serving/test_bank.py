@@ -1,6 +1,6 @@
 """Many tasks over one backbone: each image has the answer of its own task's model, whatever else is in the batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import vpt
 from tests.text_models import image_text_model
 from tests.zoo import EXAMPLES, vit
 from vpt import VptError
+from vpt.methods import available, called, find
 
 # Methods, options and numbers of classes, on an image model.
 VISUAL: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -50,13 +51,27 @@ TEXT: dict[str, tuple[str, dict[str, Any], int]] = {
 Make = Callable[[], nn.Module]
 
 
-def saved(folder: Path, make: Make, tasks: dict[str, tuple[str, dict[str, Any], int]]) -> dict[str, Path]:
+# Where the defaults do not suit small images.
+OPTIONS: dict[str, dict[str, Any]] = {"pixel": {"size": 2}}
+COMBINED: dict[str, list[str]] = {
+    "prompts and low rank": ["vpt-deep", "lora"],
+    "adapters and keys": ["adaptformer", "prefix"],
+    "context and prompts": ["coop", "vpt-deep"],
+}
+
+
+def saved(folder: Path, make: Make, tasks: Mapping[str, tuple[Any, dict[str, Any], int]]) -> dict[str, Path]:
     """Models as if they were trained, saved."""
     places = {}
     for seed, (name, (method, options, count)) in enumerate(tasks.items()):
         torch.manual_seed(seed)
         model = vpt.attach(make(), method, classes=NAMES[:count], **options)
+        side = model.preprocessing.size[0]
+        batch, labels = torch.randn(2 * count, 3, side, side), torch.arange(2 * count) % count
         with torch.no_grad():
+            if model.needs_images:
+                model.initialise(batch)
+            model.prepare(batch, labels)
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -119,6 +134,33 @@ def test_it_holds_for_other_architectures(architecture: str, tmp_path: Path) -> 
 
 def test_a_batch_of_image_text_models_mixes_methods_and_names(tmp_path: Path) -> None:
     check(image_text_model, saved(tmp_path, image_text_model, TEXT), 16)
+
+
+def all_with(head: str) -> dict[str, tuple[Any, dict[str, Any], int]]:
+    """Every method that this classifier goes with, and combinations."""
+    kinds: dict[str, Any] = {name: name for name in available()} | COMBINED
+    found = {name: kind for name, kind in kinds.items() if head in find(called(kind)[0]).heads}
+    return {
+        name: (kind, {"head": head, **OPTIONS.get(name, {})}, 2 + index % 3)
+        for index, (name, kind) in enumerate(found.items())
+    }
+
+
+def test_what_is_added_inside_around_and_beside_the_blocks_mixes_too(tmp_path: Path) -> None:
+    kinds = {"five", "adapter+", "ssf", "convpass", "lst", "vapt", "prompts and low rank"}
+    tasks = {name: task for name, task in (VISUAL | all_with("linear")).items() if name in kinds}
+    assert tasks.keys() == kinds
+    check(vit, saved(tmp_path, vit, tasks), 32)
+
+
+@pytest.mark.slow
+def test_it_takes_every_method_with_a_linear_head(tmp_path: Path) -> None:
+    check(vit, saved(tmp_path, vit, all_with("linear")), 32)
+
+
+@pytest.mark.slow
+def test_it_takes_every_method_with_class_names(tmp_path: Path) -> None:
+    check(image_text_model, saved(tmp_path, image_text_model, all_with("text")), 16)
 
 
 def test_tasks_that_leave_images_alone_share_one_pass_of_an_image(

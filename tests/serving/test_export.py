@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from vpt.serving.pixels import pixels, resizing
 
 DOCS = Path(__file__).parents[2] / "docs/export.md"
 ALL = sorted(name for name in available() if name != "cocoop")
+# Where the defaults do not suit small images.
+OPTIONS: dict[str, dict[str, Any]] = {"pixel": {"size": 3}}
 WITHOUT = "import sys; sys.modules['vpt'] = sys.modules['torch'] = None\n"
 
 
@@ -41,11 +44,11 @@ def away(model: vpt.Prompted) -> vpt.Prompted:
 
 
 def linear(method: str = "vpt-deep") -> vpt.Prompted:
-    return away(vpt.attach(vit(), method, num_classes=4, head="linear"))
+    return away(vpt.attach(vit(), method, num_classes=4, head="linear", **OPTIONS.get(method, {})))
 
 
 def by_names(method: str) -> vpt.Prompted:
-    return away(vpt.attach(image_text_model(), method, classes=CLASSES, head="text"))
+    return away(vpt.attach(image_text_model(), method, classes=CLASSES, head="text", **OPTIONS.get(method, {})))
 
 
 @pytest.mark.slow

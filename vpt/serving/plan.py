@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vpt.loops import encode_images, fold
-from vpt.methods.parts import Pixels
+from vpt.methods.parts import Change as ChangePart
+from vpt.methods.parts import Ends, ImagePrompts, Part, Pixels, Side
 from vpt.model import Prompted
 from vpt.towers.attention import Attended
 from vpt.towers.base import Change, ImageTower
+
+# What of a block may differ from row to row of a batch, beside its queries, keys and values.
+STAGES = ("norm", "out", "feed", "post1", "post2")
+MIXES = frozenset({*STAGES, "query_key_value", "key_value", "linear"})
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def plan_of(model: Prompted) -> Plan | None:
     what is a number before the next block has come from the method.
     """
     tower, method = model.tower, model.method
-    if method.of_kind(Pixels) or method.image_prompts.read_out:
+    if any(_is_around(part) for part in method.parts):
         return None
     if tower.closed is not None:
         # Nothing enters such an encoder.
@@ -73,9 +78,36 @@ def plan_of(model: Prompted) -> Plan | None:
     images = torch.zeros(1, 3, 1, 1, dtype=tower.dtype, device=tower.kernel.device)
     encode_images(noted, method, images, fold(tower, method))  # type: ignore[arg-type]
     steps = noted.steps
-    if noted.odd or any(step.change is not None and step.attended is not None for step in steps):
+    if (
+        len(steps) != tower.depth
+        or noted.odd
+        or any(step.change is not None and step.attended is not None for step in steps)
+    ):
+        return None
+    if not all(_mixes(tower, layer, step.change) for layer, step in enumerate(steps)):
         return None
     return tuple(steps)
+
+
+def _mixes(tower: ImageTower, layer: int, change: Change) -> bool:
+    """Whether all that a change changes of a block may differ from row to row."""
+    if change is None:
+        return True
+    if tower.why_whole(layer) is not None:
+        return False
+    before = tower.open(layer)
+    after = change(layer, before)
+    names = (field.name for field in fields(before) if getattr(after, field.name) is not getattr(before, field.name))
+    return set(names) <= MIXES
+
+
+def _is_around(part: Part) -> bool:
+    """Whether a part does what the loop over blocks does not see, or asks what a batch of several tasks has not."""
+    if isinstance(part, ImagePrompts):
+        return part.read_out or not part.fixed
+    if isinstance(part, ChangePart):
+        return part.on_grid
+    return isinstance(part, Pixels | Ends | Side)
 
 
 def is_frozen(plan: Plan) -> bool:

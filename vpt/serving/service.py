@@ -4,48 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from torch import Tensor
 
 from vpt import __version__
-from vpt.errors import VptError
 from vpt.images import decode
 from vpt.predict import predictions
 from vpt.preprocessing import Preprocessing
 from vpt.serving.bank import PromptBank
-from vpt.serving.batching import Batcher, BusyError
+from vpt.serving.batching import Batcher
 from vpt.serving.gallery import Gallery
-from vpt.serving.limits import LOCAL, Limits, is_token
+from vpt.serving.guard import add_guard, page
+from vpt.serving.limits import Limits
 from vpt.serving.look import look as looked
 from vpt.serving.metrics import Metrics
 from vpt.serving.tasks import Task
 
-PAGE = Path(__file__).parent / "page"
-PAGES = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-}
-# Shown to anybody who reaches the service: the page itself, which asks for the token, and whether it is there.
-OPEN = (*PAGES, "/health")
 KINDS = ("image/", "application/octet-stream")
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 MOST_TOP, LONGEST_TEXT = 1000, 1000
 
 
@@ -74,73 +55,49 @@ def make_app(
     # The documentation pages of FastAPI take scripts from elsewhere.
     app = FastAPI(title="vpt", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.batcher, app.state.metrics = batcher, metrics
-    if token is None:
-        # A page of another site cannot reach the service by a name of its own that leads here.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, "testserver"], www_redirect=False)
+    add_guard(app, token=token, limits=limits, metrics=metrics)
+    app.include_router(page())
+    app.include_router(_overview(bank, metrics, searches=gallery is not None))
+    app.include_router(_classification(bank, batcher, metrics, limits))
+    app.include_router(_search(gallery, batcher))
+    return app
 
-    @app.middleware("http")
-    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        started, path = time.perf_counter(), request.url.path
-        if token is not None and path not in OPEN and not is_token(request.headers.get("Authorization"), token):
-            response: Response = JSONResponse({"error": "say the token: Authorization: Bearer …"}, 401)
-            response.headers["WWW-Authenticate"] = "Bearer"
-        else:
-            try:
-                response = await asyncio.wait_for(answer(request), limits.seconds)
-            except TimeoutError:
-                response = JSONResponse({"error": f"this took longer than {limits.seconds:g} s."}, 504)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        route = request.scope.get("route")
-        known = getattr(route, "path", "other")
-        metrics.requests.labels(known, response.status_code).inc()
-        metrics.seconds.labels(known).observe(time.perf_counter() - started)
-        return response
 
-    @app.exception_handler(VptError)
-    async def mistake(_: Request, error: VptError) -> Response:
-        busy = isinstance(error, BusyError)
-        return JSONResponse({"error": str(error)}, 503 if busy else 422, {"Retry-After": "1"} if busy else None)
+def _overview(bank: PromptBank, metrics: Metrics, *, searches: bool) -> APIRouter:
+    """What there is, and how it is."""
+    router = APIRouter()
 
-    @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> Response:
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-    for path, (name, kind) in PAGES.items():
-        content = (PAGE / name).read_bytes()
-        app.get(path, include_in_schema=False)(partial(_page, content, kind))
-
-    @app.get("/health")
+    @router.get("/health")
     async def health() -> dict[str, Any]:
         return {"status": "ok", "tasks": len(bank), "version": __version__}
 
-    @app.get("/metrics", response_class=Response)
+    @router.get("/metrics", response_class=Response)
     async def prometheus() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
-    @app.get("/tasks")
+    @router.get("/tasks")
     async def tasks() -> dict[str, Any]:
         found = [
             {"name": name, "method": task.model.method.name, "classes": list(task.classes)}
             for name, task in bank.tasks.items()
         ]
-        return {"tasks": found, "search": gallery is not None}
+        return {"tasks": found, "search": searches}
 
-    @app.post("/classify")
+    return router
+
+
+def _classification(bank: PromptBank, batcher: Batcher, metrics: Metrics, limits: Limits) -> APIRouter:
+    """An image for one task or several."""
+    router = APIRouter()
+
+    @router.post("/classify")
     async def classify(
         request: Request,
         task: list[str] = Query(default=[], description="one or several; with none all of the bank's"),  # noqa: B008
         top: int = Query(default=5, ge=1, le=MOST_TOP),
         look: bool = False,
     ) -> dict[str, Any]:
-        known = bank.tasks
-        names = list(dict.fromkeys(task)) or list(known)
-        if len(names) > limits.max_tasks:
-            raise HTTPException(422, f"{len(names)} tasks are asked at once, and {limits.max_tasks} may be: name some.")
-        for name in names:
-            if name not in known:
-                raise HTTPException(404, f"there is no task {name!r}: GET /tasks names them.")
-        chosen = [known[name] for name in names]
+        chosen = _chosen(bank, task, limits.max_tasks)
         size, images = await asyncio.to_thread(_read, await _body(request, limits.max_bytes), chosen)
         answers = await asyncio.wrap_future(batcher.ask(images, chosen))
         found = []
@@ -150,7 +107,14 @@ def make_app(
             found.append(_answer(each, logits, top) | ({"look": seen} if look else {}))
         return {"image": {"width": size[0], "height": size[1]}, "results": found}
 
-    @app.get("/search")
+    return router
+
+
+def _search(gallery: Gallery | None, batcher: Batcher) -> APIRouter:
+    """Images by a text."""
+    router = APIRouter()
+
+    @router.get("/search")
     async def search(
         text: str = Query(min_length=1, max_length=LONGEST_TEXT), top: int = Query(default=12, ge=1, le=MOST_TOP)
     ) -> dict[str, Any]:
@@ -159,17 +123,29 @@ def make_app(
         hits = await asyncio.wrap_future(batcher.run(partial(gallery.search, text, top)))
         return {"results": [hit._asdict() for hit in hits]}
 
-    @app.get("/images/{number}", response_class=Response)
+    @router.get("/images/{number}", response_class=Response)
     async def image(number: int) -> Response:
         if gallery is None or not 0 <= number < len(gallery.files):
             raise HTTPException(404, "there is no such image.")
         return Response(await asyncio.to_thread(gallery.thumbnail, number), media_type="image/jpeg")
 
-    return app
+    return router
 
 
-async def _page(content: bytes, kind: str) -> Response:
-    return Response(content, media_type=kind)
+def _chosen(bank: PromptBank, names: list[str], most: int) -> list[Task]:
+    """The tasks of these names, each once, or all.
+
+    Raises:
+        HTTPException: there is no such task, or too many are asked at once.
+    """
+    known = bank.tasks
+    names = list(dict.fromkeys(names)) or list(known)
+    if len(names) > most:
+        raise HTTPException(422, f"{len(names)} tasks are asked at once, and {most} may be: name some.")
+    for name in names:
+        if name not in known:
+            raise HTTPException(404, f"there is no task {name!r}: GET /tasks names them.")
+    return [known[name] for name in names]
 
 
 async def _body(request: Request, most: int) -> bytes:

@@ -21,6 +21,8 @@ from vpt.preprocessing import ImageTransform, Preprocessing
 from vpt.serving.plan import Plan, is_frozen, plan_of, tensors_of
 from vpt.towers.backbone import Backbone, Pair
 
+REMEDY = "a bank is of one backbone, so make another for it"
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -93,7 +95,9 @@ def read_task(name: str, source: str | Path, backbone: Backbone, fingerprint: Fi
     tensors, facts = saving.read(best if best.is_dir() else source)
     _check(facts, str(source))
     own = {name for name in tensors if name.startswith(("tower.", "text.tower."))}
-    model = restored(_apart(backbone, own) if own else backbone, tensors, facts, str(source), fingerprint=fingerprint)
+    model = restored(
+        _apart(backbone, own) if own else backbone, tensors, facts, str(source), fingerprint=fingerprint, remedy=REMEDY
+    )
     if backbone.tower.dtype == torch.float64:
         model.double()
     model.to(backbone.tower.kernel.device)

@@ -13,9 +13,10 @@ from torch import Tensor
 from vpt.loops import encode_images
 from vpt.methods.base import Method
 from vpt.precision import in_own
-from vpt.serving.plan import Plan, Step
+from vpt.serving.plan import STAGES, Plan, Step
 from vpt.towers.attention import Attended, separate
 from vpt.towers.base import Change, ImageTower, Opened
+from vpt.towers.stages import same
 
 
 def encode_together(tower: ImageTower, plans: Sequence[Plan], rows: Sequence[int], images: Tensor) -> Tensor:
@@ -151,27 +152,34 @@ def _merged(layer: int, block: Opened, changes: Sequence[tuple[Tensor, Callable[
                 whole[rows] = part
         return tuple(found)
 
-    def merged(name: str) -> Callable[..., Tensor]:
+    def merged(name: str) -> Callable[..., Tensor] | None:
         base = getattr(block, name)
         different = [(rows, getattr(other, name)) for rows, other in others if getattr(other, name) is not base]
         if not different:
-            return base
-
-        def run(*given: Tensor) -> Tensor:
-            # No row is computed twice: of those with a part of their own the frozen product is in it.
-            rest = torch.ones(len(given[0]), dtype=torch.bool, device=given[0].device)
-            for rows, _ in different:
-                rest[rows] = False
-            parts = [(rows, function(*(each[rows] for each in given))) for rows, function in different]
-            found = torch.empty(len(rest), *parts[0][1].shape[1:], dtype=parts[0][1].dtype, device=rest.device)
-            for rows, part in parts:
-                found[rows] = part
-            if bool(rest.any()):
-                found[rest] = base(*(each[rest] for each in given))
+            found: Callable[..., Tensor] | None = base
             return found
+        # A norm behind a sum may be in a task's block alone.
+        return _by_rows(same if base is None else base, different)
 
-        return run
+    parts: dict[str, Any] = {name: merged(name) for name in STAGES}
+    linear = block.linear and all(other.linear for _, other in others)
+    return replace(block, query_key_value=query_key_value, linear=linear, **parts)
 
-    there = [name for name in ("norm", "out", "feed", "post1", "post2") if getattr(block, name) is not None]
-    parts: dict[str, Any] = {name: merged(name) for name in there}
-    return replace(block, query_key_value=query_key_value, **parts)
+
+def _by_rows(base: Callable[..., Tensor], different: Sequence[tuple[Tensor, Any]]) -> Callable[..., Tensor]:
+    """A stage of which some rows go through one of their own; None is none."""
+
+    def run(*given: Tensor) -> Tensor:
+        # No row is computed twice: of those with a part of their own the frozen product is in it.
+        rest = torch.ones(len(given[0]), dtype=torch.bool, device=given[0].device)
+        for rows, _ in different:
+            rest[rows] = False
+        parts = [(rows, (function or same)(*(each[rows] for each in given))) for rows, function in different]
+        found = torch.empty(len(rest), *parts[0][1].shape[1:], dtype=parts[0][1].dtype, device=rest.device)
+        for rows, part in parts:
+            found[rows] = part
+        if bool(rest.any()):
+            found[rest] = base(*(each[rest] for each in given))
+        return found
+
+    return run
