@@ -60,6 +60,13 @@ def clip_resnet() -> nn.Module:
     return shaken(partial(CLIP, embed_dim=12, vision_cfg=vision, text_cfg=CLIPTextCfg(**TEXT)))
 
 
+def pvt() -> nn.Module:
+    from transformers import PvtConfig, PvtModel
+
+    sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
+    return shaken(lambda: PvtModel(PvtConfig(image_size=64, **sizes)))
+
+
 def clip_convnext() -> nn.Module:
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
@@ -113,6 +120,7 @@ WHOLE: dict[str, Example] = {
         torchvision_features("classifier.1"),
     ),
     "hf convnext": Example(partial(hf, "ConvNextModel"), pooled),
+    "hf pvt": Example(pvt, lambda m, x: m(pixel_values=x).last_hidden_state[:, 0], (64, 64)),
     "open_clip resnet": Example(clip_resnet, lambda m, x: m.encode_image(x), (64, 64)),
     "open_clip convnext": Example(clip_convnext, lambda m, x: m.encode_image(x), (64, 64)),
     "hub": Example(lambda: shaken(Hub), lambda m, x: m(x)),

@@ -6,6 +6,8 @@ import pytest
 import torch
 from transformers import (
     BertConfig,
+    BlipConfig,
+    BlipModel,
     CLIPImageProcessor,
     CLIPModel,
     CLIPTextConfig,
@@ -64,6 +66,20 @@ def test_the_image_half_of_live_models() -> None:
     siglip = SiglipModel(SiglipConfig(vision_config=HF, text_config={**text, "vocab_size": 32}))
     assert wrap(siglip).tower.width == 24
     assert wrap(ViTForImageClassification(ViTConfig(**HF))).tower.read == 1
+
+
+def test_the_image_half_of_blip_and_what_is_said_of_its_texts() -> None:
+    text = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = BlipConfig(vision_config=HF, text_config={**text, "vocab_size": 32}, projection_dim=12)
+    model = BlipModel(config).eval()
+    images = torch.randn(2, 3, 32, 32)
+    prompted = vpt.attach(model, "vpt-deep", num_tokens=2, num_classes=2)
+    assert prompted.tower.path(0).startswith("opened")
+    with torch.no_grad():
+        found = vpt.attach(model, "linear", num_classes=2).features(images)
+        assert torch.equal(found, model.get_image_features(pixel_values=images).pooler_output)
+    with pytest.raises(VptError, match="the texts of a BlipModel are not opened"):
+        vpt.attach(model, "zero-shot", classes=["a", "b"])
 
 
 def test_siglip_2_sees_a_square_of_as_many_patches_as_its_processor_cuts(

@@ -199,7 +199,13 @@ def _towers(model: nn.Module, tokenizer: Tokenizer | None) -> Backbone | None:
     tower = with_classifier(HfTower(inner, projection), getattr(model, "classifier", None))
     found = Backbone(tower, preprocessing, None, {})
     pair = pair_of(model, adapted(tokenizer) if tokenizer is not None else None)
-    return found if pair is None else replace(found, pair=pair)
+    return _with_texts(found, model) if pair is None else replace(found, pair=pair)
+
+
+def _with_texts(found: Backbone, model: Any) -> Backbone:
+    """With what is to be said where a model has texts and they are not opened."""
+    has = hasattr(model.config, "text_config")
+    return replace(found, pair=f"the texts of a {type(model).__name__} are not opened") if has else found
 
 
 def _whole(model: Any) -> Backbone | None:
@@ -216,7 +222,8 @@ def _whole(model: Any) -> Backbone | None:
         tower: ImageTower = HfSwin(inner, preprocessing.size)
     else:
         tower = whole_hf(model, f"{kind} is no family of transformers that is opened", preprocessing.size)
-    return Backbone(with_classifier(tower, getattr(model, "classifier", None)), preprocessing, None, {})
+    found = Backbone(with_classifier(tower, getattr(model, "classifier", None)), preprocessing, None, {})
+    return _with_texts(found, model)
 
 
 def _processed(found: Backbone, name: str, trust_remote_code: bool = False, revision: str | None = None) -> Backbone:

@@ -61,6 +61,10 @@ def _called(model: Any, images: Tensor) -> Any:
     return found[0] if isinstance(found, tuple) else found
 
 
+# Models of transformers without a pooler, whose classifiers read the class token.
+CLASS_TOKEN = ("PvtModel",)
+
+
 def whole_torchvision(model: nn.Module, why: str, size: tuple[int, int]) -> WholeTower:
     """Any classifier of torchvision: what its last linear layer is given."""
     return WholeTower(without_heads(model), _called, why, size=size)
@@ -103,7 +107,9 @@ def _hf_pooled(model: Any, images: Tensor) -> Any:
         if getattr(found, name, None) is not None:
             return getattr(found, name)
     tokens = found.last_hidden_state
-    return tokens.mean(dim=(2, 3)) if tokens.ndim == 4 else tokens
+    if tokens.ndim == 4:
+        return tokens.mean(dim=(2, 3))
+    return tokens[:, 0] if type(model).__name__ in CLASS_TOKEN else tokens
 
 
 def whole_module(model: nn.Module, given: Preprocessing | Mapping[str, Any] | None) -> Backbone:
