@@ -83,11 +83,11 @@ class Comparing:
                     alone = partial(model._encoded, NOTHING, folded=None)
                     frozen_image = F.normalize(by_size(given, alone), dim=-1)
                 frozen_text = self._frozen_texts(view)
-        teacher = self.teacher_on(images.device) if frozen else None
+        teacher = self.teacher_on(features.device) if frozen else None
         answers = None
         if teacher is not None:
             with torch.no_grad():
-                answers = teacher(images if taught is None else taught)
+                answers = by_size(images if taught is None else taught, teacher)
         raw_image, raw_text = raw or (None, None)
         return Outputs(logits, image, text, scale, frozen_image, frozen_text, raw_image, raw_text, answers)
 
