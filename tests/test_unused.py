@@ -6,7 +6,7 @@ import pytest
 
 import vpt
 from vpt import build, config
-from vpt.unused import unused
+from vpt.unused import tell_unused, unused
 
 LINEAR = {"backbone": "vpt/vit-nano", "method": "linear", "data": "digits"}
 COOP = {"backbone": "vpt/clip-nano", "method": {"name": "coop", "num_tokens": 2}, "data": "digits"}
@@ -37,3 +37,10 @@ def named(**values: Any) -> list[str]:
 )  # fmt: skip
 def test_what_is_not_used_is_named(base: dict[str, Any], given: dict[str, Any], expected: list[str]) -> None:
     assert named(**base, **given) == expected
+
+
+@pytest.mark.parametrize(("rate", "said"), [(0.0, True), (1e-9, False)])
+def test_a_rate_of_nothing_is_told(rate: float, said: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    checked = build.check(config.parse({**LINEAR, "train": {"lr": rate}}))
+    tell_unused(checked, build.build_model(checked, DATA), DATA)
+    assert ("train.lr is 0, by which nothing is learned" in capsys.readouterr().err) == said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def unknown(run: str | Path, folder: str | Path, *, weights: str | None = None) 
         VptError: there is no such run or folder, or the run has no classes or no test images.
     """
     run, config, data = _opened(run)
-    paths = find_images(Path(folder)) if Path(folder).is_dir() else []
+    paths = find_images(Path(folder)) if os.path.isdir(folder) else []
     if not paths:
         raise VptError(f"there are no images below {str(folder)!r}: correct the path.")
     model = load_run(run, weights=weights).to(chosen_device())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from vpt.data.pairs import PairSet
 from vpt.devices import chosen_device
 from vpt.engine.folder import CONFIG, ENVIRONMENT, RESULT
 from vpt.engine.outputs import read_predictions
-from vpt.engine.results import read_result
+from vpt.engine.results import read_history, read_result
 from vpt.errors import VptError
 from vpt.experiment import data_of
 from vpt.files import write
@@ -134,27 +133,36 @@ def _read(path: Path, name: str, *, weights: str | None, device: str | None) -> 
         raise VptError(f"{path} is no run directory: name a folder that `vpt train` wrote.")
     if not (path / RESULT).is_file():
         raise VptError(f"{path} is not finished: go on with it by vpt train … --resume, and report it then.")
-    result = read_result(path / RESULT)
-    metrics = path / "metrics.jsonl"
-    history = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()] if metrics.is_file() else []
+    result, config = read_result(path / RESULT), config_of(path)
     environment = path / ENVIRONMENT
     run = Run(
         path,
         name,
         result,
-        history,
+        read_history(path / "metrics.jsonl"),
         read_predictions(path),
         (path / CONFIG).read_text("utf-8"),
-        environment.read_text("utf-8") if environment.is_file() else "",
+        environment.read_text("utf-8", errors="replace") if environment.is_file() else "",
     )
     if result["test"] and not run.predictions and "top1" in result["test"]:
         run.missing.append(
             "What was said of each image was not kept yet when this run was made: train it again to see it."
         )
-    config = config_of(path)
     _add_data(run, config)
     _add_model(run, weights, device)
     return run
+
+
+def _check_classes(run: Run) -> None:
+    """Nothing, if the labels and counts that are kept are of as many classes as there are.
+
+    Raises:
+        VptError: they are of others.
+    """
+    count, counts = len(run.classes), run.result["confusion"] or []
+    highest = max((max(row["label"], row["said"]) for row in run.predictions), default=-1)
+    if count and (highest >= count or len(counts) not in (0, count)):
+        raise VptError(f"{run.path} is damaged (it tells of other classes than it has): run it again with --overwrite.")
 
 
 def _add_data(run: Run, config: Config) -> None:
@@ -165,6 +173,7 @@ def _add_data(run: Run, config: Config) -> None:
         return
     if isinstance(data, DataSet):
         run.images, run.classes = data.splits(), data.classes
+        _check_classes(run)
 
 
 def _add_model(run: Run, weights: str | None, device: str | None) -> None:
@@ -174,6 +183,7 @@ def _add_model(run: Run, weights: str | None, device: str | None) -> None:
         run.missing.append(f"Attention and words are not shown: {error}")
         return
     run.classes = run.classes or model.classes
+    _check_classes(run)
     if model.text is not None and model.method.text_prompts.context(None) is not None and not model.method.conditional:
         with suppress(VptError):
             run.words = nearest_words(model)

@@ -20,6 +20,9 @@ def tell_unused(config: Config, model: Prompted, data: DataSet | PairSet) -> Non
     """Say which options were set to no effect, each set of them once."""
     for reason, options in unused(config, model, data):
         _tell_once(f"{', '.join(options)} {'are' if len(options) > 1 else 'is'} not used: {reason}.")
+    still = sorted(f"train.{rate}" for rate in ("lr", "base_lr") if config.train.get(rate) == 0)
+    if still and model.parameter_groups():
+        _tell_once(f"{', '.join(still)} is 0, by which nothing is learned.")
 
 
 def unused(config: Config, model: Prompted, data: DataSet | PairSet) -> Iterator[tuple[str, list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,9 +212,12 @@ def find_images_of(images: Sequence[str | Path]) -> list[Path]:
     """
     paths: list[Path] = []
     for image in map(Path, images):
-        found = find_images(image) if image.is_dir() else [image]
-        if not found or not found[0].exists():
-            raise VptError(f"there is no image {'in ' if image.is_dir() else ''}{str(image)!r}: correct the path.")
+        # Of a name that is too long pathlib's own raises an error.
+        found = find_images(image) if os.path.isdir(image) else [image]
+        if not found or not os.path.exists(found[0]):
+            raise VptError(
+                f"there is no image {'in ' if os.path.isdir(image) else ''}{str(image)!r}: correct the path."
+            )
         paths += found
     return list(dict.fromkeys(paths))
 

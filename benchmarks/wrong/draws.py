@@ -104,6 +104,13 @@ FLAGS: tuple[str, ...] = (
     "--device",
 )
 FLAGS += ("--labels", "--row", "--blocks", "--max", "--weights", "--workers", "--help-me", "-q", "--", "--max-pixels")
+# Files of a run, and what is asked of it.
+FILES = ("config.yaml", "result.json", "environment.json", "best/vpt.json", "best/vpt.safetensors")
+READ: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("train", "config.yaml", "out=run", "--resume"): FILES,
+    ("eval", "run"): FILES,
+    ("report", "run", "--out", "page.html"): ("config.yaml", "result.json", "metrics.jsonl", "predictions.csv"),
+}
 PLACES = ("config.yaml", "photos", "run", "model", "run/best", "notes.txt", "photos/red/0.png", "nothing", "table.csv")
 
 
@@ -174,9 +181,9 @@ def saved_model(draw: Random) -> Attempt:
 
 
 def run_there(draw: Random) -> Attempt:
-    """A finished run with a file that is damaged, gone, or of another kind, gone on with or measured."""
-    name = draw.choice(("config.yaml", "result.json", "environment.json", "best/vpt.json", "best/vpt.safetensors"))
-    seed, command = draw.random(), draw.choice((("train", "config.yaml", "out=run", "--resume"), ("eval", "run")))
+    """A finished run with a file that is damaged, gone, or of another kind, gone on with, measured or reported."""
+    command = draw.choice(list(READ))
+    name, seed = draw.choice(READ[command]), draw.random()
 
     def prepare(world: Path) -> None:
         if seed < 0.15:
@@ -184,7 +191,7 @@ def run_there(draw: Random) -> Attempt:
         else:
             _damage(Random(seed), world / "run" / name)
 
-    return Attempt("run there", f"{name} {seed} {command[0]}", prepare, command, may_change=("run",))
+    return Attempt("run there", f"{name} {seed} {command[0]}", prepare, command, may_change=("run", "page.html"))
 
 
 def table(draw: Random) -> Attempt:

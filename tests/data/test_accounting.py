@@ -182,6 +182,15 @@ def test_rows_that_repeat_an_image_are_left_out_and_counted(pictures: Path, told
     assert "17 rows that repeat an image are left out, at" in told()
 
 
+def test_names_that_are_too_long_are_missing_images(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"path,label,caption\n{'x' * 5000},a,b\nphotos/ant/0.png,b,b\n")
+    for kind in ("table", "captions"):
+        asked = {"image_column": "path"} if kind == "captions" else {}
+        sentence = refused(kind, path=tmp_path / "t.csv", **asked)
+        assert "1 of " in sentence
+        assert "missing" in sentence
+
+
 def labelled(photos: Path, *labels: str) -> vpt.data.DataSet:
     """A table of one image a label."""
     rows = [f"ant/{i % 4}.png,{label}" if i < 4 else f"bee/{i % 4}.png,{label}" for i, label in enumerate(labels)]

@@ -18,6 +18,8 @@ from tests.engine.test_fit import QUIET, model, pairs
 from tests.kills import content, died, operations
 from vpt import VptError
 from vpt.engine import folder
+from vpt.engine.outputs import read_predictions
+from vpt.engine.results import read_history, read_result
 from vpt.engine.rundir import RunDir
 from vpt.engine.state import read_state
 
@@ -265,7 +267,6 @@ def test_a_worker_that_dies_is_told_in_a_sentence() -> None:
 
 def test_a_result_that_makes_no_sense_is_told(tmp_path: Path) -> None:
     from tests.finished import finished
-    from vpt.engine.results import read_result
 
     path = tmp_path / "result.json"
     path.write_text(json.dumps(finished()))
@@ -274,9 +275,48 @@ def test_a_result_that_makes_no_sense_is_told(tmp_path: Path) -> None:
         path.write_text(json.dumps({**finished(), name: value}))
         with pytest.raises(VptError, match=rf"result\.json is damaged \({name}.*: run it again with --overwrite"):
             read_result(path)
+    trust = {"ece": 0.1, "nll": 0.2}
+    calibrated = {**trust, "ece_calibrated": 0.1, "nll_calibrated": 0.2}
+    for good in ({"test": trust}, {"temperature": 2.0, "val": calibrated, "test": calibrated}):
+        path.write_text(json.dumps(finished(trust=good)))
+        assert read_result(path)["trust"] == good
+    for bad in (
+        1e9,
+        {"test": 1e9},
+        {"temperature": 2.0, "test": trust},
+        {"line": {"of": "weights", "points": {"a": []}}},
+    ):
+        path.write_text(json.dumps(finished(trust=bad)))
+        with pytest.raises(VptError, match=r"is damaged \(trust"):
+            read_result(path)
+    for more in ({"confusion": [[1, 2]]}, {"test": {"top1": 0.5}, "data": {"name": "a", "sizes": {}, "digests": {}}}):
+        path.write_text(json.dumps(finished(**more)))
+        with pytest.raises(VptError, match=r"is damaged"):
+            read_result(path)
     path.write_text(json.dumps(finished())[:50])
     with pytest.raises(VptError, match=r"result\.json is damaged"):
         read_result(path)
+
+
+@pytest.mark.parametrize("row", ["{", "[]", '{"loss": 1}', '{"epoch": 0}', '{"epoch": 1, "loss": "x"}', "\xff"])
+def test_rows_of_epochs_that_make_no_sense_are_told(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert read_history(path) == []
+    path.write_bytes(b'{"epoch": 1, "train/loss": 0.5, "step": 3}\n' + row.encode("latin-1"))
+    with pytest.raises(VptError, match=r"metrics\.jsonl is damaged \(.*: --resume writes it anew"):
+        read_history(path)
+
+
+@pytest.mark.parametrize(
+    "row", ["val,1.png,0", "val,1.png,0,-1,0.5,,0.5", "val,1.png,0,1,2,,0.5", "val,1.png,0,x,0.5,,0.5"]
+)
+def test_predictions_that_make_no_sense_are_told(row: str, tmp_path: Path) -> None:
+    head = "split,image,label,said,score,calibrated,of_label\nval,0.png,0,1,0.9,,0.1\n"
+    (tmp_path / "predictions.csv").write_text(head)
+    assert read_predictions(tmp_path)[0]["calibrated"] is None
+    (tmp_path / "predictions.csv").write_text(head + row)
+    with pytest.raises(VptError, match=r"predictions\.csv is damaged \("):
+        read_predictions(tmp_path)
 
 
 def test_nor_with_other_weights(tmp_path: Path) -> None:

@@ -117,6 +117,8 @@ def test_a_method_that_trains_nothing_is_told_too() -> None:
         (["comet_ml"], "comet_ml is not installed: pip install comet-ml"),
         (["tensorboard"], "tensorboard writes into the folder of a run: give run_dir"),
         ([{"project": "birds"}], "needs a name"),
+        ([1], "trackers has 1, which needs a name"),
+        (b"x", "is no list: say trackers="),
         ("wandb", r"is no list: say trackers=\['wandb'\]"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -99,7 +100,7 @@ def check_empty(places: Sequence[str], total: int, source: Path | str, empty: Li
 
 def check_there(images: Sequence[Path], source: Path, remedy: str) -> None:
     """Raise a `VptError` if some of the image files are missing: how many of how many, and the first names."""
-    missing = [str(image) for image in images if not image.is_file()]
+    missing = [str(image) for image in images if not os.path.isfile(image)]
     if missing:
         raise VptError(
             f"{len(missing)} of the {len(images)} images of {source} are missing: {first_of(missing)}; {remedy}."
@@ -110,7 +111,7 @@ def image_root(given: Path | None, beside: Path, first: str) -> Path:
     """The folder of images: the one given, or the first usual one in `beside` that holds the image `first`."""
     if given is not None:
         return resolve(given)
-    return next((beside / folder for folder in IMAGE_FOLDERS if (beside / folder / first).is_file()), beside)
+    return next((beside / folder for folder in IMAGE_FOLDERS if os.path.isfile(beside / folder / first)), beside)
 
 
 def read_csv(file: Path, separator: str | None = None, quotes: bool = True) -> Iterator[tuple[int, dict[str, str]]]:

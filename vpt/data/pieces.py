@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def require_images(name: str, paths: Sequence[Path]) -> None:
     Raises:
         VptError: how many are not, and the first.
     """
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise VptError(f"{len(missing)} images of {name} are missing, first {missing[0]}: unpack its archive again.")
 

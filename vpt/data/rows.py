@@ -54,9 +54,9 @@ def each_once(rows: Sequence[Labelled[Label]]) -> list[Labelled[Label]]:
 def placed(base: Path, name: str) -> Path:
     r"""The image that a row names, below `base`; a table from Windows may write "dogs\1.jpg"."""
     path = base / name
-    if "\\" in name and not path.is_file():
+    if "\\" in name and not os.path.isfile(path):
         other = base / name.replace("\\", "/")
-        return other if other.is_file() else path
+        return other if os.path.isfile(other) else path
     return path
 
 
@@ -66,7 +66,8 @@ def check_there(rows: Sequence[Labelled[Label]], remedy: str) -> None:
     Raises:
         VptError: how many are not, the first of them, and its place.
     """
-    missing = [row for row in rows if not row.image.is_file()]
+    # Of a name that is too long pathlib's own raises an error.
+    missing = [row for row in rows if not os.path.isfile(row.image)]
     if missing:
         first = missing[0]
         raise VptError(

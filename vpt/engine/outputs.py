@@ -5,19 +5,33 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from torch import Tensor
 
 from vpt.data.base import Samples
 from vpt.engine.folder import PREDICTIONS
+from vpt.errors import VptError
 from vpt.files import write
 from vpt.report.intervals import wilson
 from vpt.report.tables import comma_separated
 from vpt.tasks.calibration import best_temperature, calibration
 
 Outputs = tuple[Samples, Tensor, Tensor]
+
+
+class Said(BaseModel):
+    """A row of predictions.csv, whose cells are texts."""
+
+    split: str
+    image: str
+    label: int = Field(ge=0)
+    said: int = Field(ge=0)
+    score: float = Field(ge=0, le=1)
+    calibrated: Annotated[float | None, BeforeValidator(lambda text: text or None)] = Field(ge=0, le=1)
+    of_label: float = Field(ge=0, le=1)
 
 
 def joined(outputs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -88,9 +102,11 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return [
-            row
-            | {key: int(row[key]) for key in ("label", "said")}
-            | {key: float(row[key]) if row[key] else None for key in ("score", "calibrated", "of_label")}
-            for row in csv.DictReader(file)
-        ]
+        try:
+            return [Said.model_validate(row).model_dump() for row in csv.DictReader(file)]
+        except (ValidationError, csv.Error) as error:
+            told = str(error)
+            if isinstance(error, ValidationError):
+                first = error.errors()[0]
+                told = f"{'.'.join(map(str, first['loc'])) or 'a row'}: {first['msg'].lower()}"
+            raise VptError(f"{path} is damaged ({told}): remove it, or run it again with --overwrite.") from error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vpt.errors import VptError
 
@@ -22,6 +22,73 @@ class DataFacts(BaseModel):
     name: str
     sizes: dict[str, int]
     digests: dict[str, str]
+
+
+class Calibration(BaseModel):
+    """Errors of a split's probabilities, as they are and at the temperature."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    ece: float
+    nll: float
+    ece_calibrated: float | None = None
+    nll_calibrated: float | None = None
+    top1_interval: list[float] = []
+
+
+class Unknown(BaseModel):
+    """What `vpt eval --unknown` found."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    score: str
+    folder: str
+    unknown: int = Field(ge=0)
+    auroc: float = Share
+    auroc_low: float
+    auroc_high: float
+    fpr95: float = Share
+
+
+class Point(BaseModel):
+    """A place on the line from frozen to tuned."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    share: float
+    top1: float = Share
+    low: float
+    high: float
+
+
+class Line(BaseModel):
+    """What `vpt eval --line` found."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    of: str
+    points: dict[str, Annotated[list[Point], Field(min_length=1)]]
+
+
+class Trust(BaseModel):
+    """How far a result can be relied on."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    temperature: float = Field(default=1.0, gt=0)
+    val: Calibration | None = None
+    test: Calibration | None = None
+    unknown: Unknown | None = None
+    line: Line | None = None
+
+    @model_validator(mode="after")
+    def _calibrated(self) -> Trust:
+        found = [each for each in (self.val, self.test) if each is not None]
+        if "temperature" in self.model_fields_set and (
+            self.val is None or any(each.ece_calibrated is None or each.nll_calibrated is None for each in found)
+        ):
+            raise ValueError("a temperature without what it makes of validation images")
+        return self
 
 
 class Result(BaseModel):
@@ -62,7 +129,41 @@ class Result(BaseModel):
     share: float = Share
     seconds: float = Field(ge=0)
     bytes: int = Field(ge=0)
-    trust: dict[str, Any] = {}
+    trust: Trust = Trust()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Result:
+        counts = self.confusion or []
+        if any(len(row) != len(counts) or min(row) < 0 for row in counts):
+            raise ValueError("confusion is no table of counts, a row and a column for each class")
+        if "top1" in self.test and "test" not in self.data.sizes:
+            raise ValueError("figures of the test split, and not how many images it has")
+        return self
+
+
+class Row(BaseModel):
+    """An epoch in metrics.jsonl: numbers by name."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, float]
+
+    epoch: int = Field(ge=1)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; none where a run has none.
+
+    Raises:
+        VptError: it is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return [Row.model_validate_json(line).model_dump() for line in path.read_bytes().splitlines()]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "a row"
+        raise VptError(f"{path} is damaged ({where}: {first['msg'].lower()}): --resume writes it anew.") from error
 
 
 def read_result(path: Path) -> dict[str, Any]:

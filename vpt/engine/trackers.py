@@ -32,7 +32,7 @@ class Trackers:
 
     def __init__(self, asked: Sequence[TrackerChoice] | None, folder: Path | None) -> None:
         given = ([BOARD] if folder else []) if asked is None else asked
-        if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
+        if isinstance(given, str | bytes | Mapping) or not isinstance(given, Sequence):
             raise VptError(f"trackers={given!r} is no list: say trackers=[{given!r}].")
         self.folder = folder
         self.project = PROJECT
@@ -43,7 +43,8 @@ class Trackers:
     def _chosen(self, choice: TrackerChoice) -> str | GeneralTracker:
         if isinstance(choice, GeneralTracker):
             return choice
-        options = {"name": choice} if isinstance(choice, str) else dict(choice)
+        named = {"name": choice} if isinstance(choice, str) else choice
+        options = dict(named) if isinstance(named, Mapping) else {}
         name = options.pop("name", None)
         if not isinstance(name, str):
             raise VptError(f"trackers has {choice!r}, which needs a name, as {{name: wandb, project: birds}}.")
