@@ -138,11 +138,11 @@ def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompt
 
 
 # Operations by which the fast form says more than the plain one. Where a tower projects queries, keys and values by
-# three products, prompts beside the image are joined to keys and to values apart, block by block: 3 % of the step.
+# three products, prompts beside the image are joined to keys and to values apart, block by block: 1 % of the step.
 # CLIP-LoRA opens all blocks in both forms, and what is left is that tokens are picked twice in the last one: in texts
 # that are seen both ways by their index, of which the gradient is two operations. MMA picks them a third time.
 MORE = {
-    **{("hf clip", method): 11 for method in ("ivlp", "maple", "promptsrc")},
+    **{("hf clip", method): 5 for method in ("ivlp", "maple", "promptsrc", "coprompt")},
     **{("both ways", "clip-lora"): 5, ("both ways", "mma"): 9, ("open_clip", "mma"): 1},
 }
 
