@@ -12,7 +12,8 @@ from torch import Tensor
 from tests.methods.test_combined import Conditional, Own, OwnConditional, OwnGates
 from vpt.errors import VptError
 from vpt.methods import available
-from vpt.methods.parts import Encoder, TextEncoder
+from vpt.methods.base import Method
+from vpt.methods.parts import Encoder, Part, TextEncoder
 from vpt.testing import check_method
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -79,3 +80,9 @@ class Untyped(Own):
 def test_an_option_without_a_type_is_told() -> None:
     with pytest.raises(VptError, match="the option num_tokens of untyped has no type"):
         check_method(Untyped)
+
+
+@pytest.mark.parametrize("name", ["template", "classifier", "loss"])
+def test_a_part_is_not_called_what_every_method_has(name: str) -> None:
+    with pytest.raises(VptError, match=f"Part cannot be called '{name}', which every method has already"):
+        Method(**{name: Part()})

@@ -80,6 +80,11 @@ class Method(nn.Module):
     def __init__(self, **parts: Part) -> None:
         super().__init__()
         for name, part in parts.items():
+            if hasattr(type(self), name) or name in Method.__annotations__:
+                raise VptError(
+                    f"{self.name}: {type(part).__name__} cannot be called {name!r}, which every method has already: "
+                    "give the part another name."
+                )
             setattr(self, name, part)
         self._put_together(tuple(parts.values()))
 
