@@ -215,6 +215,8 @@ class Schema:
 
 
 OBJECTIVES = {
+    "Consistent": "features near the frozen model's, of another view and another sentence",
+    "Distilled": "predictions near the teacher's; no label is looked at",
     "NearTexts": "text features near those of hand-written templates",
     "NearFrozen": "features and predictions near the frozen model's",
     "NearAnchors": "rows near the text features that they begin as",
@@ -233,7 +235,7 @@ def _what_of(method: Any) -> str:
 
 
 def _objective(part: Any) -> str:
-    return f"in the loss: {OBJECTIVES.get(type(part).__name__, type(part).__name__)}"
+    return f"in the loss: {OBJECTIVES[type(part).__name__]}"
 
 
 def _joined(names: list[str]) -> str:
