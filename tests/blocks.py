@@ -86,7 +86,9 @@ def quick(words: list[str]) -> list[str]:
     if known.called not in TRAINS:
         return words[1:]
     settings = config.read(find_config(known.config), known.overrides)
-    found = [*words[1:], "train.epochs=1", *FEWER.get(settings.data["name"], [])]
+    # 2SFS has an epoch for each of its stages.
+    epochs = 2 if settings.method["name"] == "2sfs" else 1
+    found = [*words[1:], f"train.epochs={epochs}", *FEWER.get(settings.data["name"], [])]
     if known.called == "sweep":
         found += ["--trials", "2"]
     if known.called not in ("train", "pretrain", "sweep"):
