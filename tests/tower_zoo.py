@@ -204,7 +204,7 @@ OF_OPEN_CLIP_SLOW = {
 
 # What timm builds from these versions on, or before could not run in float64.
 NEWER = {
-    "rope, mixed for each block": "1.0.28",
+    "rope, mixed for each block": "1.0.31",
     "eva-02, q and k norm": "1.0.30",
     "grouped queries": "1.0.30",
     "rope, three sections": "1.0.31",
