@@ -33,26 +33,37 @@ CLIENTS = (1, 8, 64)
 TASKS = 8
 SIDE = 224
 IMAGES = 16
+# What a service may have more after thousands of requests than after the first few hundred, in MB.
+FLAT = 32
 
 
 def main(out: Path, *, clients: Sequence[int] = (), seconds: float = 10.0, quick: bool = False) -> int:
-    """Measure, print and write serve.json and serve.md; 1 if an answer was lost or wrong."""
+    """Measure, print and write serve.json and serve.md; 1 if an answer was lost or wrong, or memory is not flat."""
     rows: list[dict[str, Any]] = []
+    counts = clients or ((1, 2) if quick else CLIENTS)
     with TemporaryDirectory() as folder:
         _save(Path(folder))
         with serving(Path(folder)) as (url, process):
             contents = [_image(seed) for seed in range(IMAGES)]
             expected = {seed: _ask(url, contents[seed], seed)[1] for seed in range(IMAGES)}
-            for count in clients or ((1, 2) if quick else CLIENTS):
+            # Buffers and threads are made as soon as so many ask at once.
+            under_load(url, process, contents, expected, count=max(counts), seconds=seconds / 4)
+            begun = process.memory_info().rss
+            for count in counts:
                 rows.append(under_load(url, process, contents, expected, count=count, seconds=seconds))
                 print(markdown(rows[-1:]), file=sys.stderr, flush=True)
+            grew = round((process.memory_info().rss - begun) / 1e6, 1)
+    requests = sum(row["requests"] for row in rows)
+    memory = {"requests": requests, "MB before": round(begun / 1e6, 1), "grew by MB": grew, "flat": grew <= FLAT}
     out.mkdir(parents=True, exist_ok=True)
     about = report.about(Setting(quick=quick))
-    (out / "serve.json").write_text(json.dumps({"about": about, "rows": rows}, indent=2) + "\n", encoding="utf-8")
-    text = f"`{about['command']}`, {about['machine']}, {about['cores']} cores\n\n{markdown(rows)}"
+    (out / "serve.json").write_text(
+        json.dumps({"about": about, "rows": rows, "memory": memory}, indent=2) + "\n", encoding="utf-8"
+    )
+    text = f"`{about['command']}`, {about['machine']}, {about['cores']} cores\n\n{markdown(rows)}\n{markdown([memory])}"
     (out / "serve.md").write_text(text, encoding="utf-8")
     print(text)
-    return int(any(row["lost"] or row["wrong"] for row in rows))
+    return int(not memory["flat"] or any(row["lost"] or row["wrong"] for row in rows))
 
 
 def under_load(

@@ -24,12 +24,17 @@ def test_a_bank_is_held_against_models_and_against_mixed_adapters(tmp_path: Path
         ("clip-lora", 3),
     ]
     assert ["PEFT, mixed / bank" in row["ratios"] for row in rows] == [False, False, True, True]
+    assert [row["facts"]["adapters of PEFT"] for row in rows] == [0, 0, 1, 3]
+    assert all(row["facts"]["grew by MB in 50 replacements"] < 16 for row in rows)
     assert rows[1]["facts"]["bank MB"] < rows[1]["facts"]["models MB"]
 
 
 @pytest.mark.slow
 def test_the_service_loses_nothing_under_load(tmp_path: Path) -> None:
     assert main(["serve", "--quick", "--out", str(tmp_path)]) == 0
-    rows = json.loads((tmp_path / "serve.json").read_text(encoding="utf-8"))["rows"]
+    found = json.loads((tmp_path / "serve.json").read_text(encoding="utf-8"))
+    rows = found["rows"]
+    assert found["memory"]["requests"] == sum(row["requests"] for row in rows)
+    assert found["memory"]["flat"]
     assert [row["clients"] for row in rows] == [1, 2]
     assert all(row["requests"] > 0 and row["lost"] == row["wrong"] == 0 for row in rows)
