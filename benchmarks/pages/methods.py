@@ -55,7 +55,12 @@ def page(facts: Facts, said: list[str], cost: list[tuple[str, str]]) -> str:
 def trial(facts: Facts) -> str:
     """A command that trains it, on the small models that come with the package."""
     train = "vpt train own_images data.path=photos"
-    given = {"dept": "method=kgcoop+dept", "promptkd": "method=promptkd method.teacher=runs/teacher"}
+    given = {
+        "dept": "method=kgcoop+dept",
+        # The small model sees 48 pixels a side.
+        "pixel": "method=pixel method.size=6",
+        "promptkd": "method=promptkd method.teacher=runs/teacher",
+    }
     last = f"{train} {given.get(facts.name, f'method={facts.name}')} out=runs/{facts.page}"
     return f"{train} method=promptsrc out=runs/teacher\n{last}" if facts.name == "promptkd" else last
 
