@@ -6,7 +6,7 @@ import pytest
 
 import vpt
 from vpt import build, config
-from vpt.unused import tell_unused, unused
+from vpt.unused import _tell_once, tell_unused, unused
 
 LINEAR = {"backbone": "vpt/vit-nano", "method": "linear", "data": "digits"}
 COOP = {"backbone": "vpt/clip-nano", "method": {"name": "coop", "num_tokens": 2}, "data": "digits"}
@@ -41,6 +41,8 @@ def test_what_is_not_used_is_named(base: dict[str, Any], given: dict[str, Any], 
 
 @pytest.mark.parametrize(("rate", "said"), [(0.0, True), (1e-9, False)])
 def test_a_rate_of_nothing_is_told(rate: float, said: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    # Once in a process, in which another test may have been told.
+    _tell_once.cache_clear()
     checked = build.check(config.parse({**LINEAR, "train": {"lr": rate}}))
     tell_unused(checked, build.build_model(checked, DATA), DATA)
     assert ("train.lr is 0, by which nothing is learned" in capsys.readouterr().err) == said

@@ -16,6 +16,7 @@ from benchmarks.pages.notes import NOTES
 from tests.methods.test_parameter_counts import CLIP_COUNTS, COUNTS, VIT_B
 from tests.parity.test_text_methods import CLASSES, clip, images
 from vpt.methods import available
+from vpt.methods.parts.taught import Student
 from vpt.options import options_of
 
 DOCS = ROOT / "docs"
@@ -68,7 +69,7 @@ def test_tuned_numbers_on_a_page_are_those_that_are_tested(name: str, count: int
     assert sum(each * (4 if f"{each:,} a class" in said else 1) for each in numbers) == count
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if NOTES[name].more])
+@pytest.mark.parametrize("name", [name for name in NAMES if " a " in (NOTES[name].more or "")])
 def test_what_grows_with_the_data_grows_as_the_page_says(name: str) -> None:
     model = vpt.attach(clip(), name, classes=CLASSES).double().train()
     labels = torch.tensor([0, 1, 2, 0, 1, 2][: len(CLASSES) * 2])
@@ -76,6 +77,13 @@ def test_what_grows_with_the_data_grows_as_the_page_says(name: str) -> None:
     each, _, what = NOTES[name].more.partition(" a ")
     wide = int(each) - 512 + model.tower.num_features
     assert model.num_tuned() == wide * (len(CLASSES) if what == "class" else len(labels))
+
+
+def test_the_network_of_a_student_is_as_large_as_its_page_says() -> None:
+    student = Student(512, "promptkd")
+    student.teach(torch.zeros(3, 768))
+    count = sum(parameter.numel() for parameter in student.parameters())
+    assert NOTES["promptkd"].more == f"{count:,} with ViT-L/14 as teacher"
 
 
 PICTURES = [*sorted((DOCS / "methods").glob("*.svg")), DOCS / "images" / "accuracy.svg"]
