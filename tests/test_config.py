@@ -40,6 +40,8 @@ def test_a_new_name_drops_the_options_of_the_old_one(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL.replace("linear", "{name: vpt-deep, num_tokens: 4}"))
     assert config.read(path, ["method.name=linear"]).method == {"name": "linear"}
     assert config.read(path, ["method=linear"]).method == {"name": "linear"}
+    both = config.read(path, ["method=[vpt-deep, {name: lora, rank: 4}]"]).method
+    assert both == {"name": "vpt-deep+lora", "lora": {"rank": 4}}
     assert config.read(path, ["method.name=vpt-deep"]).method == {"name": "vpt-deep", "num_tokens": 4}
 
 

@@ -236,9 +236,10 @@ def _plain(value: Any) -> Any:
 
 
 def _said(key: str, text: str) -> Any:
-    """The value of an assignment; a section or row that was written as {name: …} is read at once."""
+    """The value of an assignment; a section or row written as {name: …}, and a list of methods, are read at once."""
     sections = key in ("backbone", "method", "data", "train", "task") or key.startswith("compare.")
-    return read_yaml(text, f"{key}={text}") if sections and text.startswith("{") else word(text)
+    written = (sections and text.startswith("{")) or (key == "method" and text.startswith("["))
+    return read_yaml(text, f"{key}={text}") if written else word(text)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
