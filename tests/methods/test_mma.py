@@ -47,17 +47,42 @@ def plain(model: vpt.Prompted, pixels: Tensor, scale: float) -> tuple[Tensor, Te
     return backbone.encode_image(pixels), backbone.encode_text(ids)
 
 
-@pytest.mark.parametrize("blocks", [None, 1])
-def test_values_and_gradients_are_those_of_the_papers_code(blocks: int | None) -> None:
+def made(blocks: int | None) -> vpt.Prompted:
     torch.manual_seed(3)
     model = vpt.attach(clip(), "mma", classes=CLASSES, blocks=blocks, rank=4, scale=0.05).double().train()
     with torch.no_grad():
         for parameter in model.method.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
-    outputs = model.outputs(images())
-    image, text = plain(model, images(), 0.05)
+    return model
+
+
+def plain_logits(model: vpt.Prompted, pixels: Tensor) -> Tensor:
+    image, text = plain(model, pixels, 0.05)
     image, text = image / image.norm(dim=-1, keepdim=True), text / text.norm(dim=-1, keepdim=True)
-    expected = model.text.scale() * image @ text.T
+    return model.text.scale() * image @ text.T
+
+
+def test_twenty_steps_are_those_of_the_papers_code() -> None:
+    labels, learned = torch.tensor([0, 1, 2, 0]), []
+    for form in (lambda model, pixels: model.outputs(pixels).logits, plain_logits):
+        model = made(None)
+        tuned = list(model.method.parameters())
+        updates = torch.optim.SGD(tuned, lr=0.01, momentum=0.9)
+        for step in range(20):
+            updates.zero_grad()
+            torch.nn.functional.cross_entropy(form(model, images(seed=step)), labels).backward()
+            updates.step()
+        learned.append([parameter.detach() for parameter in tuned])
+    for got, wanted in zip(*learned, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-8, atol=1e-8)
+    began = made(None).method.parameters()
+    assert any((after - before).abs().max() > 1e-3 for after, before in zip(learned[0], began, strict=True))
+
+
+@pytest.mark.parametrize("blocks", [None, 1])
+def test_values_and_gradients_are_those_of_the_papers_code(blocks: int | None) -> None:
+    model = made(blocks)
+    outputs, expected = model.outputs(images()), plain_logits(model, images())
     torch.testing.assert_close(outputs.logits, expected, rtol=0, atol=1e-10)
     learned, weights = list(model.method.parameters()), torch.randn_like(expected)
     found = torch.autograd.grad((outputs.logits * weights).sum(), learned)

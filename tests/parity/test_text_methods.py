@@ -9,6 +9,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from torch import Tensor, nn
 
 import vpt
+from tests.few import few
 from tests.zoo import shaken
 from vpt import VptError
 from vpt.towers import packing
@@ -138,9 +139,10 @@ def test_classes_in_several_rows_give_the_same(
     assert_close(results(model), expected)
 
 
+@pytest.mark.parametrize("count", few([3, 20], {3}))
 @pytest.mark.parametrize("method", METHODS)
-def test_several_steps_of_training_equal_the_definition(method: str) -> None:
-    assert_close(steps(prompted(method)), steps(prompted(method), plain=True))
+def test_several_steps_of_training_equal_the_definition(method: str, count: int) -> None:
+    assert_close(steps(prompted(method), count=count), steps(prompted(method), plain=True, count=count))
 
 
 @pytest.mark.parametrize("method", METHODS)
