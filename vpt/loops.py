@@ -37,9 +37,12 @@ class Folded(NamedTuple):
     weights: Mapping[str, Tensor]
 
 
-def fold(tower: ImageTower, method: Method) -> Folded:
-    """What images need of the method as it is, in evaluation mode."""
-    change = merged(tower, method)
+def fold(tower: ImageTower, method: Method, *, merge: bool = True) -> Folded:
+    """What images need of the method as it is, in evaluation mode.
+
+    What is linear is merged with weights, of which copies are kept; without `merge` it stays as small as it is.
+    """
+    change = merged(tower, method) if merge else method.image_change
     prompts, enters = method.image_prompts, method.image_prompts.enters
     read = set() if not prompts.read_out else {tower.depth - 1}
     only_seen = [i for i in sorted(enters - read) if i + 1 in enters or i + 1 == tower.depth] if prompts.fixed else []

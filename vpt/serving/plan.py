@@ -76,7 +76,7 @@ def plan_of(model: Prompted) -> Plan | None:
         return None
     noted = _Noting(tower)
     images = torch.zeros(1, 3, 1, 1, dtype=tower.dtype, device=tower.kernel.device)
-    encode_images(noted, method, images, fold(tower, method))  # type: ignore[arg-type]
+    encode_images(noted, method, images, fold(tower, method, merge=False))  # type: ignore[arg-type]
     steps = noted.steps
     if (
         len(steps) != tower.depth
