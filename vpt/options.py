@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import cache, wraps
-from importlib.util import find_spec
 from numbers import Integral, Real
-from pathlib import Path
 from types import UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -25,8 +21,6 @@ R = TypeVar("R")
 RULES = ConfigDict(arbitrary_types_allowed=True, extra="allow", allow_inf_nan=False)
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 LONGEST = 200
-# How the classes of methods say what they are called.
-NAME = re.compile(r'^    name(?:: [^=]+)? = "([^"]+)"', re.MULTILINE)
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -114,25 +108,6 @@ def check_names(
             names = [*known, *also]
             hint = did_you_mean(name, names) if names else "there are none."
             raise VptError(f"{where}.{name} is no option of {title}: {hint}")
-
-
-def names_in_source(module: str, function: str) -> list[str]:
-    """The keyword-only parameters of a function, read from its file, so that what it needs is not imported."""
-    spec = find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    found = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
-    return [argument.arg for argument in found.args.kwonlyargs]
-
-
-def names_in_package(package: str) -> list[str]:
-    """What classes in the files of a package are called by their `name`, read likewise."""
-    spec = find_spec(package)
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    files = sorted(file for folder in spec.submodule_search_locations for file in Path(folder).glob("*.py"))
-    return [name for file in files for name in NAME.findall(file.read_text(encoding="utf-8"))]
 
 
 def typed(function: Callable[P, R]) -> Callable[P, R]:

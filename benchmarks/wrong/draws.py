@@ -14,7 +14,7 @@ import yaml
 import vpt
 from benchmarks.wrong.world import CONFIG, Attempt
 from vpt.config import Config
-from vpt.options import names_in_source
+from vpt.source import function_fields
 
 WORDS: tuple[str, ...] = (
     *(
@@ -73,7 +73,7 @@ NUMBERS = (
 LARGE = ("1e3", "99999999999999999999")
 COUNTS = ("epochs", "steps", "batch_size", "accumulate", "eval_every", "patience", "workers", "views", "seed")
 RATES = ("lr", "base_lr", "head_lr", "momentum", "weight_decay", "eps", "warmup_epochs", "min_lr", "clip_norm", "ema")
-TRAIN = names_in_source("vpt.engine.fit", "fit")
+TRAIN = list(function_fields("vpt.engine.fit", "fit"))
 DATA = ("path", "name", "shots", "seed", "val_fraction", "test_fraction", "broken", "check", "classes_subset", "cache")
 METHOD = ("name", "num_tokens", "first", "last", "shared", "dropout", "project", "init", "alpha", "k")
 BACKBONE = ("name", "pretrained", "weights", "image_size", "dtype", "preprocessing", "patch_size")

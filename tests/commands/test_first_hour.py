@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,9 +16,10 @@ from vpt import sweep
 from vpt.cli import main
 from vpt.config import Config
 from vpt.methods import available
-from vpt.options import names_in_package
+from vpt.options import options_of
 from vpt.saving import versions
 from vpt.shipped import find_config, purpose, shipped
+from vpt.source import class_fields, function_fields, names_in_package
 
 
 @pytest.fixture
@@ -78,8 +80,47 @@ def test_a_slip_is_answered_in_one_line(
     assert len(error.splitlines()) == 1
 
 
-def test_methods_are_known_without_what_they_need() -> None:
+def test_methods_and_their_options_are_known_without_what_they_need() -> None:
     assert sorted(names_in_package("vpt.methods")) == sorted(available())
+    for name, kind in available().items():
+        real = {option: hint for option, (hint, _) in options_of(kind).items()}
+        assert {option: hint for option, (hint, _) in class_fields("vpt.methods", name).items()} == real, name
+
+
+def test_options_of_training_and_data_are_known_without_torch() -> None:
+    for module, function in (("vpt.engine.fit", vpt.fit), ("vpt.data", vpt.data.load)):
+        real = options_of(function)
+        read = function_fields(module, function.__name__)
+        assert read.keys() == real.keys()
+        # What is not told by the text alone is left for later.
+        told = {name: hint for name, (hint, _) in read.items() if hint is not Any}
+        assert told == {name: real[name][0] for name in told}
+        assert len(told) > 0.7 * len(real)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("train.epochs=x", "train.epochs='x' will not do: input should be a valid integer"),
+        ("train.schedule=cosin", "train.schedule='cosin' will not do: input should be 'cosine'"),
+        ("train.compile=2", "train.compile=2 will not do: input should be true or false"),
+        ("data.cache=dsk", "data.cache='dsk' will not do: input should be 'none', 'memory' or 'disk'"),
+        ("method={name: vpt-deep, num_tokns: 3}", "did you mean 'num_tokens'?"),
+        ("method={name: lora, rank: many}", "method.rank='many' will not do"),
+        ("compare.prompts.train.lr=fast", "train.lr='fast' will not do"),
+        ("compare.prompts.method=vpt-depp", "there is no method 'vpt-depp': did you mean 'vpt-deep'?"),
+        ("select={train.lr: [0.1, high]}", "train.lr='high' will not do"),
+    ],
+)
+def test_a_mistyped_config_is_told_before_torch_is_imported(change: str, sentence: str) -> None:
+    code = (
+        "import sys\nfrom vpt.cli import main\n"
+        f"code = main(['compare', 'own_images', 'data.path=photos', {change!r}])\n"
+        "assert code == 2 and 'torch' not in sys.modules, sorted(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert sentence in done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_configs_are_found_by_name(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vpt import config
-from vpt.errors import VptError, did_you_mean
-from vpt.options import check_names, names_in_package, names_in_source
+from vpt.early import check_early
+from vpt.errors import VptError
 from vpt.shipped import find_config
 
 if TYPE_CHECKING:
@@ -100,20 +99,9 @@ def read_config(given: argparse.Namespace) -> Config:
         VptError: a mistake in it, or the device is not there.
     """
     settings = config.read(find_config(given.config), given.overrides)
-    check_names(settings.train, names_in_source("vpt.engine.fit", "fit"), "train", "train")
-    _check_method(settings.method.get("name"))
+    check_early(settings)
     set_up(given)
     return settings
-
-
-def _check_method(name: Any) -> None:
-    """Refuse a name that no method of this package or of another has, as `vpt.methods.find` does; nothing else."""
-    known = names_in_package("vpt.methods")
-    if not isinstance(name, str) or ":" in name or "+" in name or name in known:
-        return
-    known += [point.name for point in entry_points(group="vpt.methods")]
-    if name not in known:
-        raise VptError(f"there is no method {name!r}: {did_you_mean(name, known, see='vpt list methods')}")
 
 
 def set_up(given: argparse.Namespace) -> None:
