@@ -69,8 +69,9 @@ def case(model: vpt.Prompted, batch: int, setting: Setting, facts: dict[str, Any
 
 def ratios(facts: dict[str, Any], setting: Setting) -> list[Ratio]:
     """What is read from the runs; the limit is one forward and one backward pass of the frozen tower."""
-    deep, prompts = facts["method"] == "vpt-deep" and setting.has_targets, facts["prompts"]
-    step = STEP_TARGETS.get(facts["model"], {}).get(prompts) if deep else None
+    deep = facts["method"] == "vpt-deep" and "model" in facts and setting.has_targets
+    prompts = facts.get("prompts", 0)
+    step = STEP_TARGETS.get(facts.get("model", ""), {}).get(prompts) if deep else None
     many = deep and prompts == 200
     return [
         Ratio("step / limit", "step", "frozen forward", times=2, at_most=step),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,6 +16,7 @@ from vpt.towers.attention import Attended
 from vpt.towers.base import Change, ImageTower
 from vpt.towers.hierarchical import HierarchicalTower, in_stages
 from vpt.towers.packing import Texts
+from vpt.towers.picking import Neighbours, Pick
 from vpt.towers.stages import same
 from vpt.towers.text import TextTower
 
@@ -109,7 +109,7 @@ def _advanced(
                 seen = [*seen, context]
         wanted = own if read is None else read
         fewer = layer == last and wanted + prompts_too < x.shape[1]
-        first = partial(_first, count=wanted, behind=prompts_too) if fewer else None
+        first = _first(wanted, prompts_too) if fewer else None
         x = tower.advance(layer, x, seen, change=change, read=first, places=places)
     return x
 
@@ -153,8 +153,11 @@ def encode_grid(
     return found
 
 
-def _first(x: Tensor, count: int, behind: int = 0) -> Tensor:
-    return x[:, :count] if not behind else torch.cat([x[:, :count], x[:, -behind:]], dim=1)
+def _first(count: int, behind: int) -> Pick:
+    """Picks the first tokens of each row, and so many of the last."""
+    if not behind:
+        return Neighbours(0, count)
+    return lambda x: torch.cat([x[:, :count], x[:, -behind:]], dim=1)
 
 
 def keys_values(method: Method, layer: int) -> list[Tensor | Attended]:
@@ -277,7 +280,8 @@ def _encode_part(
             x = _put(x, texts, method.text_prompts.prompts(layer, classes))
         # A mask for each row is copied for each head by torch's own attention, and kept for the backward pass: with
         # something to read a block is opened, which does without.
-        read = picked if layer + 1 == tower.depth else None if mask is None else same
+        last = texts.at_the_end() or picked
+        read = last if layer + 1 == tower.depth else None if mask is None else same
         x = tower.advance(layer, x, mask=mask, change=method.text_change, read=read)
     x = flat(x) if texts.order is None else flat(x).index_select(1, texts.order)
     return tower.readout(x.flatten(0, 1)).unflatten(0, (groups, -1))

@@ -256,7 +256,7 @@ class Prompted(ClassNames, Comparing, Kept, OwnLoop, Shared, nn.Module):
         backbone = {**self.recipe["backbone"], "fingerprint": saving.fingerprint(self.frozen_state())}
         return {
             "backbone": backbone,
-            "method": {k: v for k, v in self.recipe["method"].items() if k not in self.method.for_training},
+            "method": self.method.kept(self.recipe["method"]),
             "head": "text" if self.head is None else self.recipe.get("head", "linear"),
             "classes": list(self.classes),
             "learned_classes": None if self.learned_classes == self.classes else list(self.learned_classes),

@@ -17,7 +17,7 @@ from vpt.loops import TextLoop, encode_texts, encode_texts_plain
 from vpt.methods.base import Method
 from vpt.precision import cast_to, in_own
 from vpt.towers.backbone import Pair
-from vpt.towers.packing import Layout, Placed, Texts, in_rows, joined, packed
+from vpt.towers.packing import Layout, Placed, Texts, in_rows, joined, packed, read_last
 
 T = TypeVar("T")
 
@@ -173,7 +173,9 @@ class TextSide(nn.Module):
 
         def placed(layout: Layout, some: slice) -> Placed:
             part = layout.rows(some)
-            return packed(part, tower.width, **like) if tower.causal else in_rows(part)
+            if tower.causal:
+                return read_last(packed(part, tower.width, **like), grid=GRID if alike else 1)
+            return read_last(in_rows(part))
 
         lengths = tower.lengths(ids) + prompts.num_context
         codes = prompts.codes(ids, lengths - prompts.num_context, tower.start)

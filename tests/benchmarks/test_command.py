@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.__main__ import main
+from benchmarks.methods import CONFIG
+from vpt.methods import available, called
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +96,24 @@ def test_what_says_something_new_on_a_gpu_is_measured_first() -> None:
 
 
 @pytest.mark.slow
+def test_methods_of_the_image_side_are_held_against_the_frozen_model(tmp_path: Path) -> None:
+    rows = ["--method", "ssf", "--method", "vpt-deep and lora"]
+    assert main(["methods", *rows, "--quick", "--repeats", "1", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))["parts"]["methods"]
+    assert [row["facts"]["method"] for row in found] == ["ssf", "vpt-deep and lora"]
+    assert all({"step / limit", "evaluation / frozen"} <= row["ratios"].keys() for row in found)
+
+
+def test_every_method_that_takes_a_linear_head_is_measured_beside_the_others() -> None:
+    measured = {name for row in CONFIG.compare.values() for name in named(row["method"])}
+    wanted = {name for name, kind in available().items() if "linear" in kind.heads}
+    assert measured == wanted
+
+
+def named(method: Any) -> list[str]:
+    return called(method)[0].split("+") if isinstance(method, list) else [called(method)[0]]
+
+
 def test_a_quick_run_of_the_switches_holds_each_against_a_step_without(tmp_path: Path) -> None:
     assert main(["switches", "--quick", "--repeats", "1", "--out", str(tmp_path)]) == 0
     image, text = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))["parts"]["switches"]

@@ -160,3 +160,13 @@ def test_the_config_of_a_run_is_no_word_of_the_user_s(method: object, tmp_path: 
     with pytest.raises(VptError, match="import antigravity first"):
         config_of(tmp_path)
     assert "antigravity" not in sys.modules
+
+
+def test_options_that_only_training_reads_are_not_saved_however_they_are_given() -> None:
+    kind = find("promptkd+lora")
+    lora = {"rank": 4}
+    assert kind.kept({"promptkd": {"teacher": "run", "depth": 2}, "lora": lora}) == {
+        "promptkd": {"depth": 2},
+        "lora": lora,
+    }
+    assert kind.kept({"teacher": "run", "rank": 4}) == {"rank": 4}

@@ -18,10 +18,6 @@ from vpt.methods import available
 
 DEPTH = 4
 
-# In the last block the token that is read is picked from tokens and from queries, which the plain form has no need of:
-# the gradient of each is one operation.
-PICKED = 2
-
 # Classes.
 COUNTS = (20, 100, 1000)
 
@@ -118,7 +114,7 @@ def test_on_images(tower: str, variant: str) -> None:
     if "norm" in tower and method == "clip-lora":
         return
     model = vpt.attach(IMAGE_TOWERS[tower](), method, num_classes=5, head="linear", **options).train()
-    assert step(model, plain=False) <= step(model, plain=True) + PICKED
+    assert step(model, plain=False) <= step(model, plain=True)
 
 
 def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompted:
@@ -137,19 +133,9 @@ def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompt
     return model.train()
 
 
-# Operations by which the fast form says more than the plain one. Where a tower projects queries, keys and values by
-# three products, prompts beside the image are joined to keys and to values apart, block by block: 1 % of the step.
-# CLIP-LoRA opens all blocks in both forms, and what is left is that tokens are picked twice in the last one: in texts
-# that are seen both ways by their index, of which the gradient is two operations. MMA picks them a third time.
-MORE = {
-    **{("hf clip", method): 5 for method in ("ivlp", "maple", "promptsrc", "coprompt")},
-    **{("both ways", "clip-lora"): 5, ("both ways", "mma"): 9, ("open_clip", "mma"): 1},
-}
-
-
 @pytest.mark.parametrize(("pair", "method", "count"), several(EVERY_TEXT, SOME_TEXTS))
 def test_with_class_names(pair: str, method: str, count: int) -> None:
     model = of_classes(PAIRS[pair], method, count)
     batch = 1 if count == 1000 else 4
     fast, plain = (step(model, plain=form, batch=batch) for form in (False, True))
-    assert fast <= plain + MORE.get((pair, method), 0)
+    assert fast <= plain

@@ -1,5 +1,6 @@
 """Bars in a notebook: one output that is written over."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -62,3 +63,15 @@ def test_nothing_is_shown_when_nothing_is_wanted(shown: list[str], capfd: pytest
     quiet.epoch_line(ROW)
     assert shown == []
     assert capfd.readouterr().err == ""
+
+
+def test_lines_of_progress_are_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    progress = logging.getLogger("vpt.progress")
+    Progress(epochs=2).epoch_line(ROW)
+    assert capfd.readouterr().err.startswith("epoch ")
+    progress.setLevel(logging.WARNING)
+    try:
+        Progress(epochs=2).epoch_line(ROW)
+        assert capfd.readouterr().err == ""
+    finally:
+        progress.setLevel(logging.NOTSET)

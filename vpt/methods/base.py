@@ -88,6 +88,11 @@ class Method(nn.Module):
             setattr(self, name, part)
         self._put_together(tuple(parts.values()))
 
+    @classmethod
+    def kept(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the options that it was given those that are saved with a model."""
+        return {name: value for name, value in options.items() if name not in cls.for_training}
+
     def _put_together(self, parts: tuple[Part, ...]) -> None:
         """Sort the parts by their kinds. They stand in no module's list a second time."""
         for first, second in combinations(parts, 2):

@@ -58,6 +58,12 @@ class Combined(Method):
         }
         return found | {kind.name: (dict[str, Any], {}) for kind in cls.kinds}
 
+    @classmethod
+    def kept(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Likewise, of each method's own too."""
+        own = {kind.name: kind.kept(options[kind.name]) for kind in cls.kinds if kind.name in options}
+        return super().kept(options) | own
+
 
 def combined(kinds: Sequence[type[Method]]) -> type[Method]:
     """The class of a combination of methods.

@@ -30,11 +30,15 @@ def first_of(names: Sequence[object], count: int = 5) -> str:
 
 
 class OnStandardError(logging.Handler):
-    """Writes each sentence to what is standard error then, with the name of the package before it."""
+    """Writes each sentence to what is standard error then, with the name of the package before it.
+
+    Lines of progress, which have a logger of their own, stand by themselves.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it."""
-        print(f"vpt: {record.getMessage()}", file=sys.stderr)
+        message = record.getMessage()
+        print(message if record.name == PROGRESS.name else f"vpt: {message}", file=sys.stderr, flush=True)
 
 
 # Users set its level, or put handlers of their own in the place of this one.
@@ -42,6 +46,8 @@ LOGGER = logging.getLogger("vpt")
 LOGGER.addHandler(OnStandardError())
 LOGGER.setLevel(logging.INFO)
 LOGGER.propagate = False
+# An epoch a line, where nobody watches a bar.
+PROGRESS = LOGGER.getChild("progress")
 
 
 def tell(sentence: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vpt.report.notes import printable
+from vpt.report.notes import PROGRESS, printable
 
 # Which of many runs this is, as lines of progress show it.
 RUN: ContextVar[str] = ContextVar("RUN", default="")
@@ -67,7 +67,7 @@ class Progress:
         bar.set_postfix_str(_told(figures), refresh=False)
 
     def epoch_line(self, row: dict[str, Any]) -> None:
-        """Print what an epoch came to, and the time that is left."""
+        """Log what an epoch came to, and the time that is left; in a notebook it is shown."""
         if not self.enabled:
             return
         parts = [printable(RUN.get())] if RUN.get() else []
@@ -79,9 +79,11 @@ class Progress:
         per_epoch = (time.perf_counter() - self.started) / (row["epoch"] - self.done)
         left = timedelta(seconds=round(per_epoch * (self.epochs - row["epoch"])))
         parts.append(f"{left} left" if row["epoch"] < self.epochs else "done")
-        if self.cell is not None:
+        if self.cell is None:
+            PROGRESS.info("%s", "  ".join(parts))
+        else:
             self.cell.rows.append(row)
-        print("  ".join(parts), file=self.cell or sys.stderr, flush=True)
+            print("  ".join(parts), file=self.cell, flush=True)
 
 
 class Cell:

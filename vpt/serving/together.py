@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from vpt.precision import in_own
 from vpt.serving.plan import STAGES, Plan, Step
 from vpt.towers.attention import Attended, separate
 from vpt.towers.base import Change, ImageTower, Opened
+from vpt.towers.picking import Neighbours
 from vpt.towers.stages import same
 
 
@@ -53,14 +53,10 @@ def _encode(tower: ImageTower, plans: Sequence[Plan], rows: Tensor, images: Tens
         context, seen = _attended(steps, rows)
         mask = _mask(x, own, seen, carried)
         wanted = own if layer < last or tower.read is None else tower.read
-        read = partial(_first, count=wanted) if layer == last and wanted < x.shape[1] else None
+        read = Neighbours(0, wanted) if layer == last and wanted < x.shape[1] else None
         change = _change(steps, rows)
         x = tower.advance(layer, x, context, mask=mask, change=change, read=read, places=places)
     return tower.readout(x)
-
-
-def _first(x: Tensor, count: int) -> Tensor:
-    return x[:, :count]
 
 
 def _entered(x: Tensor, own: int, carried: Tensor, steps: Sequence[Step], rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,12 +16,12 @@ from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
 from vpt.towers.attention import Attended, Packing, attend, separate, shared, together
+from vpt.towers.picking import Pick, beside
 from vpt.towers.places import Grid, Places
 from vpt.towers.stages import Mlp, Out
 
 Context = Tensor | Attended
 Change = Callable[[int, Any], Any] | None
-Pick = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -322,27 +322,31 @@ def _advance_opened(
 ) -> Tensor:
     """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`."""
     known = [context for context in contexts if isinstance(context, Attended)]
+    length = x.shape[1]
+    x, own = (x, x) if read is None else beside(x, read)
+    # Normed tokens enter what is added to few blocks' tokens.
+    y_too = None if isinstance(block.out, Out) and block.out.before is None else read
     if len(known) == len(contexts):
         y = block.norm(x)
-        q, k, v = block.projected(y)
+        all_y, y = (y, y) if y_too is None else beside(y, y_too)
+        q, k, v = block.projected(all_y)
     else:
         y, (q, k, v) = _packed(block, x, [context for context in contexts if isinstance(context, Tensor)])
+        y = y if y_too is None else y_too(y)
     bias = None
     if places is not None:
         if block.turn is not None:
-            q, k = block.turn(q, places), _turned_behind(block.turn, k, places, x.shape[1])
+            q, k = block.turn(q, places), _turned_behind(block.turn, k, places, length)
         if block.bias is not None:
-            num_context = k.shape[1] - x.shape[1] + sum(context.keys.shape[1] for context in known)
-            bias = F.pad(block.bias(places, x.shape[1]), (num_context, 0))
+            num_context = k.shape[1] - length + sum(context.keys.shape[1] for context in known)
+            bias = F.pad(block.bias(places, length), (num_context, 0))
     if read is not None:
-        # Normed tokens enter what is added to few blocks' tokens.
-        y = y if isinstance(block.out, Out) and block.out.before is None else read(y)
-        x, q = read(x), read(q)
+        q = read(q)
         mask = mask if mask is None else read(mask)
         bias = bias if bias is None else read(bias)
-    attended = x + block.out(attend(q, k, v, known, together(mask, bias), block.dropout), y)
+    attended = own + block.out(attend(q, k, v, known, together(mask, bias), block.dropout), y)
     attended = attended if block.post1 is None else block.post1(attended)
-    found = attended + block.feed(x if block.parallel else attended)
+    found = attended + block.feed(own if block.parallel else attended)
     return found if block.post2 is None else block.post2(found)
 
 

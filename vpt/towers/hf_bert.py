@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from vpt.towers.attention import Attended, heads_of
-from vpt.towers.base import Change, Context, Opened, Pick, why_hooked
+from vpt.towers.base import Change, Context, Opened, why_hooked
 from vpt.towers.hf_block import run_layer
 from vpt.towers.hf_families import blocks_of
 from vpt.towers.packing import Layout
+from vpt.towers.picking import Pick
 from vpt.towers.places import Places
 from vpt.towers.stages import Mlp, Out, same
 from vpt.towers.text import TextTower, Tokenizer

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vpt.towers.picking import first_token
+
 
 @dataclass(frozen=True)
 class Family:
@@ -50,12 +52,12 @@ def _of_vit(model: Any, images: Tensor) -> Tensor:
     return found
 
 
-VIT = Family(layers=blocks_of, embed=_of_vit, readout=lambda m, x: m.layernorm(x)[:, 0])
+VIT = Family(layers=blocks_of, embed=_of_vit, readout=lambda m, x: first_token(m.layernorm(x)))
 DINOV2 = replace(VIT, layers=lambda m: blocks_of(m.encoder), any_size=True)
 CLIP = Family(
     layers=lambda m: blocks_of(m.encoder),
     embed=lambda m, images: m.pre_layrnorm(m.embeddings(images)),
-    readout=lambda m, x: m.post_layernorm(x[:, 0]),
+    readout=lambda m, x: m.post_layernorm(first_token(x)),
     norm="post_layernorm",
 )
 SIGLIP = Family(
@@ -93,7 +95,7 @@ def _beit_pooled(model: Any, x: Tensor) -> Tensor:
     x = model.layernorm(x)
     if model.pooler is not None:
         return model.pooler(x)
-    return x[:, 1:].mean(1) if model.config.use_mean_pooling else x[:, 0]
+    return x[:, 1:].mean(1) if model.config.use_mean_pooling else first_token(x)
 
 
 def _beit_shared(model: Any, images: Tensor) -> Tensor | None:
@@ -128,7 +130,7 @@ FAMILIES = {
     "DINOv3ViTModel": Family(
         layers=lambda m: blocks_of(m.model),
         embed=_of_vit,
-        readout=lambda m, x: m.norm(x)[:, 0],
+        readout=lambda m, x: first_token(m.norm(x)),
         norm="norm",
         prefix=lambda m: 1 + m.config.num_register_tokens,
         any_size=True,
@@ -139,7 +141,7 @@ FAMILIES = {
     "ChineseCLIPVisionModel": CLIP,
     "AltCLIPVisionModel": CLIP,
     "BlipVisionModel": replace(
-        CLIP, embed=_of_vit, readout=lambda m, x: m.post_layernorm(m.post_layernorm(x[:, 0])), norm="post_layernorm"
+        CLIP, embed=_of_vit, readout=lambda m, x: m.post_layernorm(m.post_layernorm(first_token(x)))
     ),
     "SiglipVisionModel": SIGLIP,
     "Siglip2VisionModel": replace(SIGLIP, embed=_siglip2, any_size=True),

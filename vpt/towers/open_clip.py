@@ -23,6 +23,7 @@ from vpt.towers.hf_tokenizer import adapted
 from vpt.towers.open_clip_block import open_residual, why_not_residual
 from vpt.towers.open_clip_load import SENSELESS, NamedTokenizer, create, divided
 from vpt.towers.open_clip_text import OpenClipTextTower, clip_tokenizer, why_no_text
+from vpt.towers.picking import first_token
 from vpt.towers.text import Tokenizer
 from vpt.towers.weights import UNREADABLE, reason_of
 from vpt.towers.whole_models import whole_open_clip
@@ -56,7 +57,11 @@ class OpenClipTower(ImageTower):
 
     def readout(self, x: Tensor) -> Tensor:
         """Norm and pooling, in the model's order, and the projection to the space shared with text."""
-        pooled, _ = self.model._pool(x)
+        if self.read == 1 and x.shape[1] == 1:
+            # The order of norm and pooling makes no difference to one token.
+            pooled = self.model.ln_post(first_token(x))
+        else:
+            pooled, _ = self.model._pool(x)
         return self.project(pooled) if self.projects else pooled
 
     def projection_weight(self) -> nn.Parameter | None:

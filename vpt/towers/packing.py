@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vpt.towers.picking import Neighbours
+
 # The code of a class token, which is no word.
 CLASS_TOKEN = -1
 
@@ -58,6 +60,7 @@ class Texts(NamedTuple):
         seen: what each token sees of its row, (1 or R, L, L), booleans or as `scored` has it; None where it sees all.
         picked: places of R · L whose tokens are read out, n of each row, (R · n,).
         order: which of R · n is each text's, (N,); None where they are all of them, in order.
+        last: what is picked are the last n tokens of each row, in order.
         then: how the same texts go on from a block on, where what stands in them is another there.
     """
 
@@ -69,7 +72,14 @@ class Texts(NamedTuple):
     seen: Tensor | None
     picked: Tensor
     order: Tensor | None
+    last: bool = False
     then: Then | None = None
+
+    def at_the_end(self) -> Neighbours | None:
+        """What picks the tokens that are read out where they are the last of each row."""
+        rows, length = self.codes.shape
+        count = len(self.picked) // rows
+        return Neighbours(length - count, count) if self.last else None
 
     def to(self, device: torch.device) -> Texts:
         """The same on `device`."""
@@ -186,6 +196,49 @@ def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = N
         order=order if grid > 1 or len(picked) > len(order) else _in_order(order),
     )
     return Placed(texts, places)
+
+
+def read_last(placed: Placed, *, grid: int = 1) -> Placed:
+    """The same texts, with the tokens that are read out at the end of their rows, where a slice picks them.
+
+    What a token sees does not hang on where in its row it stands. Rows that share one `seen` stay as they are, unless
+    the last tokens are read anyhow; so do those in which a context would be moved. `grid` as `packed` takes it.
+    """
+    texts, places = placed
+    rows, length = texts.codes.shape
+    count = len(texts.picked) // rows
+    of_text = texts.picked if texts.order is None else texts.picked[texts.order]
+    is_read = torch.zeros(rows * length, dtype=torch.bool).index_fill(0, of_text, True).view(rows, length)
+    # Where each token of a row stood before, and where it stands now.
+    before = is_read.long().argsort(dim=1, stable=True)
+    kept = torch.equal(before, torch.arange(length).expand(rows, -1))
+    shared = texts.seen is not None and len(texts.seen) < rows
+    if (shared and not kept) or (texts.start is not None and is_read[:, : texts.start].any()):
+        return placed
+    source = (before + torch.arange(rows)[:, None] * length).flatten()
+    now = torch.empty_like(source).index_copy(0, source, torch.arange(len(source)))
+    learned, by_place = now[texts.learned].sort()
+    context = by_place if texts.context is None else texts.context[by_place]
+    of_text = now[of_text]
+    order = of_text // length * count + of_text % length - (length - count)
+    moved = texts._replace(
+        codes=texts.codes.flatten()[source].view(rows, length),
+        positions=texts.positions.flatten()[source].view(rows, length),
+        learned=learned,
+        context=_in_order(context),
+        seen=texts.seen if texts.seen is None or kept else _moved(texts.seen, before),
+        picked=(torch.arange(length - count, length) + torch.arange(rows)[:, None] * length).flatten(),
+        # Plans of one grid are to be alike, whatever the order.
+        order=order if grid > 1 or rows * count > len(order) else _in_order(order),
+        last=True,
+    )
+    return Placed(moved, torch.where(places < 0, -1, now[places]))
+
+
+def _moved(seen: Tensor, before: Tensor) -> Tensor:
+    """What tokens see (R, L, L) once token i of a row is the one that was `before[i]`."""
+    rows = seen.gather(1, before[:, :, None].expand_as(seen))
+    return rows.gather(2, before[:, None].expand_as(seen))
 
 
 def _start(codes: Tensor) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # A border that a published model's own code leaves out (6 of SigLIP's 384 pixels) stays out: its weights know no other.
 BORDER = 0.05
+
+# Each patch is held against all others: an image of more would take minutes on a CPU, or all of a GPU's memory.
+MOST_PATCHES = 32_768
 
 
 def channels_of(model: nn.Module) -> int:
@@ -48,12 +52,24 @@ def check_tower(tower: ImageTower) -> None:
     if tower.image_size is not None and min(tower.image_size) < tower.patch_size:
         shown = "×".join(map(str, tower.image_size))
         raise VptError(f"patches of {tower.patch_size} pixels are larger than images of {shown}: take smaller ones.")
+    if tower.image_size is not None and tower.closed is None and not tower.hierarchical:
+        _check_count(tower.image_size, tower.patch_size)
     if tower.image_size is not None and _border(tower.patch_size, tower.image_size) > BORDER:
         height, width = tower.image_size
         covered = "×".join(str(side - side % tower.patch_size) for side in tower.image_size)
         tell(
             f"patches of {tower.patch_size} pixels do not divide {height}×{width}, and would not see the border: "
             f"images are made {covered} pixels before they are cut into patches."
+        )
+
+
+def _check_count(size: tuple[int, int], patch: int) -> None:
+    count = math.prod(side // patch for side in size)
+    if count > MOST_PATCHES:
+        shown = "×".join(map(str, size))
+        raise VptError(
+            f"images of {shown} are {count:,} patches of {patch} pixels, each held against all others: take a smaller "
+            f"image_size, of at most {MOST_PATCHES:,} patches."
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vpt.towers import sizes
 from vpt.towers.base import ImageTower, Opened, without
+from vpt.towers.picking import first_token
 from vpt.towers.timm_blocks import open_block, why_not_block
 
 
@@ -62,7 +63,12 @@ class TimmTower(ImageTower):
 
     def readout(self, x: Tensor) -> Tensor:
         """Norm, pooling, the norm after pooling, and the projection."""
-        features = self.model.forward_head(self.model.norm(x), pre_logits=True)
+        x = self.model.norm(x)
+        if self.read == 1 and x.shape[1] == 1:
+            # What `forward_head` does with the token that it picks.
+            features = self.model.head_drop(self.model.fc_norm(first_token(x)))
+        else:
+            features = self.model.forward_head(x, pre_logits=True)
         return features if self.projection is None else self.projection(features)
 
     def final_norm(self) -> nn.Module:

@@ -18,6 +18,7 @@ from vpt.preprocessing import Preprocessing
 from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
 from vpt.towers.base import ImageTower, Opened, multihead_projections, why_hooked, without
+from vpt.towers.picking import first_token
 from vpt.towers.stages import Out, mlp_of
 from vpt.towers.swin_torchvision import TorchvisionSwin
 from vpt.towers.weights import UNREADABLE, fitted, read_weights, reason_of, without_prefix
@@ -54,7 +55,7 @@ class TorchvisionTower(ImageTower):
 
     def readout(self, x: Tensor) -> Tensor:
         """Norm and class token."""
-        return self.model.encoder.ln(x)[:, 0]
+        return first_token(self.model.encoder.ln(x))
 
     def final_norm(self) -> nn.Module:
         """`encoder.ln`."""
