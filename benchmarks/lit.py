@@ -30,28 +30,23 @@ from vpt.data.pairs import PairSet
 from vpt.preprocessing import Preprocessing
 from vpt.text import ensemble
 
-SIDE, WIDTH, PATCH = 112, 192, 16
+WIDTH, PATCH, DEPTH = 192, 16, 12
 LONGEST, CAPTIONS, CLASSES = 20, 64, 320
-CONFIG: dict[str, Any] = {
-    "embed_dim": WIDTH,
-    "vision_cfg": {
-        "image_size": SIDE,
-        "patch_size": PATCH,
-        "width": WIDTH,
-        "layers": 12,
-        "head_width": 64,
-        "no_ln_pre": True,
-    },
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": WIDTH, "heads": 3, "layers": 3},
-}
 
 
-def locked_tower(weights: str) -> tuple[Any, Tensor]:
-    """DeiT-Tiny at 112 pixels in open_clip's layout, and its classifier's rows (1000, 192)."""
+def config(side: int) -> dict[str, Any]:
+    """open_clip's, of a model for images of `side` pixels."""
+    vision = {"image_size": side, "patch_size": PATCH, "width": WIDTH, "layers": DEPTH, "head_width": 64}
+    text = {"context_length": 77, "vocab_size": 49408, "width": WIDTH, "heads": 3, "layers": 3}
+    return {"embed_dim": WIDTH, "vision_cfg": vision | {"no_ln_pre": True}, "text_cfg": text}
+
+
+def locked_tower(weights: str, side: int) -> tuple[Any, Tensor]:
+    """DeiT-Tiny for images of `side` pixels in open_clip's layout, and its classifier's rows (1000, 192)."""
     state = {name: tensor.float() for name, tensor in load_file(weights).items()}
-    visual = open_clip.model.CLIP(**CONFIG).visual
+    visual = open_clip.model.CLIP(**config(side)).visual
     bias = state["patch_embed.proj.bias"]
-    positions = resample_abs_pos_embed(state["pos_embed"], [SIDE // PATCH] * 2)[0]
+    positions = resample_abs_pos_embed(state["pos_embed"], [side // PATCH] * 2)[0]
     # open_clip's patches have no bias, and every patch has a position.
     positions[1:] += bias
     converted = {
@@ -69,7 +64,7 @@ def locked_tower(weights: str) -> tuple[Any, Tensor]:
         "mlp.c_fc": "mlp.fc1",
         "mlp.c_proj": "mlp.fc2",
     }
-    for layer in range(CONFIG["vision_cfg"]["layers"]):
+    for layer in range(DEPTH):
         ours, theirs = f"transformer.resblocks.{layer}", f"blocks.{layer}"
         for kind in ("weight", "bias"):
             converted[f"{ours}.attn.in_proj_{kind}"] = state[f"{theirs}.attn.qkv.{kind}"]
@@ -98,13 +93,14 @@ def main() -> None:
     given.add_argument("weights", help="DeiT-Tiny's, as safetensors in timm's layout")
     given.add_argument("out", type=Path, help="the folder to write; its parent may hold nothing of this name")
     given.add_argument("--steps", type=int, default=800)
+    given.add_argument("--side", type=int, default=112, help="of its images, in pixels: a multiple of 16")
     options = given.parse_args()
     if options.out.exists():
         given.error(f"{options.out} is there already: name another folder.")
     torch.manual_seed(0)
     generator = random.Random(0)
-    preprocessing = Preprocessing((SIDE, SIDE))
-    visual, rows = locked_tower(options.weights)
+    preprocessing = Preprocessing((options.side, options.side))
+    visual, rows = locked_tower(options.weights, options.side)
     flickr = datasets.load("flickr8k", val_fraction=0.05, seed=0, check=False)
     assert isinstance(flickr, PairSet)
     images = features_of(visual, flickr.train, preprocessing.transform())
@@ -116,7 +112,7 @@ def main() -> None:
     names = [ImageNetInfo().index_to_description(label).split(", ") for label in range(len(rows))]
     sentences = ["{}", "a {}", "a photo of a {}.", *ensemble("openai-7")]
 
-    model = open_clip.model.CLIP(**CONFIG)
+    model = open_clip.model.CLIP(**config(options.side))
     model.visual = visual
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-3, weight_decay=0.05)
@@ -157,7 +153,10 @@ def write(model: nn.Module, preprocessing: Preprocessing, folder: Path) -> None:
     folder.mkdir(parents=True)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     given = {"size": list(preprocessing.size), "mean": list(preprocessing.mean), "std": list(preprocessing.std)}
-    facts = {"model_cfg": CONFIG, "preprocess_cfg": given | {"interpolation": "bicubic", "resize_mode": "shortest"}}
+    facts = {
+        "model_cfg": config(preprocessing.size[0]),
+        "preprocess_cfg": given | {"interpolation": "bicubic", "resize_mode": "shortest"},
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
