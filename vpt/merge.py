@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vpt.methods.base import Method
 from vpt.methods.parts import Change
-from vpt.towers.base import ImageTower, Opened
+from vpt.towers.base import ImageTower
+from vpt.towers.opened import Opened
 from vpt.towers.stages import Mlp, Out
 
 Linear = Callable[[Tensor], Tensor]

@@ -14,7 +14,8 @@ from vpt.methods.base import Method
 from vpt.precision import in_own
 from vpt.serving.plan import STAGES, Plan, Step
 from vpt.towers.attention import Attended, separate
-from vpt.towers.base import Change, ImageTower, Opened
+from vpt.towers.base import Change, ImageTower
+from vpt.towers.opened import Opened
 from vpt.towers.picking import Neighbours
 from vpt.towers.stages import same
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,53 +15,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
-from vpt.towers.attention import Attended, Packing, attend, separate, shared, together
-from vpt.towers.picking import Pick, beside
-from vpt.towers.places import Grid, Places
+from vpt.towers.attention import Attended, shared
+from vpt.towers.opened import Context, Opened, advance_opened, attended_of
+from vpt.towers.picking import Pick
+from vpt.towers.places import Places
 from vpt.towers.stages import Mlp, Out
 
-Context = Tensor | Attended
 Change = Callable[[int, Any], Any] | None
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A transformer block, x + out(attention(norm(x))) and then x + feed(x), taken apart.
-
-    Attributes:
-        norm: the norm before attention, (B, N, D) to (B, N, D).
-        query_key_value: normed tokens to queries, keys and values, (B, N, heads, d) each, or one (B, N, 3, heads, d).
-        key_value: normed tokens to keys and values alone, two tensors.
-        out: what attention gives, (B, N, heads · d), and the normed tokens, to what is added to x; a `stages.Out` where
-            its projection can be added to.
-        feed: x to what the MLP adds to it, its norm included; a `stages.Mlp` where its layers can be added to.
-        dropout: of attention weights, 0 in evaluation mode.
-        linear: queries, keys and values are linear in the normed tokens, and each is a head's own.
-        turn: queries or keys of tokens, (B, L, heads, d), turned by where the tokens stand (rotary positions).
-        bias: added to the scores of L tokens among each other by where they stand, (heads, L, L), given places and L.
-        post1: the norm of x + out(…) where norms stand behind the sums, None where they do not.
-        post2: likewise of the sum with what the MLP adds.
-        parallel: the MLP is given x as the block was, beside attention.
-        grid: where patches stand among the tokens, for changes that look at it.
-    """
-
-    norm: Callable[[Tensor], Tensor]
-    query_key_value: Callable[[Tensor], tuple[Tensor, ...]]
-    key_value: Callable[[Tensor], tuple[Tensor, Tensor]]
-    out: Callable[[Tensor, Tensor], Tensor]
-    feed: Callable[[Tensor], Tensor]
-    dropout: float = 0.0
-    linear: bool = True
-    turn: Callable[[Tensor, Places], Tensor] | None = None
-    bias: Callable[[Places, int], Tensor] | None = None
-    post1: Callable[[Tensor], Tensor] | None = None
-    post2: Callable[[Tensor], Tensor] | None = None
-    parallel: bool = False
-    grid: Grid | None = None
-
-    def projected(self, y: Tensor) -> Sequence[Tensor]:
-        """Queries, keys and values of normed tokens (B, N, D), (B, N, heads, d) each."""
-        return separate(self.query_key_value(y))
 
 
 class Tower(nn.Module, ABC):
@@ -166,7 +126,7 @@ class Tower(nn.Module, ABC):
             block = self.open(layer) if change is None else change(layer, self.open(layer))
             if part:
                 block = replace(block, feed=partial(checkpoint, block.feed, use_reentrant=False))
-            return _advance_opened(block, x, contexts, mask, read, places)
+            return advance_opened(block, x, contexts, mask, read, places)
         x = self._advance_whole(layer, x, contexts, mask, places)
         return x if read is None else read(x)
 
@@ -230,7 +190,7 @@ class Tower(nn.Module, ABC):
         if self.why_whole(layer) is not None:
             return context
         block = self.open(layer) if change is None else change(layer, self.open(layer))
-        return _attended(block, context)
+        return attended_of(block, context)
 
     def path(self, layer: int) -> str:
         """Which way block `layer` takes a context, and why."""
@@ -306,83 +266,6 @@ class ImageTower(Tower):
     def pre_norm(self, tokens: Tensor) -> Tensor:
         """What CLIP's norm before block 0 makes of tokens (B, N, D); most models have none."""
         return tokens
-
-
-def _attended(block: Opened, context: Tensor | Attended) -> Attended:
-    return context if isinstance(context, Attended) else Attended(*block.key_value(block.norm(context)))
-
-
-def _advance_opened(
-    block: Opened,
-    x: Tensor,
-    contexts: Sequence[Context],
-    mask: Tensor | None,
-    read: Pick | None,
-    places: Places | None,
-) -> Tensor:
-    """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`."""
-    known = [context for context in contexts if isinstance(context, Attended)]
-    length = x.shape[1]
-    x, own = (x, x) if read is None else beside(x, read)
-    # Normed tokens enter what is added to few blocks' tokens.
-    y_too = None if isinstance(block.out, Out) and block.out.before is None else read
-    if len(known) == len(contexts):
-        y = block.norm(x)
-        all_y, y = (y, y) if y_too is None else beside(y, y_too)
-        q, k, v = block.projected(all_y)
-    else:
-        y, (q, k, v) = _packed(block, x, [context for context in contexts if isinstance(context, Tensor)])
-        y = y if y_too is None else y_too(y)
-    bias = None
-    if places is not None:
-        if block.turn is not None:
-            q, k = block.turn(q, places), _turned_behind(block.turn, k, places, length)
-        if block.bias is not None:
-            num_context = k.shape[1] - length + sum(context.keys.shape[1] for context in known)
-            bias = F.pad(block.bias(places, length), (num_context, 0))
-    if read is not None:
-        q = read(q)
-        mask = mask if mask is None else read(mask)
-        bias = bias if bias is None else read(bias)
-    attended = own + block.out(attend(q, k, v, known, together(mask, bias), block.dropout), y)
-    attended = attended if block.post1 is None else block.post1(attended)
-    found = attended + block.feed(own if block.parallel else attended)
-    return found if block.post2 is None else block.post2(found)
-
-
-def _turned_behind(turn: Callable[[Tensor, Places], Tensor], k: Tensor, places: Places, length: int) -> Tensor:
-    """Keys of context, which stay as they are, and of the last `length` tokens, which are turned."""
-    num_context = k.shape[1] - length
-    return torch.cat([k[:, :num_context], turn(k[:, num_context:], places)], dim=1) if num_context else turn(k, places)
-
-
-def _packed(block: Opened, x: Tensor, contexts: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """`x` normed, its queries, and keys and values of all that it attends to, norm and products taken together."""
-    if all(context.shape[0] == x.shape[0] for context in contexts):
-        # Each row has contexts of its own: they stand in it, and nothing need be copied.
-        y = block.norm(torch.cat([*contexts, x], dim=1))
-        q, k, v = block.projected(y)
-        return y[:, -x.shape[1] :], (q[:, -x.shape[1] :], k, v)
-    packing = Packing(x.shape[:2], tuple(context.shape[:2] for context in contexts))
-    y = block.norm(torch.cat([each.flatten(0, 1) for each in (x, *contexts)])[None])
-    projected = [each.squeeze(0) for each in block.query_key_value(y)]
-    return packing.own(y.squeeze(0)), packing.spread(*projected)
-
-
-def multihead_projections(
-    attn: nn.MultiheadAttention,
-) -> tuple[Callable[[Tensor], tuple[Tensor, ...]], Callable[[Tensor], Any]]:
-    """`query_key_value` and `key_value` of torch's attention, whose three projections are one parameter."""
-
-    def project(y: Tensor, first: int) -> Tensor:
-        weight: Tensor = attn.in_proj_weight
-        bias: Tensor | None = attn.in_proj_bias
-        if first:
-            rows = slice(first * attn.embed_dim, None)
-            weight, bias = weight[rows], None if bias is None else bias[rows]
-        return F.linear(y, weight, bias).unflatten(-1, (3 - first, attn.num_heads, -1))
-
-    return lambda y: (project(y, 0),), lambda y: project(y, 1).unbind(-3)
 
 
 def why_hooked(*modules: nn.Module) -> str | None:

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel
 from vpt.errors import VptError
 from vpt.towers import rotary, sizes
 from vpt.towers.backbone import Backbone
-from vpt.towers.base import ImageTower, Opened, without
+from vpt.towers.base import ImageTower, without
 from vpt.towers.commits import commit_of
 from vpt.towers.hf_block import open_layer, run_layer, why_not_layer
 from vpt.towers.hf_families import FAMILIES, image_size, sides
@@ -20,6 +20,7 @@ from vpt.towers.hf_processor import converted, processor_of, published, squashed
 from vpt.towers.hf_text import pair_of
 from vpt.towers.hf_tokenizer import adapted, by_name
 from vpt.towers.memory import check_memory
+from vpt.towers.opened import Opened
 from vpt.towers.places import Places
 from vpt.towers.swin_hf import HfSwin
 from vpt.towers.text import Tokenizer

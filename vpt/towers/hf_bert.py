@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from vpt.towers.attention import Attended, heads_of
-from vpt.towers.base import Change, Context, Opened, why_hooked
+from vpt.towers.base import Change, why_hooked
 from vpt.towers.hf_block import run_layer
 from vpt.towers.hf_families import blocks_of
+from vpt.towers.opened import Context, Opened
 from vpt.towers.packing import Layout
 from vpt.towers.picking import Pick
 from vpt.towers.places import Places

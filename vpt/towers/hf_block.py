@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 from vpt.towers import rotary
 from vpt.towers.attention import heads_of, separate
-from vpt.towers.base import Opened, why_hooked
+from vpt.towers.base import why_hooked
 from vpt.towers.hf_relative import bias_of, run_biased
+from vpt.towers.opened import Opened
 from vpt.towers.places import Places
 from vpt.towers.stages import Function, Out, mlp_of, same
 

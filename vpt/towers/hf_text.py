@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.towers.backbone import Pair
-from vpt.towers.base import Opened
 from vpt.towers.hf_bert import HfBertTextTower
 from vpt.towers.hf_block import open_layer, run_layer, why_not_layer
+from vpt.towers.opened import Opened
 from vpt.towers.places import Places
 from vpt.towers.text import TextTower, Tokenizer
 

@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
 from vpt.towers.attention import Attended
-from vpt.towers.base import ImageTower, Opened
+from vpt.towers.base import ImageTower
+from vpt.towers.opened import Opened
 
 
 class HierarchicalTower(ImageTower):

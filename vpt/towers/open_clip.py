@@ -18,11 +18,12 @@ from vpt.options import annotated
 from vpt.preprocessing import Preprocessing
 from vpt.towers import sizes, timm
 from vpt.towers.backbone import Backbone, Pair
-from vpt.towers.base import ImageTower, Opened
+from vpt.towers.base import ImageTower
 from vpt.towers.hf_tokenizer import adapted
 from vpt.towers.open_clip_block import open_residual, why_not_residual
 from vpt.towers.open_clip_load import SENSELESS, NamedTokenizer, create, divided
 from vpt.towers.open_clip_text import OpenClipTextTower, clip_tokenizer, why_no_text
+from vpt.towers.opened import Opened
 from vpt.towers.picking import first_token
 from vpt.towers.text import Tokenizer
 from vpt.towers.weights import UNREADABLE, reason_of

@@ -7,7 +7,8 @@ from typing import Any
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
-from vpt.towers.base import Opened, multihead_projections, why_hooked
+from vpt.towers.base import why_hooked
+from vpt.towers.opened import Opened, multihead_projections
 from vpt.towers.stages import Out, mlp_of
 
 

@@ -13,8 +13,8 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.towers.base import Opened
 from vpt.towers.open_clip_block import open_residual, why_not_residual
+from vpt.towers.opened import Opened
 from vpt.towers.packing import CLASS_TOKEN, Layout
 from vpt.towers.places import Places
 from vpt.towers.text import TextTower, Tokenizer

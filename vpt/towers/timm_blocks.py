@@ -24,7 +24,8 @@ from timm.models.vision_transformer import (
 from torch import Tensor, nn
 
 from vpt.towers.attention import separate
-from vpt.towers.base import Opened, why_hooked
+from vpt.towers.base import why_hooked
+from vpt.towers.opened import Opened
 from vpt.towers.stages import Function, Out, same
 from vpt.towers.timm_attention import Projections, dropout, feed_of, linear, out_of, projections
 

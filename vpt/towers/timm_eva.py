@@ -16,7 +16,8 @@ from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 
 from vpt.towers import rotary, sizes
-from vpt.towers.base import Opened, why_hooked
+from vpt.towers.base import why_hooked
+from vpt.towers.opened import Opened
 from vpt.towers.places import Places
 from vpt.towers.stages import same
 from vpt.towers.timm_attention import dropout, feed_of, linear, out_of, projections, scaled

@@ -10,7 +10,8 @@ from timm.models.naflexvit import NaFlexVit
 from torch import Tensor, nn
 
 from vpt.towers import rotary, sizes
-from vpt.towers.base import ImageTower, Opened, without
+from vpt.towers.base import ImageTower, without
+from vpt.towers.opened import Opened
 from vpt.towers.places import Places
 from vpt.towers.timm_blocks import open_block, why_not_block
 from vpt.towers.timm_eva import EvaTower, open_eva_block, why_not_eva_block

@@ -10,7 +10,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vpt.towers import sizes
-from vpt.towers.base import ImageTower, Opened, without
+from vpt.towers.base import ImageTower, without
+from vpt.towers.opened import Opened
 from vpt.towers.picking import first_token
 from vpt.towers.timm_blocks import open_block, why_not_block
 

@@ -17,7 +17,8 @@ from vpt.options import annotated
 from vpt.preprocessing import Preprocessing
 from vpt.towers import sizes
 from vpt.towers.backbone import Backbone
-from vpt.towers.base import ImageTower, Opened, multihead_projections, why_hooked, without
+from vpt.towers.base import ImageTower, why_hooked, without
+from vpt.towers.opened import Opened, multihead_projections
 from vpt.towers.picking import first_token
 from vpt.towers.stages import Out, mlp_of
 from vpt.towers.swin_torchvision import TorchvisionSwin

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.towers import sizes
-from vpt.towers.base import ImageTower, Opened, without
+from vpt.towers.base import ImageTower, without
+from vpt.towers.opened import Opened
 
 Encode = Callable[[Any, Tensor], Any]
 
