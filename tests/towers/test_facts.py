@@ -348,6 +348,11 @@ def test_images_that_are_no_real_numbers() -> None:
         vpt.attach(vit(), "linear", num_classes=2)(torch.zeros(1, 3, 32, 32).byte())
 
 
+def test_more_patches_than_attention_can_hold() -> None:
+    with pytest.raises(VptError, match=r"images of 1600×1600 are 40,000 patches of 8 pixels.*at most 32,768"):
+        vpt.attach(vit(img_size=1600), num_classes=2)
+
+
 @pytest.mark.parametrize("shape", [(1, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32), (32, 32, 3)])
 def test_images_of_another_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(VptError, match=r"takes images \(B, 3, H, W\) and got"):
