@@ -1,4 +1,4 @@
-"""Every method of the image side beside the frozen model: what docs/results.md holds against their accuracy.
+"""Every method of the image side beside the frozen model: what each costs, to be held against its accuracy.
 
 The rows are those of configs/protocols/image_methods.yaml, with random weights, which cost what others do.
 """
