@@ -351,6 +351,11 @@ def test_images_that_are_no_real_numbers() -> None:
 def test_more_patches_than_attention_can_hold() -> None:
     with pytest.raises(VptError, match=r"images of 1600×1600 are 40,000 patches of 8 pixels.*at most 32,768"):
         vpt.attach(vit(img_size=1600), num_classes=2)
+    any_size = vpt.attach(
+        timm.create_model("vit_tiny_patch16_224", **{**SMALL, "dynamic_img_size": True}), num_classes=2
+    )
+    with pytest.raises(VptError, match=r"images of 1600×1600 are 40,000 patches"):
+        any_size(torch.zeros(1, 3, 1600, 1600))
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32), (32, 32, 3)])

@@ -76,14 +76,14 @@ def advance_opened(
     length = x.shape[1]
     x, own = (x, x) if read is None else beside(x, read)
     # Normed tokens enter what is added to few blocks' tokens.
-    y_too = None if isinstance(block.out, Out) and block.out.before is None else read
+    reads_y = None if isinstance(block.out, Out) and block.out.before is None else read
     if len(known) == len(contexts):
         y = block.norm(x)
-        all_y, y = (y, y) if y_too is None else beside(y, y_too)
-        q, k, v = block.projected(all_y)
+        every_y, y = (y, y) if reads_y is None else beside(y, reads_y)
+        q, k, v = block.projected(every_y)
     else:
         y, (q, k, v) = _packed(block, x, [context for context in contexts if isinstance(context, Tensor)])
-        y = y if y_too is None else y_too(y)
+        y = y if reads_y is None else reads_y(y)
     bias = None
     if places is not None:
         if block.turn is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
@@ -64,7 +63,7 @@ def check_tower(tower: ImageTower) -> None:
 
 
 def _check_count(size: tuple[int, int], patch: int) -> None:
-    count = math.prod(side // patch for side in size)
+    count = (size[0] // patch) * (size[1] // patch)
     if count > MOST_PATCHES:
         shown = "×".join(map(str, size))
         raise VptError(
@@ -93,6 +92,7 @@ def fitted(images: Tensor, tower: ImageTower) -> Tensor:
     size, want, patch = (images.shape[-2], images.shape[-1]), tower.image_size, tower.patch_size
     if want is None:
         check_patches(patch, size, "the images")
+        _check_count(size, patch)
         return images
     if size != want:
         got, taken = ("×".join(map(str, pixels)) for pixels in (size, want))
