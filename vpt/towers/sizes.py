@@ -51,8 +51,8 @@ def check_tower(tower: ImageTower) -> None:
     if tower.image_size is not None and min(tower.image_size) < tower.patch_size:
         shown = "×".join(map(str, tower.image_size))
         raise VptError(f"patches of {tower.patch_size} pixels are larger than images of {shown}: take smaller ones.")
-    if tower.image_size is not None and tower.closed is None and not tower.hierarchical:
-        _check_count(tower.image_size, tower.patch_size)
+    if tower.image_size is not None:
+        _check_count(tower, tower.image_size)
     if tower.image_size is not None and _border(tower.patch_size, tower.image_size) > BORDER:
         height, width = tower.image_size
         covered = "×".join(str(side - side % tower.patch_size) for side in tower.image_size)
@@ -62,7 +62,11 @@ def check_tower(tower: ImageTower) -> None:
         )
 
 
-def _check_count(size: tuple[int, int], patch: int) -> None:
+def _check_count(tower: ImageTower, size: tuple[int, int]) -> None:
+    """Towers whose attention sees few patches at a time, or that are used whole (their patch is a pixel), take more."""
+    if tower.closed is not None or tower.hierarchical:
+        return
+    patch = tower.patch_size
     count = (size[0] // patch) * (size[1] // patch)
     if count > MOST_PATCHES:
         shown = "×".join(map(str, size))
@@ -92,7 +96,7 @@ def fitted(images: Tensor, tower: ImageTower) -> Tensor:
     size, want, patch = (images.shape[-2], images.shape[-1]), tower.image_size, tower.patch_size
     if want is None:
         check_patches(patch, size, "the images")
-        _check_count(size, patch)
+        _check_count(tower, size)
         return images
     if size != want:
         got, taken = ("×".join(map(str, pixels)) for pixels in (size, want))
