@@ -49,6 +49,11 @@ def check(config: Config) -> Config:
     kept = {"weights": portable(shared.pop("weights"))} if isinstance(shared.get("weights"), Mapping) else {}
     shared = checked(create, shared, "backbone")
     held = {"dtype": shared.pop("dtype")} if "dtype" in shared else {}
+    if data.get("unlabelled") is not None and not find(config.method["name"]).transductive:
+        raise VptError(
+            f"data.unlabelled={data['unlabelled']}: {config.method['name']} learns from labels; leave it out, or take "
+            "a method that looks at none, such as promptkd."
+        )
     return config.model_copy(
         update={
             "backbone": {"name": config.backbone["name"]}

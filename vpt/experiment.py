@@ -15,6 +15,7 @@ from vpt.data.base import DataSet, Samples
 from vpt.data.joined import everything
 from vpt.data.members import Members, members
 from vpt.data.pairs import Pairs, PairSet
+from vpt.data.unlabelled import learned_from
 from vpt.engine.batch import largest_batch
 from vpt.engine.callbacks import Callback
 from vpt.engine.evaluate import evaluate
@@ -74,7 +75,7 @@ def _made(
     run: RunDir, config: Config, *, test: bool, progress: bool, callbacks: Sequence[Callback]
 ) -> tuple[Prompted, dict[str, Any]]:
     """A run begun, or gone on with."""
-    data = data_of(config, run.path) if run.resume else read_data(config)
+    data = data_of(config, run.path, trains=True) if run.resume else read_data(config)
     if not len(data.train):
         raise VptError(f"{data.name} has no training images: train on other data, then measure the run on it.")
     model = build_model(config, data)
@@ -85,7 +86,7 @@ def _made(
         run.facts[IMAGES] = members(data).model_dump()
     task = {"task": ImageText(**config.task)} if isinstance(data, PairSet) else {}
     options = {**config.train, **task, "callbacks": callbacks}
-    fitted = fit(model, data.train, data.val, **options, seed=config.seed, run_dir=run, progress=progress)
+    fitted = fit(model, _learned_from(data), data.val, **options, seed=config.seed, run_dir=run, progress=progress)
     result: dict[str, Any] = {
         "method": config.method["name"],
         "backbone": config.backbone["name"],
@@ -141,7 +142,7 @@ def fit_batch(config: Config, *, limit: int | None = None, progress: bool = True
         raise VptError(f"{data.name} has no training images: there is no batch to find.")
     model = build_model(config, data)
     options = {**config.train, "seed": config.seed}
-    size, accumulate = largest_batch(model, data.train, limit=limit, progress=progress, **options)
+    size, accumulate = largest_batch(model, _learned_from(data), limit=limit, progress=progress, **options)
     return {"batch_size": size, "accumulate": accumulate}
 
 
@@ -157,18 +158,21 @@ def add_test(config: Config, *, progress: bool = True) -> dict[str, Any]:
         return _taken_up(run, config, read_result(run.path / RESULT), test=True, progress=progress)[1]
 
 
-def data_of(config: Config, folder: Path, *, decode: bool = True) -> DataSet | PairSet:
+def data_of(config: Config, folder: Path, *, decode: bool = True, trains: bool = False) -> DataSet | PairSet:
     """The data of the run in `folder`, in its own splits, whatever has been added to them since.
 
     Args:
         config: of the run.
         folder: of the run; one that was not begun yet has the splits that the config makes.
         decode: whether to see that images can be decoded; False to see which they are.
+        trains: with the images without labels that it learns from.
 
     Raises:
         VptError: the data are no longer those of the run; or there are new images, and data.new=skip is not set.
     """
-    section = config.data if decode else undecoded(config.data)
+    section = dict(config.data if decode else undecoded(config.data))
+    if not trains:
+        section.pop("unlabelled", None)
     if (folder / IMAGES).is_file():
         kept = Members(**read_json(folder / IMAGES, Members, ANEW))
         return load_again(kept=kept, **section)
@@ -223,11 +227,13 @@ def measure(
     for assignment in overrides:
         if not assignment.startswith("data"):
             raise VptError(f"{assignment!r} does not change the data, and the model is as it was trained.")
+        if assignment.startswith("data.unlabelled"):
+            raise VptError(f"{assignment!r} has no labels to measure by: give images of known classes as data.path=….")
     if not (run / CONFIG).is_file():
         if (run / saving.FACTS).is_file():
             return _measure_saved(run, split, overrides, weights)
         raise VptError(f"{run} is no run directory: name a folder that `vpt train` wrote.")
-    own, config = (config_of(run, changes) for changes in ((), overrides))
+    own, config = (_measured(config_of(run, changes)) for changes in ((), overrides))
     others = _source(own) != _source(config)
     split = split or ("all" if others else "test")
     if others and split == "all":
@@ -256,6 +262,11 @@ def _measure_saved(folder: Path, split: str | None, overrides: Sequence[str], we
         "images": len(_split(data, split)),
         **measure_model(model, data, config, split),
     }
+
+
+def _measured(config: Config) -> Config:
+    """The same without what is of training alone."""
+    return config.model_copy(update={"data": {k: v for k, v in config.data.items() if k != "unlabelled"}})
 
 
 def _source(config: Config) -> dict[str, Any]:
@@ -303,6 +314,10 @@ def _evaluate(
         options["batch_size"] = min(options["batch_size"], AT_ONCE)
     groups = data.groups if split == "test" and isinstance(data, DataSet) else None
     return evaluate(model, _split(data, split), **options, progress=progress, groups=groups, outputs=outputs)
+
+
+def _learned_from(data: DataSet | PairSet) -> Samples | Pairs:
+    return learned_from(data) if isinstance(data, DataSet) else data.train
 
 
 def _split(data: DataSet | PairSet, split: str) -> Samples | Pairs:

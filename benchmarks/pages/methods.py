@@ -59,7 +59,7 @@ def trial(facts: Facts) -> str:
         "dept": "method=kgcoop+dept",
         # The small model sees 48 pixels a side.
         "pixel": "method=pixel method.size=6",
-        "promptkd": "method=promptkd method.teacher=runs/teacher",
+        "promptkd": "data.unlabelled=new_photos method=promptkd method.teacher=runs/teacher",
     }
     last = f"{train} {given.get(facts.name, f'method={facts.name}')} out=runs/{facts.page}"
     return f"{train} method=promptsrc out=runs/teacher\n{last}" if facts.name == "promptkd" else last

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, Literal, get_args, get_type_hints
@@ -17,6 +18,7 @@ from vpt.data.joined import everything
 from vpt.data.members import Changed, Members, restored
 from vpt.data.pairs import PairSet
 from vpt.data.split import dealt, few_shot, halves, stratified
+from vpt.data.unlabelled import restored_unlabelled, with_unlabelled
 from vpt.errors import VptError, did_you_mean
 from vpt.images import limit_pixels
 from vpt.options import checked, options_of, typed
@@ -40,6 +42,7 @@ def load(
     cache: Literal["none", "memory", "disk"] = "none",
     new: Changed = "stop",
     max_pixels: int | None = None,
+    unlabelled: Path | None = None,
     **options: Any,
 ) -> DataSet | PairSet:
     """The data set `name`, of labelled images or of images with captions, checked and its missing splits made.
@@ -66,6 +69,8 @@ def load(
         new: when a run is gone on with or measured, stop at images that it did not have, or skip and count them; see
             `load_again`. Not read here, where every image counts.
         max_pixels: decode images of up to so many pixels, from now on; see `vpt.images.limit_pixels`.
+        unlabelled: a folder of images without labels, for methods that look at none (promptkd), which learn from them
+            beside the training images; what is in a split already is left out.
         options: of the data set's own source, e.g. path for "folder".
 
     Raises:
@@ -85,6 +90,8 @@ def load(
             raise VptError(f"data.shots={shots} counts images of a class, and {data.name} has captions: leave it out.")
         if cache != "none" or classes_subset != "all":
             raise VptError(f"data.cache and data.classes_subset are for labelled images, and {data.name} has captions.")
+        if unlabelled is not None:
+            raise VptError(f"data.unlabelled goes with labelled images, and {data.name} has captions: leave it out.")
         data = _with_splits(data, val_fraction, test_fraction, seed)
         if check:
             tell_identical(data)
@@ -101,6 +108,8 @@ def load(
         data = data.with_classes(halves(len(data.classes))[classes_subset])
     tell_lacking(data)
     tell_alike(data.classes, data.name)
+    if unlabelled is not None:
+        data = with_unlabelled(data, unlabelled, broken=broken, check=check)
     if check:
         tell_identical(data)
     return _cached(replace(data, pool=pool), cache)
@@ -136,6 +145,7 @@ def load_again(
     check: bool = True,
     cache: Literal["none", "memory", "disk"] = "none",
     max_pixels: int | None = None,
+    unlabelled: Path | None = None,
     **options: Any,
 ) -> DataSet | PairSet:
     """The data set of a run with the run's own splits, whatever has been added to it since.
@@ -148,6 +158,7 @@ def load_again(
         check: decode every image file before anything else.
         cache: keep decoded and resized images.
         max_pixels: decode images of up to so many pixels, from now on.
+        unlabelled: the folder of images without labels; without it there are none, which is for measuring.
         options: of the data set's own source.
 
     Raises:
@@ -157,7 +168,11 @@ def load_again(
         limit_pixels(max_pixels)
     own = {key: value for key, value in options.items() if key not in DEALING}
     data = restored(_read(name, own, broken, check), kept, new)
-    return data if isinstance(data, PairSet) else _cached(data, cache)
+    if isinstance(data, PairSet):
+        return data
+    if unlabelled is not None:
+        data = restored_unlabelled(data, unlabelled, kept, new, broken=broken, check=check)
+    return _cached(data, cache)
 
 
 def load_whole(
@@ -181,7 +196,7 @@ def load_whole(
     """
     if max_pixels is not None:
         limit_pixels(max_pixels)
-    own = {key: value for key, value in options.items() if key not in (*DEALING, "cache", "new")}
+    own = {key: value for key, value in options.items() if key not in (*DEALING, "cache", "new", "unlabelled")}
     return _read(name, own, broken, check)
 
 
@@ -198,7 +213,7 @@ def _cached(data: DataSet, cache: Literal["none", "memory", "disk"]) -> DataSet:
     if cache == "none":
         return data
     # Images in memory are no faster there a second time, and the test split is seen once.
-    splits = {name: samples for name, samples in data.splits().items() if not isinstance(samples, Arrays)}
+    splits = {name: samples for name, samples in data.parts().items() if not isinstance(samples, Arrays)}
     kept: dict[str, Any] = {
         name: Cached(samples, cache) for name, samples in splits.items() if cache == "disk" or name != "test"
     }

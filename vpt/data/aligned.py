@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vpt.data.base import Samples
+from vpt.data.base import NO_LABEL, Samples
 from vpt.errors import VptError, did_you_mean
 from vpt.report.notes import first_of, tell
 
 
-def aligned(samples: Samples, classes: Sequence[str], *, by_number: bool = False) -> Samples:
+def aligned(samples: Samples, classes: Sequence[str], *, by_number: bool = False, unlabelled: bool = False) -> Samples:
     """`samples` with labels that count `classes`, found by name.
 
     Samples that do not know the names of their classes are taken by number, and so are those of a model whose classes
@@ -19,13 +19,15 @@ def aligned(samples: Samples, classes: Sequence[str], *, by_number: bool = False
         samples: of some of `classes`, or of all of them in any order.
         classes: names of the model's classes, in the order of the new labels.
         by_number: whether as many classes of quite other names are taken by number too, which is said.
+        unlabelled: whether images may have no label, `NO_LABEL`.
 
     Raises:
         VptError: a name is not among `classes`, or a label has no class.
     """
     labels = class_places(samples.classes, classes, by_number=by_number)
     found = samples if labels is None else samples.relabelled(labels).named(classes)
-    if len(found) and not 0 <= min(found.labels) <= max(found.labels) < len(classes):
+    least = NO_LABEL if unlabelled else 0
+    if len(found) and not least <= min(found.labels) <= max(found.labels) < len(classes):
         odd = max(found.labels) if max(found.labels) >= len(classes) else min(found.labels)
         raise VptError(f"the data has the label {odd}, and the model {len(classes)} classes, which are counted from 0.")
     return found

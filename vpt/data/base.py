@@ -16,12 +16,15 @@ from PIL import Image
 from vpt.errors import VptError
 from vpt.images import open_image
 
+# The label of an image that has none, which a method that looks at no label may learn from.
+NO_LABEL = -1
+
 
 class Samples(ABC):
     """Labelled images, decoded when asked for; also a dataset of (image, label), as torch's are.
 
     Attributes:
-        labels: index of each image's class.
+        labels: index of each image's class, or `NO_LABEL`.
         classes: names of the classes, in the order of the labels; empty where they are not known.
     """
 
@@ -59,7 +62,7 @@ class Samples(ABC):
     def relabelled(self, labels: Mapping[int, int]) -> Samples:
         """The same images, a label y as `labels[y]`, whose names are no longer known."""
         samples = self.subset(range(len(self)))
-        samples.labels = [labels[label] for label in self.labels]
+        samples.labels = [label if label == NO_LABEL else labels[label] for label in self.labels]
         samples.classes = ()
         return samples
 
@@ -156,6 +159,7 @@ class DataSet:
         groups: parts of `test` that are also reported each by itself, such as its domains: name and indices.
         skipped: names of files left out because they could not be decoded.
         pool: how many images there were before some were drawn; 0 where none were.
+        unlabelled: images without labels, which a method that looks at none learns from beside `train`.
     """
 
     name: str
@@ -167,15 +171,21 @@ class DataSet:
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict, repr=False)
     skipped: tuple[str, ...] = field(default=(), repr=False)
     pool: int = field(default=0, repr=False)
+    unlabelled: Samples | None = None
 
     def __post_init__(self) -> None:
-        for samples in self.splits().values():
-            samples.named(self.classes)
+        for samples in (*self.splits().values(), self.unlabelled):
+            if samples is not None:
+                samples.named(self.classes)
 
     def splits(self) -> dict[str, Samples]:
-        """The splits that there are, by name."""
+        """The splits that there are, by name; what has no labels is none of them."""
         every = {"train": self.train, "val": self.val, "test": self.test}
         return {name: samples for name, samples in every.items() if samples is not None and len(samples)}
+
+    def parts(self) -> dict[str, Samples]:
+        """The splits, and the images without labels where there are some."""
+        return self.splits() | ({} if self.unlabelled is None else {"unlabelled": self.unlabelled})
 
     def keep(self, indices: Mapping[str, Sequence[int]]) -> DataSet:
         """Of each split that is named only the images at its indices, in this order; test groups follow."""
@@ -196,8 +206,8 @@ class DataSet:
 
     def facts(self) -> dict[str, Any]:
         """What is recorded with a run: sizes, and a digest of the names and labels of each split."""
-        sizes = {name: len(samples) for name, samples in self.splits().items()}
-        digests = {name: _digest(samples) for name, samples in self.splits().items()}
+        sizes = {name: len(samples) for name, samples in self.parts().items()}
+        digests = {name: _digest(samples) for name, samples in self.parts().items()}
         return {
             "name": self.name,
             "num_classes": len(self.classes),

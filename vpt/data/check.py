@@ -31,11 +31,7 @@ def check_files(data: Kind, broken: Literal["stop", "skip"]) -> Kind:
     if not names:
         return data
     if broken == "stop":
-        first = next(_reason(splits[split], indices[0]) for split, indices in bad.items() if indices)
-        raise VptError(
-            f"{len(names)} images cannot be decoded: {first_of(names)}; mend them, or say data.broken=skip. Of the "
-            f"first: {first}"
-        )
+        raise _broken(names, next(_reason(splits[split], indices[0]) for split, indices in bad.items() if indices))
     good = {split: sorted(set(range(len(splits[split]))) - set(indices)) for split, indices in bad.items()}
     for split, indices in good.items():
         if not indices:
@@ -47,6 +43,25 @@ def check_files(data: Kind, broken: Literal["stop", "skip"]) -> Kind:
             raise VptError(f"no training image of class {data.classes[min(lost)]!r} can be decoded: mend some.")
     tell(f"{len(names)} broken images skipped: {first_of(names)}.")
     return replace(kept, skipped=(*data.skipped, *dict.fromkeys(names)))
+
+
+def readable(samples: Samples, broken: Literal["stop", "skip"], what: str) -> tuple[Samples, list[str]]:
+    """`samples` without the files that cannot be decoded, and the names of these.
+
+    Raises:
+        VptError: there are such files and `broken` is "stop", or no others.
+    """
+    bad = set(_undecodable(samples, what))
+    names = [samples.name(index) for index in sorted(bad)]
+    if not names:
+        return samples, names
+    if broken == "stop":
+        raise _broken(names, _reason(samples, min(bad)))
+    good = [index for index in range(len(samples)) if index not in bad]
+    if not good:
+        raise VptError(f"none of the {len(names)} {what} images can be decoded, first {names[0]}.")
+    tell(f"{len(names)} broken images skipped: {first_of(names)}.")
+    return samples.subset(good), names
 
 
 def tell_alike(classes: Sequence[str], name: str) -> None:
@@ -88,6 +103,13 @@ def _undecodable(samples: Samples | Pairs, split: str) -> Sequence[int]:
         results = pool.map(lambda index: bool(_reason(samples, index)), files, chunksize=16)
         bar = Progress().bar(results, f"checking {split} images", total=len(files))
         return [index for index, failed in zip(files, bar, strict=True) if failed]
+
+
+def _broken(names: Sequence[str], first: str) -> VptError:
+    return VptError(
+        f"{len(names)} images cannot be decoded: {first_of(names)}; mend them, or say data.broken=skip. Of the first: "
+        f"{first}"
+    )
 
 
 def _reason(samples: Samples | Pairs, index: int) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
 from vpt.data.aligned import aligned, class_places
-from vpt.data.base import DataSet, Samples
+from vpt.data.base import NO_LABEL, DataSet, Samples
 from vpt.data.loading import seeded
 from vpt.data.pairs import Pairs, PairSet
 from vpt.data.transforms import check_normalised
@@ -34,6 +34,7 @@ def checked_source(
     *,
     what: str = "data",
     by_number: bool = False,
+    unlabelled: bool = False,
     preprocessing: Preprocessing | None = None,
 ) -> Any:
     """`data` with labels that count `classes`, by name where it tells names.
@@ -43,6 +44,7 @@ def checked_source(
         classes: names of the model's classes.
         what: which argument it is, for errors.
         by_number: as in `vpt.data.aligned.aligned`.
+        unlabelled: likewise; also of a dataset of one's own, whose label is then `NO_LABEL`, -1.
         preprocessing: of the backbone, that tensors are to have gone through; those that seem not to have are told.
 
     Raises:
@@ -73,8 +75,8 @@ def checked_source(
     if not len(data):
         raise VptError(f"{what} has no images.")
     if isinstance(data, Samples):
-        return aligned(data, classes, by_number=by_number)
-    given = Given(data, classes, by_number=by_number)
+        return aligned(data, classes, by_number=by_number, unlabelled=unlabelled)
+    given = Given(data, classes, by_number=by_number, unlabelled=unlabelled)
     # What is wrong with every item is known before anything is begun; no draw of the dataset's own is used up.
     with seeded(0, None):
         image, _ = given[0]
@@ -91,10 +93,14 @@ class Given:
         classes: names of the model's classes; a dataset that tells names in `classes`, as torchvision's do, is taken
             by name.
         by_number: as in `vpt.data.aligned.aligned`.
+        unlabelled: likewise.
     """
 
-    def __init__(self, source: Any, classes: Sequence[str], *, by_number: bool = False) -> None:
+    def __init__(
+        self, source: Any, classes: Sequence[str], *, by_number: bool = False, unlabelled: bool = False
+    ) -> None:
         self.source = source
+        self.unlabelled = unlabelled
         self.count = len(classes)
         names = _names(source)
         self.places = class_places(names, classes, by_number=by_number)
@@ -107,6 +113,8 @@ class Given:
     def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
         image, label = pair_of(self.source[index], f"item {index}")
         number = label_of(label, f"item {index}")
+        if self.unlabelled and number == NO_LABEL:
+            return picture_of(image, f"item {index}"), number
         number = number if self.places is None else self.places.get(number, -1)
         if not 0 <= number < self.count:
             raise VptError(f"item {index} has the label {label}: labels go from 0 to {self.count - 1}.")

@@ -11,7 +11,7 @@ from vpt.data.base import DataSet, Samples
 from vpt.data.pairs import Pairs, PairSet
 from vpt.report.notes import tell
 
-KINDS = {"train": "training", "val": "validation", "test": "test"}
+KINDS = {"train": "training", "val": "validation", "test": "test", "unlabelled": "unlabelled"}
 
 
 class Copy(NamedTuple):
@@ -46,7 +46,7 @@ def tell_identical(data: DataSet | PairSet) -> None:
 
 def _copies(data: DataSet | PairSet) -> list[list[Copy]]:
     """Groups of files with the same bytes. Only files of one size are read."""
-    splits: Mapping[str, Samples | Pairs] = data.splits()
+    splits: Mapping[str, Samples | Pairs] = data.parts() if isinstance(data, DataSet) else data.splits()
     of_size: dict[int, list[Copy]] = {}
     for split, samples in splits.items():
         for index in range(len(samples)):

@@ -28,6 +28,7 @@ class Members(BaseModel):
         splits: names of each split's images in order, below the folder that all images of the set have in common.
         digests: of each split, as `facts` has them.
         pool: how many images the set had in all, with those that were not drawn.
+        unlabelled: names of the images without labels, below the folder that all of these have in common.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -37,6 +38,7 @@ class Members(BaseModel):
     splits: dict[Literal["train", "val", "test"], list[str]]
     digests: dict[str, str]
     pool: int = Field(ge=1)
+    unlabelled: list[str] = Field(default_factory=list)
 
 
 def members(data: DataSet | PairSet) -> Members:
@@ -45,16 +47,20 @@ def members(data: DataSet | PairSet) -> Members:
     found = {split: [part.name(i) for i in range(len(part))] for split, part in splits.items()}
     every = {name for of_split in found.values() for name in of_split}
     below = _below(every)
+    others = data.unlabelled if isinstance(data, DataSet) else None
+    unlabelled = [] if others is None else [others.name(i) for i in range(len(others))]
+    below_others = _below(set(unlabelled), own=1)
     return Members(
         classes=[] if isinstance(data, PairSet) else list(data.classes),
         splits={split: [below[name] for name in of_split] for split, of_split in found.items()},  # type: ignore[misc]
         digests=data.facts()["digests"],
         pool=max(data.pool, len(every)),
+        unlabelled=[below_others[name] for name in unlabelled],
     )
 
 
 def restored(data: DataSet | PairSet, kept: Members, new: Changed) -> DataSet | PairSet:
-    """`data`, read whole, with the splits of a run.
+    """`data`, read whole, with the splits of a run; of images without labels it has none.
 
     Args:
         data: the set as it is now, in whatever splits.
@@ -66,14 +72,7 @@ def restored(data: DataSet | PairSet, kept: Members, new: Changed) -> DataSet | 
     """
     whole: Any = joined_pairs(data) if isinstance(data, PairSet) else joined_samples(data)
     names = [whole.name(index) for index in range(len(whole))]
-    wanted = {name for of_split in kept.splits.values() for name in of_split}
-    places = _places(names, wanted)
-    missing = [name for name in dict.fromkeys(n for s in kept.splits.values() for n in s) if name not in places]
-    if missing:
-        raise VptError(
-            f"{len(missing)} images of the run are no longer in {data.name}: {first_of(missing)}; put them back, or "
-            "train anew."
-        )
+    places = places_of(names, [name for of_split in kept.splits.values() for name in of_split], data.name)
     _check_new(data, names, set(places.values()), kept, new)
     if isinstance(data, DataSet) and list(data.classes) != kept.classes:
         data, whole = _of_classes(data, whole, kept.classes)
@@ -86,7 +85,8 @@ def restored(data: DataSet | PairSet, kept: Members, new: Changed) -> DataSet | 
         tested = [parts["test"].name(i) for i in range(len(parts["test"]))] if parts["test"] else []
         parts["groups"] = {g: [i for i, name in enumerate(tested) if name in of] for g, of in of_group.items()}
     found = replace(data, **parts)
-    differs = [split for split, digest in kept.digests.items() if found.facts()["digests"].get(split) != digest]
+    digests = found.facts()["digests"]
+    differs = [split for split in kept.splits if digests.get(split) != kept.digests[split]]
     if differs:
         what = "captions" if isinstance(found, PairSet) else "labels"
         raise VptError(f"{what} of {data.name}'s {differs[0]} images are no longer those of the run: train anew.")
@@ -99,9 +99,14 @@ def _check_new(data: DataSet | PairSet, names: Sequence[str], known: set[int], k
     drawn = len({name for of_split in kept.splits.values() for name in of_split}) < kept.pool
     # Of a set that shots were drawn from, what was not drawn has no names here.
     count = len(names) - kept.pool if drawn else len(others)
+    told_new(data.name, count, [] if drawn else others, new)
+
+
+def told_new(where: str, count: int, names: Sequence[object], new: Changed) -> None:
+    """Stop at `count` images that a run did not have, or tell them; `names` are empty where they are not known."""
     if count <= 0:
         return
-    told = f"{data.name} has {count} images that the run did not have" + ("" if drawn else f": {first_of(others)}")
+    told = f"{where} has {count} images that the run did not have" + (f": {first_of(names)}" if names else "")
     if new == "stop":
         raise VptError(f"{told}; to leave them out say data.new=skip, to take them in train anew.")
     tell(f"{told}; they are left out.")
@@ -117,22 +122,47 @@ def _of_classes(data: DataSet, whole: Samples, classes: Sequence[str]) -> tuple[
     return replace(data, classes=tuple(classes)), whole
 
 
-def _below(names: set[str]) -> dict[str, str]:
+def _below(names: set[str], own: int = 2) -> dict[str, str]:
     """Each name as the path below the folder that all have in common, or as it is where it is no path."""
-    root = _common(names)
+    root = _common(names, own)
     return {name: name.removeprefix(root) for name in names}
 
 
-def _common(names: set[str]) -> str:
-    """The folder that all names have in common, but for the last two parts of each, which tell the class too."""
-    folders = {os.path.dirname(os.path.dirname(name)) for name in names if os.sep in name}
+def _common(names: set[str], own: int) -> str:
+    """The folder that all names have in common, but for the last parts of each, its `own`."""
+    folders = {os.path.dirname(name) for name in names if os.sep in name}
+    if own > 1:
+        # Which tell the class too.
+        folders = {os.path.dirname(folder) for folder in folders}
     absolute = {os.path.isabs(folder) for folder in folders}
     return os.path.join(os.path.commonpath(folders), "") if len(absolute) == 1 and "" not in folders else ""
 
 
-def _places(names: Sequence[str], wanted: set[str]) -> dict[str, int]:
-    """Where each wanted name is: below the folder that `names` have in common, or at the end of a longer path."""
-    below = _below(set(names))
+def places_of(names: Sequence[str], wanted: Sequence[str], where: str, *, own: int = 2) -> dict[str, int]:
+    """Where each wanted name is: below the folder that `names` have in common, or at the end of a longer path.
+
+    Args:
+        names: of the images that there are.
+        wanted: of the run's.
+        where: what has lost them, for the error.
+        own: how many last parts of a name are the image's own: its class and its file, or of those without labels
+            its file.
+
+    Raises:
+        VptError: one is not there.
+    """
+    places = _places(names, set(wanted), own)
+    missing = [name for name in dict.fromkeys(wanted) if name not in places]
+    if missing:
+        raise VptError(
+            f"{len(missing)} images of the run are no longer in {where}: {first_of(missing)}; put them back, or train "
+            "anew."
+        )
+    return places
+
+
+def _places(names: Sequence[str], wanted: set[str], own: int) -> dict[str, int]:
+    below = _below(set(names), own)
     places = {below[name]: place for place, name in reversed(list(enumerate(names))) if below[name] in wanted}
     for place, name in enumerate(names):
         if below[name] in places:

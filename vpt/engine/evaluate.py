@@ -162,14 +162,19 @@ def as_loader(
     features: Tensor | None = None,
     taught: Tensor | None = None,
     drop_last: bool = False,
+    unlabelled: bool = False,
     what: str = "data",
 ) -> DataLoader[Any]:
     """A loader of `data`, in an order that `seed` shuffles; a ready loader is taken as it is. Errors call it `what`.
 
+    Images of `unlabelled` data may have no label.
+
     Raises:
         VptError: what `vpt.data.given.checked_source` raises.
     """
-    data = checked_source(data, model.classes, what=what, by_number=True, preprocessing=model.preprocessing)
+    data = checked_source(
+        data, model.classes, what=what, by_number=True, unlabelled=unlabelled, preprocessing=model.preprocessing
+    )
     if isinstance(data, DataLoader):
         return data
     if transform is None:

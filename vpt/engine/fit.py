@@ -76,7 +76,7 @@ def fit(
     Args:
         model: changed in place.
         train: `Samples`, a dataset of (PIL image or tensor, label), or a loader of (images, labels); or `Pairs` of
-            images and captions, for which the model needs a text side.
+            images and captions, for which the model needs a text side. A method that looks at no label takes -1.
         val: likewise, to choose the best epoch by; without it the last epoch counts. Never test data.
         epochs: passes over `train`; or
         steps: of the optimizer, in place of epochs, the last of which then ends early.

@@ -105,6 +105,7 @@ class Preparation:
         if model.method.classifier.needs_features:
             prepare_method(model, self.train, known, self.accelerator)
         own: dict[str, Any] = {"transform": transform, "seed": settings.seed, "drop_last": settings.drop_last}
+        own["unlabelled"] = model.method.transductive
         self.loader = as_loader(self.train, model, features=known, taught=taught, what="train", **own, **loading)
         self.val_features = once(self.val, model.preprocessing.transform(), min(views, 1), None)
         val_loader = None

@@ -10,13 +10,15 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from vpt.data.base import NO_LABEL
+
 
 class Tally:
     """Loss, top-1 and speed of an epoch so far, of all processes; sums stay on the device until asked for."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self.sums = torch.zeros(3, device=accelerator.device)
+        self.sums = torch.zeros(4, device=accelerator.device)
         self.started = time.perf_counter()
         self.waited = 0.0
 
@@ -38,16 +40,18 @@ class Tally:
     def figures(self) -> dict[str, float]:
         """Means over the images so far, images per second, and the share of the time that went by waiting for data.
 
+        Top-1 is of the images with labels, and left out where none has one.
+
         A GPU may still be at work on an earlier batch meanwhile: there the share is the most that data can cost.
         """
-        loss, correct, images = self.accelerator.reduce(self.sums.clone(), "sum").tolist()
+        loss, correct, images, labelled = self.accelerator.reduce(self.sums.clone(), "sum").tolist()
         seconds = time.perf_counter() - self.started
-        means = {"train/loss": loss / images, "train/top1": correct / images}
+        means = {"train/loss": loss / images} | ({"train/top1": correct / labelled} if labelled else {})
         return means | {"images_per_second": images / seconds, "data_wait": self.waited / seconds}
 
 
 def sums_of(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of losses, number of hits and of images of a batch, (3,), from its mean loss."""
+    """Sum of losses, numbers of hits, of images and of those with a label of a batch, (4,), from its mean loss."""
     loss = loss.to(torch.promote_types(loss.dtype, torch.float32))
     count = torch.full_like(loss, len(labels))
-    return torch.stack([loss * count, (logits.argmax(-1) == labels).sum(), count])
+    return torch.stack([loss * count, (logits.argmax(-1) == labels).sum(), count, (labels != NO_LABEL).sum()])

@@ -190,12 +190,16 @@ class Method(nn.Module):
         return self.frozen_view is not None and self.frozen_view.two_views
 
     def loss(self, outputs: Outputs, labels: Tensor, label_smoothing: float) -> Tensor:
-        """Of a batch, where text features are the classifier: cross entropy, and what objectives add."""
+        """Of a batch, where text features are the classifier: cross entropy, and what objectives add.
+
+        Where one stands in its place no label is looked at.
+        """
 
         def entropy(logits: Tensor) -> Tensor:
             return F.cross_entropy(full_precision(logits), labels, label_smoothing=label_smoothing)
 
-        found = entropy(outputs.logits)
+        labelled = not any(part.in_place for part in self.objectives)
+        found = entropy(outputs.logits) if labelled else full_precision(outputs.logits).new_zeros(())
         around = Around(self.learned(), entropy, self.share if self.whole_steps else None)
         for part in self.objectives:
             found = part.loss(found, outputs, labels, around)

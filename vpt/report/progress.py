@@ -131,7 +131,8 @@ def _overwritten(line: str) -> str:
 
 def _told(figures: Mapping[str, float]) -> str:
     speed = f"{figures['images_per_second']:.0f} images/s, {figures['data_wait']:.0%} waiting for data"
-    return f"loss {figures['train/loss']:.3f}, top-1 {figures['train/top1']:.1%}, {speed}"
+    hits = f"top-1 {figures['train/top1']:.1%}, " if "train/top1" in figures else ""
+    return f"loss {figures['train/loss']:.3f}, {hits}{speed}"
 
 
 def in_notebook() -> bool:

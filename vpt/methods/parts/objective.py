@@ -33,11 +33,13 @@ class Objective(Part):
         frozen_templates: what class names are put in for `Outputs.frozen_text`; None for the data set's templates.
         frozen_mean: whether features of several such templates are averaged "normalised" or "raw", or "each" stays, as
             (C, S, F).
+        in_place: it stands in the place of the cross entropy, so that images need no labels.
         two_views: each image is augmented twice, and the model without the method is given the second view.
     """
 
     frozen_templates: tuple[str, ...] | None = None
     frozen_mean: Literal["normalised", "raw", "each"] = "normalised"
+    in_place: bool = False
     two_views: bool = False
 
     def frozen_texts(self, classes: Sequence[str]) -> list[list[str]] | None:
@@ -54,7 +56,7 @@ class Objective(Part):
         raise NotImplementedError
 
     def loss(self, so_far: Tensor, outputs: Outputs, labels: Tensor, around: Around) -> Tensor:
-        """The loss with this part in it, a scalar; `so_far` is the cross entropy with those of other parts."""
+        """The loss with this part in it, a scalar; `so_far` is the cross entropy, or 0, with those of other parts."""
         return so_far + self.term(outputs, labels)
 
     def correct(self, learned: Sequence[nn.Parameter], mean: Callable[[Tensor], Tensor]) -> None:

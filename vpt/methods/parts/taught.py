@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.methods.parts.classifier import Classifier, similarities
-from vpt.methods.parts.objective import Around, Objective
+from vpt.methods.parts.objective import Objective
 from vpt.methods.parts.outputs import Outputs
 from vpt.precision import full_precision
 
@@ -90,7 +90,7 @@ class Student(Classifier):
 class Distilled(Objective):
     """weight · T² · KL(teacher ‖ student) of predictions at temperature T, in the place of the cross entropy.
 
-    KL is the sum over classes, divided by their number and averaged over images. No label is looked at.
+    KL is the sum over classes, divided by their number and averaged over images.
 
     Args:
         weight: above 0.
@@ -101,6 +101,7 @@ class Distilled(Objective):
     """
 
     wants_frozen = False
+    in_place = True
 
     def __init__(self, weight: float, temperature: float) -> None:
         super().__init__()
@@ -109,8 +110,8 @@ class Distilled(Objective):
                 raise VptError(f"{option}={value}: give a number above 0.")
         self.weight, self.temperature = weight, temperature
 
-    def loss(self, so_far: Tensor, outputs: Outputs, labels: Tensor, around: Around) -> Tensor:
-        """The divergence alone.
+    def term(self, outputs: Outputs, labels: Tensor) -> Tensor:
+        """The divergence; no label is looked at.
 
         Raises:
             VptError: nobody taught.
