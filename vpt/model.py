@@ -251,9 +251,14 @@ class Prompted(ClassNames, Comparing, Kept, OwnLoop, Shared, nn.Module):
                 return f"method.{now}{name.removeprefix(f'method.{before}')}"
         return name
 
-    def facts(self) -> dict[str, Any]:
-        """What `vpt.load` has to know, and people want to, beside the tensors; without figures."""
-        backbone = {**self.recipe["backbone"], "fingerprint": saving.fingerprint(self.frozen_state())}
+    def facts(self, fingerprint: str | None = None) -> dict[str, Any]:
+        """What `vpt.load` has to know, and people want to, beside the tensors; without figures.
+
+        Args:
+            fingerprint: of the frozen weights, where it is known: it takes as long as reading all of them.
+        """
+        frozen = fingerprint or saving.fingerprint(self.frozen_state())
+        backbone = {**self.recipe["backbone"], "fingerprint": frozen}
         return {
             "backbone": backbone,
             "method": self.method.kept(self.recipe["method"]),

@@ -32,7 +32,7 @@ class Shared(ModelHubMixin):
     _hub_mixin_config: Any = {}  # noqa: RUF012
 
     if TYPE_CHECKING:
-        facts: Callable[[], dict[str, Any]]
+        facts: Callable[[str | None], dict[str, Any]]
         tuned_state: Callable[[], dict[str, Tensor]]
 
     def save_pretrained(  # type: ignore[override]
@@ -42,6 +42,7 @@ class Shared(ModelHubMixin):
         metrics: Mapping[str, Any] | None = None,
         overwrite: bool = False,
         about: Mapping[str, Any] | None = None,
+        fingerprint: str | None = None,
         config: None = None,
         model_card_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class Shared(ModelHubMixin):
             metrics: figures to keep with the model, by name.
             overwrite: whether a folder that holds something may be written to.
             about: for the card: "license", "data", "command" and "config".
+            fingerprint: of the frozen weights, where it is known.
             config: nothing; huggingface_hub's mixin says it.
             model_card_kwargs: `metrics`, `about` and the "name" of the repository, as the mixin says them.
 
@@ -59,7 +61,7 @@ class Shared(ModelHubMixin):
             VptError: the folder holds something and `overwrite` is not set.
         """
         said = {"metrics": metrics, "about": about, "name": Path(folder).name, **(model_card_kwargs or {})}
-        facts = self.facts()
+        facts = self.facts(fingerprint)
         # Before the versions, where they have stood from the first format on.
         versions = facts.pop("versions")
         facts |= {"metrics": dict(said["metrics"] or {}), "versions": versions}

@@ -16,12 +16,13 @@ import torch
 import vpt
 from tests.engine.test_fit import QUIET, model, pairs
 from tests.kills import content, died, operations
-from vpt import VptError
-from vpt.engine import folder
+from vpt import VptError, saving
+from vpt.engine import folder, prepare
 from vpt.engine.outputs import read_predictions
 from vpt.engine.results import read_history, read_result
 from vpt.engine.rundir import RunDir
 from vpt.engine.state import read_state
+from vpt.saving import fingerprint
 
 FIT: dict[str, Any] = {"epochs": 2, "batch_size": 6, **QUIET}
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="a process that dies is forked")
@@ -326,3 +327,18 @@ def test_nor_with_other_weights(tmp_path: Path) -> None:
         next(iter(other.frozen_state().values())).add_(1.0)
     with pytest.raises(VptError, match="begun with other weights of the backbone than these"):
         vpt.fit(other, pairs(), run_dir=tmp_path / "run", resume=True, **FIT)
+
+
+def test_weights_that_stay_as_they_are_are_read_once_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counted(tensors: Any) -> str:
+        read.append(len(tensors))
+        return fingerprint(tensors)
+
+    for module in (saving, prepare):
+        monkeypatch.setattr(module, "fingerprint", counted)
+    vpt.fit(made := model(), pairs(), pairs(), **{**QUIET, "epochs": 3}, run_dir=tmp_path / "run")
+    assert len(read) == 1
+    saved = json.loads((tmp_path / "run/last/vpt.json").read_text())
+    assert saved["backbone"]["fingerprint"] == fingerprint(made.frozen_state())

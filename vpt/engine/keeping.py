@@ -34,6 +34,9 @@ class Keeping:
         self.average = average
         self.run = run
         self.facts = facts
+        if run is not None:
+            # What is frozen stays as it is, and is read once in place of at every save.
+            run.fingerprint = facts["backbone"]
 
     def go_on(self) -> bool:
         """Take up the state that is kept, if there is one, and make anew what follows from it.

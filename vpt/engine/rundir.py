@@ -52,6 +52,7 @@ class RunDir:
 
     Attributes:
         facts: further files that `begin` writes, by name: what JSON can hold, such as which images the run is of.
+        fingerprint: of the backbone's frozen weights, once it is known.
 
     Raises:
         VptError: something lies there, and neither was asked for; or it is no run, or is being written to; or the
@@ -71,6 +72,7 @@ class RunDir:
         self.overwrite = overwrite
         self.config = config
         self.facts: dict[str, Any] = {}
+        self.fingerprint: str | None = None
         self.begun = False
         self.made = False
         self.lock = folder.Lock(self.path)
@@ -199,7 +201,13 @@ class RunDir:
         on_main(lambda: self._save(model, "last", metrics))
 
     def _save(self, model: Prompted, name: str, metrics: Mapping[str, Any]) -> None:
-        model.save_pretrained(self.path / name, metrics=metrics, overwrite=True, about=about_run(self.config))
+        model.save_pretrained(
+            self.path / name,
+            metrics=metrics,
+            overwrite=True,
+            about=about_run(self.config),
+            fingerprint=self.fingerprint,
+        )
         folder.forget(self.path)
 
     def training_state(self) -> State | None:
