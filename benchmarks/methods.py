@@ -24,17 +24,19 @@ def cases(setting: Setting) -> Iterator[Case]:
     batch = setting.batch or (2 if setting.quick else 32)
     for label in METHODS:
         if setting.wants(label):
-            yield case(_model(label, setting, batch), batch, setting, {"method": label})
+            yield case(model_of(label, setting, batch), batch, setting, {"method": label})
 
 
-def _model(label: str, setting: Setting, batch: int) -> vpt.Prompted:
+def model_of(label: str, setting: Setting, batch: int) -> vpt.Prompted:
     values = {key: value for key, value in plain(CONFIG).items() if key not in ("compare", "select", "seeds")}
-    row = parse(assign(values, "method", CONFIG.compare[label]["method"]))
+    own = CONFIG.compare[label]
+    row = parse(assign(values | {key: own[key] for key in ("head",) if key in own}, "method", own["method"]))
     torch.manual_seed(0)
     model = vpt.create(
         row.backbone["name"],
         row.method["name"],
         num_classes=100,
+        head=row.head,
         image_size=row.backbone["image_size"],
         pretrained=False,
         backbone_options={"depth": 2} if setting.quick else None,
