@@ -66,6 +66,13 @@ def test_broken_ones_stop_a_run_or_are_skipped_and_named(photos: Path, capsys: p
     data = vpt.data.load("folder", path=photos, unlabelled=others, broken="skip")
     assert (len(data.unlabelled), [Path(name).name for name in data.skipped]) == (6, ["5.png"])
     assert "1 files of" in capsys.readouterr().err
+    # A run that has skipped it is gone on with.
+    again = load_again("folder", members(data), path=photos, unlabelled=others, broken="skip")
+    assert again.facts() == data.facts()
+    for image in others.rglob("*.png"):
+        image.write_bytes(b"no picture")
+    with pytest.raises(VptError, match=r"none of the 7 images of data\.unlabelled=.* can be decoded"):
+        vpt.data.load("folder", path=photos, unlabelled=others, broken="skip")
 
 
 def test_a_copy_of_a_test_image_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,7 @@ def readable(samples: Samples, broken: Literal["stop", "skip"], what: str) -> tu
     """`samples` without the files that cannot be decoded, and the names of these.
 
     Raises:
-        VptError: there are such files and `broken` is "stop", or no others.
+        VptError: there are such files and `broken` is "stop".
     """
     bad = set(_undecodable(samples, what))
     names = [samples.name(index) for index in sorted(bad)]
@@ -57,11 +57,8 @@ def readable(samples: Samples, broken: Literal["stop", "skip"], what: str) -> tu
         return samples, names
     if broken == "stop":
         raise _broken(names, _reason(samples, min(bad)))
-    good = [index for index in range(len(samples)) if index not in bad]
-    if not good:
-        raise VptError(f"none of the {len(names)} {what} images can be decoded, first {names[0]}.")
     tell(f"{len(names)} broken images skipped: {first_of(names)}.")
-    return samples.subset(good), names
+    return samples.subset([index for index in range(len(samples)) if index not in bad]), names
 
 
 def tell_alike(classes: Sequence[str], name: str) -> None:

@@ -30,7 +30,7 @@ def with_unlabelled(data: DataSet, path: Path, *, broken: Literal["stop", "skip"
         check: decode every image file.
 
     Raises:
-        VptError: there is no such folder, or no image in it that is in no split.
+        VptError: there is no such folder, or no image in it that is in no split and can be decoded.
     """
     root, found = _images(path)
     others = _apart(found, data)
@@ -38,7 +38,10 @@ def with_unlabelled(data: DataSet, path: Path, *, broken: Literal["stop", "skip"
         raise VptError(f"data.unlabelled={root} has no image that {data.name} has not with its label: leave it out.")
     if len(others) < len(found):
         tell(f"{len(found) - len(others)} of {len(found)} images of {root} are in the splits of {data.name} already.")
-    return _with(data, others, broken, check)
+    samples, skipped = _files(others, broken, check)
+    if not len(samples):
+        raise VptError(f"none of the {len(others)} images of data.unlabelled={root} can be decoded, first {others[0]}.")
+    return replace(data, unlabelled=samples, skipped=(*data.skipped, *skipped))
 
 
 def restored_unlabelled(
@@ -52,9 +55,11 @@ def restored_unlabelled(
     root, found = _images(path)
     places = places_of([str(image) for image in found], kept.unlabelled, str(root), own=1)
     used = set(places.values())
-    others = _apart([image for place, image in enumerate(found) if place not in used], data)
-    told_new(str(root), len(others), others, new)
-    return _with(data, [found[places[name]] for name in kept.unlabelled], broken, check)
+    # Those that the run has skipped as broken are broken still.
+    others, before = _files(_apart([image for i, image in enumerate(found) if i not in used], data), broken, check)
+    told_new(str(root), len(others), [others.name(i) for i in range(len(others))], new)
+    samples, skipped = _files([found[places[name]] for name in kept.unlabelled], broken, check)
+    return replace(data, unlabelled=samples, skipped=(*data.skipped, *before, *skipped))
 
 
 def learned_from(data: DataSet) -> Samples:
@@ -81,9 +86,7 @@ def _apart(images: Sequence[Path], data: DataSet) -> list[Path]:
     return [image for image in images if os.path.realpath(image) not in known]
 
 
-def _with(data: DataSet, images: list[Path], broken: Literal["stop", "skip"], check: bool) -> DataSet:
-    samples: Samples = Files(images, [NO_LABEL] * len(images))
-    skipped: list[str] = []
-    if check:
-        samples, skipped = readable(samples, broken, "unlabelled")
-    return replace(data, unlabelled=samples, skipped=(*data.skipped, *skipped))
+def _files(images: list[Path], broken: Literal["stop", "skip"], check: bool) -> tuple[Samples, list[str]]:
+    """The images, and the names of those that are skipped."""
+    samples = Files(images, [NO_LABEL] * len(images))
+    return readable(samples, broken, "unlabelled") if check else (samples, [])
