@@ -135,6 +135,11 @@ def test_the_teacher_sees_the_views_that_the_student_sees(views: int, monkeypatc
     assert (rows[0] == rows[2], rows[0] == rows[1]) == (bool(views), False)
 
 
+def test_what_corrects_the_gradient_of_labels_has_no_place_beside_it() -> None:
+    with pytest.raises(VptError, match="promptkd and prograd cannot be combined: both take the gradient"):
+        vpt.attach(clip(), ["promptkd", "prograd"], classes=CLASSES)
+
+
 def test_what_no_teacher_can_be() -> None:
     model = vpt.attach(clip(), "promptkd", classes=CLASSES).double()
     with pytest.raises(VptError, match="no teacher yet"):

@@ -102,6 +102,8 @@ class Distilled(Objective):
 
     wants_frozen = False
     in_place = True
+    # What corrects the gradient of a loss of labels finds none.
+    claims = frozenset({"gradient"})
 
     def __init__(self, weight: float, temperature: float) -> None:
         super().__init__()
