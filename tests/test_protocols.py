@@ -1,19 +1,23 @@
 """Few shots, base to new classes, and transfer: what is run, what is measured on what, and what the tables say."""
 
+import csv
 import json
 from pathlib import Path
-from statistics import harmonic_mean
+from statistics import harmonic_mean, mean
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import vpt
 from tests.finished import finished
 from vpt import VptError, build, config, experiment, protocols, sweep
 from vpt.cli import main
+from vpt.engine.outputs import read_predictions, write_predictions
 from vpt.protocols.base_to_new import with_harmonic_mean
 from vpt.protocols.lines import Line, table, with_averages
+from vpt.report.intervals import BEST, LOWER, wilson
 
 THINGS = {"name": "things", "train": 2, "val": 1, "test": 1, "side": 24}
 BASE: dict[str, Any] = {
@@ -34,6 +38,9 @@ class Runs:
     def __init__(self) -> None:
         self.ran: list[config.Config] = []
         self.top1: Any = lambda run: 0.5
+        self.sizes = {"test": 3}
+        # How many of the test images a run is right on, where what it says of each is kept.
+        self.said: Any = None
 
     def __call__(self, run: config.Config, *, test: bool, **_: Any) -> tuple[None, dict[str, Any]]:
         self.ran.append(run)
@@ -42,7 +49,13 @@ class Runs:
             test={"top1": self.top1(run)} if test else {},
             tuned_parameters=10 * run.data.get("shots", 1),
             seconds=float(run.seed),
+            data={"name": "things", "sizes": self.sizes, "digests": {}},
         )
+        if self.said:
+            fixed = {"split": "test", "score": 1, "calibrated": "", "of_label": 1, "label": 0}
+            hits = [index < self.said(run) for index in range(self.sizes["test"])]
+            rows = [fixed | {"image": f"{index}.png", "said": int(not hit)} for index, hit in enumerate(hits)]
+            write_predictions(run.out, rows)
         sweep.write(run.out / "result.json", json.dumps(result))
         sweep.write(run.out / "config.yaml", yaml.safe_dump(experiment.as_kept(run)))
         return None, result
@@ -60,8 +73,10 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """In place of measuring elsewhere: 40 % for every model and every set, and a record of them."""
     seen: list[tuple[str, Any]] = []
 
-    def measure(model: Path, data: vpt.data.base.DataSet, *_: Any, **__: Any) -> dict[str, float]:
+    def measure(model: Path, data: vpt.data.base.DataSet, *_: Any, outputs: list[Any], **__: Any) -> dict[str, float]:
         seen.append((str(model), data.classes))
+        count = len(data.test or ())
+        outputs.append((torch.zeros(count, len(data.classes)), torch.arange(count) % len(data.classes)))
         return {"top1": 0.4}
 
     monkeypatch.setattr(build, "load_run", lambda run: run)
@@ -100,6 +115,16 @@ def test_base_and_new_are_label_spaces_of_their_own_and_nothing_is_done_twice(
     assert result["data"]["sizes"] == new["data"]["sizes"] == {"train": 48, "val": 24, "test": 24}
     assert result["data"]["digests"]["test"] != new["data"]["digests"]["test"]
 
+    # What was said of each image of the new classes is kept too, and so are intervals.
+    kept = read_predictions(run, "new.csv")
+    assert mean(said["said"] == said["label"] for said in kept) == pytest.approx(new["test"]["top1"])
+    (told,) = csv.DictReader((tmp_path / "intervals.csv").read_text(encoding="utf-8").splitlines())
+    low, high = wilson(new["test"]["top1"], 24)
+    assert told == {"run": "coop", "base (%)": told["base (%)"], "base, against the best": ""} | {
+        "new (%)": f"{100 * low:.1f} – {100 * high:.1f}",
+        "new, against the best": "",
+    }
+
     model.set_classes(data.classes[24:])
     there = vpt.evaluate(model, data.with_classes(range(24, 48)).test, progress=False)["top1"]
     assert new["test"]["top1"] == there
@@ -120,14 +145,14 @@ def test_base_and_new_are_label_spaces_of_their_own_and_nothing_is_done_twice(
 @pytest.mark.parametrize(("base", "new", "harmonic"), [(80.47, 71.69, 75.83), (82.28, 75.14, 78.55)])
 def test_harmonic_means_are_those_of_published_averages(base: float, new: float, harmonic: float) -> None:
     """CoCoOp's and MaPLe's, Khattak et al., CVPR 2023, table 3."""
-    part = with_harmonic_mean(Line({"base (%)": [base / 100], "new (%)": [new / 100]}, [0], [0.0]))
+    part = with_harmonic_mean(Line({"base (%)": [base / 100], "new (%)": [new / 100]}, {}, [0], [0.0]))
     assert part.figures["H (%)"] == [pytest.approx(harmonic / 100, abs=5e-5)]
 
 
 def test_of_several_data_sets_it_is_that_of_the_averages() -> None:
     lines = {
-        ("a", "coop"): Line({"base (%)": [0.7, 0.9], "new (%)": [0.4, 0.4]}, [10], [1.0]),
-        ("b", "coop"): Line({"base (%)": [0.6, 0.6], "new (%)": [1.0, 0.8]}, [20], [2.0]),
+        ("a", "coop"): Line({"base (%)": [0.7, 0.9], "new (%)": [0.4, 0.4]}, {}, [10], [1.0]),
+        ("b", "coop"): Line({"base (%)": [0.6, 0.6], "new (%)": [1.0, 0.8]}, {}, [20], [2.0]),
     }
     first, _, average = table({key: with_harmonic_mean(part) for key, part in with_averages(lines).items()})
     assert (first["data"], first["base (%)"], first["new (%)"]) == ("a", "80.00 ± 14.14", "40.00 ± 0.00")
@@ -155,6 +180,26 @@ def test_few_shot_runs_every_number_of_shots_and_zero_shot_once(tmp_path: Path, 
     runs.ran.clear()
     protocols.few_shot(settings(tmp_path, shots=[1, 2, 4], seeds=[1, 2], compare=rows))
     assert [run.data["shots"] for run in runs.ran] == [2, 2]
+
+
+def test_few_shot_tells_rows_apart_image_by_image_for_each_number_of_shots(tmp_path: Path, runs: Runs) -> None:
+    # Of 300 images, with 4 shots, one row gets the last ten right beside those of the other; with 1 none.
+    def right(run: config.Config) -> int:
+        more = 10 if run.method["name"] == "kgcoop" and run.data["shots"] == 4 else 0
+        return 150 + more
+
+    runs.top1 = lambda run: right(run) / 300
+    runs.sizes = {"test": 300}
+    runs.said = right
+    asked = settings(tmp_path, shots=[1, 4], seeds=[1, 2], compare={"coop": {}, "kgcoop": {"method": "kgcoop"}})
+    protocols.few_shot(asked)
+    rows = {
+        row["run"]: row for row in csv.DictReader((tmp_path / "intervals.csv").read_text(encoding="utf-8").splitlines())
+    }
+    assert {label: row["4-shot, against the best"] for label, row in rows.items()} == {"coop": LOWER, "kgcoop": BEST}
+    assert rows["coop"]["1-shot, against the best"] == BEST
+    low, high = wilson(0.5, 300)
+    assert rows["coop"]["4-shot (%)"] == f"{100 * low:.1f} – {100 * high:.1f}"
 
 
 def test_shots_data_sets_and_rows_change_the_config_the_nearest_to_the_method_last(tmp_path: Path, runs: Runs) -> None:

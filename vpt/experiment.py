@@ -276,7 +276,13 @@ def _source(config: Config) -> dict[str, Any]:
 
 
 def measure_model(
-    model: Prompted, data: DataSet | PairSet, config: Config, split: str = "test", *, progress: bool = True
+    model: Prompted,
+    data: DataSet | PairSet,
+    config: Config,
+    split: str = "test",
+    *,
+    progress: bool = True,
+    outputs: list[Any] | None = None,
 ) -> dict[str, Any]:
     """Metrics of a trained model on a split of `data`, whose classes it is given if they are others.
 
@@ -287,13 +293,14 @@ def measure_model(
         config: a checked one, for the templates and the size of batches.
         split: "train", "val", "test" or "all".
         progress: show it.
+        outputs: is given logits (B, C) and labels (B,) of each batch.
 
     Raises:
         VptError: there is no such split, or a model with a head does not know a class of the data.
     """
     if isinstance(data, DataSet) and data.classes != model.classes and model.head is None:
         model.set_classes(data.classes, templates_for(config.templates, data))
-    values = _evaluate(model, data, split, config, progress)
+    values = _evaluate(model, data, split, config, progress, outputs)
     values.pop("confusion", None)
     return values
 

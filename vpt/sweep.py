@@ -16,18 +16,20 @@ from vpt import build, experiment, files
 from vpt import config as configs
 from vpt.config import Config
 from vpt.engine.folder import LOCK, MINUTE, RESULT, Lock
+from vpt.engine.outputs import read_hits
 from vpt.engine.results import read_json, read_result
 from vpt.errors import DivergedError, VptError, did_you_mean
 from vpt.processes import on_main
 from vpt.report.comparison import comparison
-from vpt.report.intervals import with_intervals
+from vpt.report.intervals import Measured, with_intervals
 from vpt.report.progress import labelled
 from vpt.report.tables import comma_separated, latex, markdown, result_rows
 
 Point = dict[str, Any]
 
 # What lies in the folder of a table, beside the runs of its rows.
-OWN = ("trials", "selection.json", "table.md", "table.csv", "table.tex", "table.html")
+WRITTEN = [f"{name}.{ending}" for name in ("table", "intervals") for ending in ("md", "csv", "tex")]
+OWN = ("trials", "selection.json", "table.html", *WRITTEN)
 
 
 class Selection(BaseModel):
@@ -102,13 +104,14 @@ def compare(
         raise VptError("the config has no rows to compare: give it compare: {label: {method: …}, …}.")
     out = config.out or Path("runs/compare")
     rows = [make_row(config, label, label, out) for label in config.compare]
-    results: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        runs = finish(row, test=test, overwrite=overwrite, progress=progress)
-        results[row.label] = [run.result for run in runs]
-    table = with_intervals(result_rows(results), results)
+    runs = {row.label: finish(row, test=test, overwrite=overwrite, progress=progress) for row in rows}
+    results = {label: [run.result for run in each] for label, each in runs.items()}
+    tested = _known({label: measured(each) for label, each in runs.items()})
+    table = with_intervals(result_rows(results), tested)
     write_tables(out, table)
-    write(out / "table.html", comparison(out.name, table, results))
+    whole = len(tested) == len(runs)
+    shown = tested if whole else _known({label: measured(each, "val") for label, each in runs.items()})
+    write(out / "table.html", comparison(out.name, table, results, shown, "test" if whole else "val"))
     return table
 
 
@@ -179,10 +182,24 @@ def finish(row: Row, *, test: bool, overwrite: bool, progress: bool) -> list[Run
     return [Run(run, _finished(run, row.out, **how)) for run in runs]
 
 
-def write_tables(folder: Path, table: Sequence[dict[str, Any]]) -> None:
-    """`table` as table.md, table.csv and table.tex."""
+def measured(runs: Sequence[Run], split: str = "test") -> Measured | None:
+    """Top-1 of the runs of a row on one of their own splits; nothing where one has no such figure."""
+    if not all("top1" in run.result[split] for run in runs):
+        return None
+    images = min(run.result["data"]["sizes"].get(split, 0) for run in runs)
+    folders = [run.config.out for run in runs if run.config.out is not None]
+    top1 = mean(run.result[split]["top1"] for run in runs)
+    return Measured(top1, images, read_hits(folders, split)) if images else None
+
+
+def _known(found: Mapping[str, Measured | None]) -> dict[str, Measured]:
+    return {label: one for label, one in found.items() if one}
+
+
+def write_tables(folder: Path, table: Sequence[dict[str, Any]], name: str = "table") -> None:
+    """`table` as table.md, table.csv and table.tex, or by another name."""
     for ending, form in (("md", markdown), ("csv", comma_separated), ("tex", latex)):
-        write(folder / f"table.{ending}", form(table))
+        write(folder / f"{name}.{ending}", form(table))
 
 
 def write(path: Path, text: str) -> None:

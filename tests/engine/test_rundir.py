@@ -18,7 +18,7 @@ from tests.engine.test_fit import QUIET, model, pairs
 from tests.kills import content, died, operations
 from vpt import VptError, saving
 from vpt.engine import folder, prepare
-from vpt.engine.outputs import read_predictions
+from vpt.engine.outputs import read_hits, read_predictions
 from vpt.engine.results import read_history, read_result
 from vpt.engine.rundir import RunDir
 from vpt.engine.state import read_state
@@ -318,6 +318,25 @@ def test_predictions_that_make_no_sense_are_told(row: str, tmp_path: Path) -> No
     (tmp_path / "predictions.csv").write_text(head + row)
     with pytest.raises(VptError, match=r"predictions\.csv is damaged \("):
         read_predictions(tmp_path)
+
+
+def test_hits_are_those_of_runs_on_the_same_images(tmp_path: Path) -> None:
+    head = "split,image,label,said,score,calibrated,of_label\nval,0.png,0,0,0.9,,0.1\n"
+    said = {"a": (0, 1, 1), "b": (0, 0, 1)}
+    for run, (first, second, third) in said.items():
+        rows = f"test,1.png,0,{first},0.9,,0.1\ntest,2.png,1,{second},0.9,,0.1\ntest,3.png,0,{third},0.9,,0.1\n"
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "predictions.csv").write_text(head + rows)
+    assert read_hits([tmp_path / "a"]) == (["1.png", "2.png", "3.png"], [[True, True, False]])
+    assert read_hits([tmp_path / "a", tmp_path / "b"]) == (
+        ["1.png", "2.png", "3.png"],
+        [[True, True, False], [True, False, False]],
+    )
+    assert read_hits([tmp_path / "a"], "val") == (["0.png"], [[True]])
+    # Of other images, or of a run that has kept nothing, there are none.
+    (tmp_path / "b/predictions.csv").write_text(head + "test,1.png,0,0,0.9,,0.1\n")
+    assert read_hits([tmp_path / "a", tmp_path / "b"]) is None
+    assert read_hits([tmp_path / "a", tmp_path / "c"]) is None
 
 
 def test_nor_with_other_weights(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from vpt import reporting
 from vpt.data.base import Arrays
 from vpt.engine.outputs import trusted, write_predictions
 from vpt.report.comparison import comparison
-from vpt.report.intervals import with_intervals
+from vpt.report.intervals import Measured, with_intervals
 from vpt.report.tables import result_rows
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -69,9 +69,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     work = tmp_path_factory.mktemp("pages")
     runs = [run(seed) for seed in (2, 4)]
     results = {each.name: [each.result] for each in runs}
+    measured = {each.name: Measured(each.result["test"]["top1"], 300) for each in runs}
     texts = {
         "report": page("two runs", sections(runs, images=6), kind="Report", subtitle="noise"),
-        "table": comparison("mine", with_intervals(result_rows(results), results), results),
+        "table": comparison("mine", with_intervals(result_rows(results), measured), results, measured, "test"),
     }
     for name, text in texts.items():
         (work / f"{name}.html").write_text(text, encoding="utf-8")

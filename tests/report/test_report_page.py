@@ -15,7 +15,7 @@ from vpt.cli import main
 from vpt.engine.record import FitResult
 from vpt.report import charts
 from vpt.report.comparison import comparison
-from vpt.report.intervals import with_intervals
+from vpt.report.intervals import Measured, with_intervals
 from vpt.report.notebook import confusion_figure
 from vpt.report.page import Panel, Section, confusion, data_uri, page, table
 from vpt.report.tables import result_rows
@@ -71,7 +71,8 @@ def test_the_page_of_a_comparison_says_which_rows_are_told_apart() -> None:
         "deep": [finished(test={"top1": 0.91}, tuned_parameters=20_000, data=_data())],
         "poor": [finished(test={"top1": 0.30}, tuned_parameters=5, data=_data())],
     }
-    text = comparison("mine", with_intervals(result_rows(results), results), results)
+    measured = {label: Measured(runs[0]["test"]["top1"], 300) for label, runs in results.items()}
+    text = comparison("mine", with_intervals(result_rows(results), measured), results, measured, "test")
     assert "not told apart from it: linear" in text
     assert "+60.0" in text
     assert_stands_alone(text)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from vpt.report.intervals import paired_bootstrap
 from vpt.report.reliability import reliability
 from vpt.tasks.calibration import best_temperature, calibration, calibration_error
 from vpt.tasks.unknown import known_score, separation
@@ -53,17 +52,3 @@ def test_unknown_images_are_told_from_known_ones_by_their_scores() -> None:
     assert (known >= found["threshold"]).double().mean() >= 0.95
     assert found["fpr95"] == pytest.approx((unknown >= found["threshold"]).double().mean().item())
     assert separation(known, known)["auroc"] == pytest.approx(0.5, abs=1e-6)
-
-
-def test_a_paired_bootstrap_tells_apart_what_unpaired_intervals_do_not() -> None:
-    generator = torch.Generator().manual_seed(1)
-    first = (torch.rand(500, generator=generator) < 0.7).tolist()
-    # The second is wrong where the first is, and on ten images more.
-    rights = [index for index, right in enumerate(first) if right][:10]
-    second = [right and index not in rights for index, right in enumerate(first)]
-    found = paired_bootstrap(first, second)
-    assert (found["only_first"], found["only_second"]) == (10, 0)
-    assert found["difference"] == pytest.approx(0.02)
-    assert 0 < found["low"] < 0.02 < found["high"]
-    same = paired_bootstrap(first, first)
-    assert (same["difference"], same["low"], same["high"]) == (0, 0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 from typing import Any
 
 from vpt.commands.arguments import add, add_config, add_no_test, positive, read_config
@@ -53,6 +54,8 @@ def table(given: argparse.Namespace) -> None:
     if verdict(rows):
         say(verdict(rows))
     say(f"as Markdown, CSV and LaTeX: {settings.out}/table.md, table.csv, table.tex")
+    if not given.no_test and Path(f"{settings.out}/intervals.md").is_file():
+        say(f"95 % intervals, and which rows the test images tell apart: {settings.out}/intervals.md, .csv, .tex")
     if given.name == "compare":
         say(f"as a page: {settings.out}/table.html")
 

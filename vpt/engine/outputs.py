@@ -15,7 +15,7 @@ from vpt.data.base import Samples
 from vpt.engine.folder import PREDICTIONS
 from vpt.errors import VptError
 from vpt.files import write
-from vpt.report.intervals import wilson
+from vpt.report.intervals import Hits, wilson
 from vpt.report.tables import comma_separated
 from vpt.tasks.calibration import best_temperature, calibration
 
@@ -89,16 +89,25 @@ def _rows(
     ]
 
 
-def write_predictions(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Keep the rows of `trusted` as predictions.csv."""
+def write_predictions(folder: Path, rows: Sequence[Mapping[str, Any]], name: str = PREDICTIONS) -> None:
+    """Keep the rows of `trusted` as predictions.csv, or in a file of another name."""
     # A path in no UTF-8 is written as the bytes that it is.
     text = comma_separated([dict(row) for row in rows])
-    write(folder / PREDICTIONS, text.encode("utf-8", errors="surrogateescape"))
+    write(folder / name, text.encode("utf-8", errors="surrogateescape"))
 
 
-def read_predictions(folder: Path) -> list[dict[str, Any]]:
+def read_hits(folders: Sequence[Path], split: str = "test", name: str = PREDICTIONS) -> Hits | None:
+    """Which images of a split the runs in `folders` got right; none where they were not kept, or differ."""
+    found = [[row for row in read_predictions(folder, name) if row["split"] == split] for folder in folders]
+    images = [[row["image"] for row in rows] for rows in found]
+    if not images[0] or any(other != images[0] for other in images):
+        return None
+    return Hits(images[0], [[row["label"] == row["said"] for row in rows] for rows in found])
+
+
+def read_predictions(folder: Path, name: str = PREDICTIONS) -> list[dict[str, Any]]:
     """The rows of predictions.csv with numbers as such; none where a run was made before it was kept."""
-    path = folder / PREDICTIONS
+    path = folder / name
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:

@@ -8,8 +8,8 @@ from typing import Any
 
 from vpt.config import Config
 from vpt.methods import find
-from vpt.protocols.elsewhere import measure_elsewhere
-from vpt.protocols.lines import Line, Lines, line, split_figures, table, with_averages
+from vpt.protocols.elsewhere import known_elsewhere, measure_elsewhere
+from vpt.protocols.lines import Line, Lines, line, split_figures, tested, with_averages, write
 from vpt.protocols.sources import (
     Source,
     check_new_classes,
@@ -20,7 +20,7 @@ from vpt.protocols.sources import (
     sources,
     unfinished,
 )
-from vpt.sweep import Row, Run, finish, write_tables
+from vpt.sweep import Row, Run, finish
 
 BASE, NEW, HARMONIC = "base (%)", "new (%)", "H (%)"
 
@@ -45,7 +45,7 @@ def base_to_new(
 
     Returns:
         A table with a row for each data set and method, and, of several data sets, the averages over them; also
-        written as table.md, table.csv and table.tex.
+        written as table.md, table.csv and table.tex, and the intervals of its figures as intervals.md and so on.
 
     Raises:
         VptError: a mistake in the config, or a method that knows its own classes alone (a linear head, a context or a
@@ -67,13 +67,13 @@ def base_to_new(
         runs = finish(row, test=test, overwrite=overwrite, progress=progress)
         both = _transductive(row)
         figures = split_figures("all" if both else "base", "test" if test and not both else "val", runs)
+        known = {} if both else tested("base", runs)
         if test:
             for half, column in (("base", BASE), ("new", NEW)) if both else (("new", NEW),):
                 figures[column] = [_half(run, half, progress=progress) for run in runs]
-        lines[key] = line(figures, runs)
-    rows_of_table = table({key: with_harmonic_mean(part) for key, part in with_averages(lines).items()})
-    write_tables(out, rows_of_table)
-    return rows_of_table
+                known[column] = known_elsewhere(runs, half, figures[column])
+        lines[key] = line(figures, known, runs)
+    return write(out, {key: with_harmonic_mean(part) for key, part in with_averages(lines).items()})
 
 
 def with_harmonic_mean(part: Line) -> Line:

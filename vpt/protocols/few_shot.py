@@ -7,9 +7,10 @@ from typing import Any
 
 from vpt.config import Config
 from vpt.errors import VptError
-from vpt.protocols.lines import Lines, line, split_figures, table, with_averages
+from vpt.protocols.lines import Lines, line, split_figures, tested, with_averages, write
 from vpt.protocols.sources import Source, labels, look, of_each_source, source_row, sources, unfinished
-from vpt.sweep import Row, Run, finish, write_tables
+from vpt.report.intervals import Measured
+from vpt.sweep import Row, Run, finish
 
 
 def few_shot(
@@ -28,8 +29,9 @@ def few_shot(
 
     Returns:
         A table with a row for each data set and method, a column for each number of shots, and, of several data sets,
-        the averages over them; also written as table.md, table.csv and table.tex. Of tuned parameters and seconds
-        there is one for each number of shots, where they are not the same.
+        the averages over them; also written as table.md, table.csv and table.tex, and the intervals of its figures
+        as intervals.md and so on. Of tuned parameters and seconds there is one for each number of shots, where they are
+        not the same.
 
     Raises:
         VptError: a mistake in the config, told before any run, or a run that was made with another config.
@@ -48,12 +50,12 @@ def few_shot(
             if row.place not in done:
                 done[row.place] = finish(row, test=test, overwrite=overwrite, progress=progress)
         figures: dict[str, list[float]] = {}
+        known: dict[str, Measured] = {}
         for shots, row in of_shots.items():
             figures |= split_figures(f"{shots}-shot", "test" if test else "val", done[row.place])
-        lines[key] = line(figures, *(done[row.place] for row in of_shots.values()))
-    rows_of_table = table(with_averages(lines))
-    write_tables(out, rows_of_table)
-    return rows_of_table
+            known |= tested(f"{shots}-shot", done[row.place])
+        lines[key] = line(figures, known, *(done[row.place] for row in of_shots.values()))
+    return write(out, with_averages(lines))
 
 
 def _rows(config: Config, source: Source, label: str, out: Path) -> dict[int, Row]:

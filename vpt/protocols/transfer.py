@@ -8,8 +8,8 @@ from statistics import mean
 from typing import Any
 
 from vpt.config import Config
-from vpt.protocols.elsewhere import measure_elsewhere, with_data
-from vpt.protocols.lines import Lines, line, split_figures, table, with_averages
+from vpt.protocols.elsewhere import known_elsewhere, measure_elsewhere, with_data
+from vpt.protocols.lines import Lines, line, split_figures, tested, with_averages, write
 from vpt.protocols.sources import (
     Source,
     check_new_classes,
@@ -21,7 +21,8 @@ from vpt.protocols.sources import (
     targets,
     unfinished,
 )
-from vpt.sweep import Row, Run, finish, write_tables
+from vpt.report.intervals import Measured
+from vpt.sweep import Row, Run, finish
 
 
 def transfer(
@@ -41,7 +42,8 @@ def transfer(
 
     Returns:
         A table with a row for each method (and each source, where `datasets` names several), and columns for the
-        source, each target, and the average of the targets; also written as table.md, table.csv and table.tex.
+        source, each target, and the average of the targets; also written as table.md, table.csv and table.tex,
+        and the intervals of its figures as intervals.md and so on.
 
     Raises:
         VptError: a mistake in the config, or a method that knows its own classes alone and a target with others, told
@@ -60,21 +62,27 @@ def transfer(
     lines: Lines = {}
     for key, row in rows.items():
         runs = finish(row, test=test, overwrite=overwrite, progress=progress)
-        figures = split_figures("source", "test" if test else "val", runs)
+        figures, known = split_figures("source", "test" if test else "val", runs), tested("source", runs)
         if test:
-            figures |= _figures(runs, aims, progress=progress)
-        lines[key] = line(figures, runs)
-    rows_of_table = table(with_averages(lines))
-    write_tables(out, rows_of_table)
-    return rows_of_table
+            on_targets, known_of_targets = _figures(runs, aims, progress=progress)
+            figures, known = figures | on_targets, known | known_of_targets
+        lines[key] = line(figures, known, runs)
+    return write(out, with_averages(lines))
 
 
-def _figures(runs: Sequence[Run], aims: Sequence[Source], *, progress: bool) -> dict[str, list[float]]:
-    """Top-1 on each target, and their average, of each run."""
+def _figures(
+    runs: Sequence[Run], aims: Sequence[Source], *, progress: bool
+) -> tuple[dict[str, list[float]], dict[str, Measured]]:
+    """Top-1 on each target, and their average, of each run; and what is known of the images of each target."""
     sections = {f"target-{aim.label}": aim.section for aim in aims}
     found = [measure_elsewhere(run, sections, progress=progress) for run in runs]
-    figures = {f"{aim.label} (%)": [top1[f"target-{aim.label}"] for top1 in found] for aim in aims}
-    return figures | ({"average (%)": [mean(top1.values()) for top1 in found]} if len(aims) > 1 else {})
+    figures: dict[str, list[float]] = {}
+    known: dict[str, Measured] = {}
+    for aim in aims:
+        name, column = f"target-{aim.label}", f"{aim.label} (%)"
+        figures[column] = [top1[name] for top1 in found]
+        known[column] = known_elsewhere(runs, name, figures[column])
+    return figures | ({"average (%)": [mean(top1.values()) for top1 in found]} if len(aims) > 1 else {}), known
 
 
 def _check(rows: Sequence[Row], aims: Sequence[Source], *, test: bool) -> None:

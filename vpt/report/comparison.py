@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean
 from typing import Any
 
 from vpt.report import charts
-from vpt.report.intervals import told_apart, verdict, wilson
+from vpt.report.intervals import Measured, told_apart, verdict, wilson
 from vpt.report.page import Panel, Section, page, table
 
 
-def comparison(title: str, rows: Sequence[dict[str, Any]], results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def comparison(
+    title: str,
+    rows: Sequence[dict[str, Any]],
+    results: Mapping[str, Sequence[Mapping[str, Any]]],
+    measured: Mapping[str, Measured],
+    split: str,
+) -> str:
     """The page.
 
     Args:
         title: of the table.
         rows: as the table has them, with intervals where test images were measured.
         results: of the runs of each row, by its label.
+        measured: top-1 of rows, by label.
+        split: what it is of, "test" or "val".
     """
-    split = "test" if all(run["test"].get("top1") is not None for runs in results.values() for run in runs) else "val"
-    measured = {
-        label: (mean(run[split]["top1"] for run in runs), min(run["data"]["sizes"].get(split, 0) for run in runs), runs)
-        for label, runs in results.items()
-        if all("top1" in run[split] for run in runs)
-    }
     sections = []
-    if measured and all(count for _, count, _ in measured.values()):
-        sections.append(_picture(measured, split))
+    if measured:
+        tuned = {label: results[label][0]["tuned_parameters"] for label in measured}
+        sections.append(_picture(measured, tuned, split))
         if len(measured) > 1:
             sections.append(_pairs(measured, split))
     said = verdict(rows)
@@ -44,32 +46,32 @@ def _whole(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return table(rows, "A click on a name sorts; ± is the deviation over seeds", sortable=True)
 
 
-def _picture(measured: Mapping[str, tuple[float, int, Any]], split: str) -> Section:
-    points = []
-    for label, (top1, count, runs) in measured.items():
-        low, high = wilson(top1, count)
-        points.append({"name": label, "x": runs[0]["tuned_parameters"], "y": top1, "low": low, "high": high})
+def _picture(measured: Mapping[str, Measured], tuned: Mapping[str, int], split: str) -> Section:
+    points: list[dict[str, float | str]] = []
+    for label, one in measured.items():
+        low, high = wilson(one.top1, one.images)
+        points.append({"name": label, "x": tuned[label], "y": one.top1, "low": low, "high": high})
     images = "test" if split == "test" else "validation"
     caption = f"Each row's mean {images} top-1 with its 95 % interval (Wilson), by how many numbers it tunes."
     drawn = charts.intervals(points, "tuned numbers", f"{images} top-1")
     return Section("picture", "Accuracy against tuned numbers", [Panel(charts=[{"svg": drawn, "caption": caption}])])
 
 
-def _pairs(measured: Mapping[str, tuple[float, int, Any]], split: str) -> Section:
-    ordered = sorted(measured, key=lambda label: -measured[label][0])
+def _pairs(measured: Mapping[str, Measured], split: str) -> Section:
+    ordered = sorted(measured, key=lambda label: -measured[label].top1)
     rows = []
     for label in ordered:
-        top1, count, _ = measured[label]
+        one = measured[label]
         row: dict[str, Any] = {"run": label}
         for other in ordered:
-            theirs, others, _ = measured[other]
-            apart = told_apart(max(top1, theirs), min(top1, theirs), min(count, others))
-            row[other] = "" if other == label else f"{(top1 - theirs) * 100:+.1f}" if apart else "="
+            theirs = measured[other]
+            apart = other != label and told_apart(one, theirs)
+            row[other] = "" if other == label else f"{(one.top1 - theirs.top1) * 100:+.1f}" if apart else "="
         rows.append(row)
     lead = (
-        "Percentage points between two rows where their images tell them apart at 95 % (Newcombe's interval for "
-        "independent samples, which is too wide rather than too narrow on the same images); “=” where they do not. "
-        "vpt report RUN RUN pairs two runs image by image."
+        "Percentage points between two rows where their images tell them apart at 95 % (paired image by image "
+        "and seed by seed; rows that are not of the same images are taken for independent samples by Newcombe's "
+        "interval); “=” where they do not."
     )
     caption = f"Row minus column, {split} top-1"
     return Section("pairs", "Which rows can be told apart", [Panel(tables=[table(rows, caption)])], lead, wide=True)

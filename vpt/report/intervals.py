@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import hypot, sqrt
-from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 # Of the normal distribution: 95 % lie within so many standard deviations.
 Z = 1.959964
@@ -17,6 +16,26 @@ INTERVAL, AGAINST = "95 % interval", "against the best"
 KINDS = BEST, LOWER, SAME = "best", "lower", "not told apart"
 
 
+class Hits(NamedTuple):
+    """Which images the runs of a row got right.
+
+    Attributes:
+        names: of the images (N), in the order of the data.
+        right: of each run, one a seed, whether it was right on each image: (S, N).
+    """
+
+    names: Sequence[str]
+    right: Sequence[Sequence[bool]]
+
+
+class Measured(NamedTuple):
+    """Top-1 of a row on some images: the mean over its runs, from 0 to 1, of how many images, and of each if known."""
+
+    top1: float
+    images: int
+    hits: Hits | None = None
+
+
 def wilson(share: float, count: int) -> tuple[float, float]:
     """The 95 % interval of a share that was seen in `count` images (Wilson, JASA 1927)."""
     spread = Z**2 / count
@@ -25,14 +44,45 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def told_apart(high: float, low: float, count: int) -> bool:
-    """Whether two shares of `count` images each differ: 0 lies outside of the 95 % interval of their difference.
+def told_apart(one: Measured, other: Measured) -> bool:
+    """Whether two rows differ at 95 %.
 
-    The interval is Newcombe's (Statistics in Medicine 1998, method 10), for independent samples. Both rows are measured
-    on the same images, which makes it too wide rather than too narrow.
+    Rows that are known image by image, of the same images and as many seeds, are paired; one that was run once, as it
+    has nothing that is drawn, stands against each seed. Of others 0 has to lie outside of Newcombe's interval of their
+    difference (Statistics in Medicine 1998, method 10), which takes them for independent samples of images and knows
+    nothing of seeds.
     """
+    if _pair(one, other):
+        _, low, high = paired(one.hits.right, other.hits.right)  # type: ignore[union-attr]
+        return low > 0 or high < 0
+    high, low, count = max(one.top1, other.top1), min(one.top1, other.top1), min(one.images, other.images)
     (below, _), (_, above) = wilson(high, count), wilson(low, count)
     return high - low > hypot(high - below, above - low)
+
+
+def _pair(one: Measured, other: Measured) -> bool:
+    if one.hits is None or other.hits is None:
+        return False
+    seeds = {len(one.hits.right), len(other.hits.right)} - {1}
+    return one.hits.names == other.hits.names and len(seeds) <= 1
+
+
+def paired(first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool]]) -> tuple[float, float, float]:
+    """The mean difference of two rows (S, N) on the same images with the same seeds, and its 95 % interval.
+
+    Images and seeds are both drawn. What the images leave open is Student's interval of their means over seeds, and
+    what the seeds leave open that of theirs over images; both halves are put together as the sides of a right angle.
+    What a seed does to one image is in both, so that it holds the truth rather too often than too seldom. Three seeds
+    that differ make it wide. One seed says nothing of others, and leaves the part of the images.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    change = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    means = [change.mean(axis) for axis in (0, 1)]
+    halves = [t.ppf(0.975, len(one) - 1) * one.std(ddof=1) / sqrt(len(one)) for one in means if len(one) > 1]
+    difference, half = float(change.mean()), float(np.hypot.reduce(halves))
+    return difference, difference - half, difference + half
 
 
 def paired_bootstrap(first: Sequence[bool], second: Sequence[bool]) -> dict[str, float]:
@@ -62,31 +112,33 @@ def paired_bootstrap(first: Sequence[bool], second: Sequence[bool]) -> dict[str,
     }
 
 
-def with_intervals(
-    table: Sequence[dict[str, Any]], results: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[dict[str, Any]]:
+def with_intervals(table: Sequence[dict[str, Any]], measured: Mapping[str, Measured]) -> list[dict[str, Any]]:
     """`table` with the interval of each row's test top-1, and whether it can be told apart from that of the best row.
 
     Of several seeds it is the mean, taken as if it were of the test images of one: other seeds have mostly the same
     images. What another seed would have learned is not in the interval; the deviation over seeds shows it.
 
     Args:
-        table: a row for each label, in the order of `results`.
-        results: of the runs of each label; where one has no top-1 on test images the table is given as it is.
+        table: rows with a "run".
+        measured: on test images, by "run"; where one is not there the table is given as it is.
     """
-    runs = [run for row in results.values() for run in row]
-    if not all("top1" in run["test"] for run in runs):
+    if any(row["run"] not in measured for row in table):
         return list(table)
-    shares = [mean(run["test"]["top1"] for run in row) for row in results.values()]
-    counts = [min(run["data"]["sizes"]["test"] for run in row) for row in results.values()]
-    best = max(shares)
-    rows = []
-    for row, share, count in zip(table, shares, counts, strict=True):
-        low, high = wilson(share, count)
-        against = BEST if share == best else LOWER if told_apart(best, share, count) else SAME
-        added = {INTERVAL: f"{low:.1%} – {high:.1%}".replace("%", "")} | ({AGAINST: against} if len(table) > 1 else {})
-        rows.append(_inserted(row, "test top-1 (%)", added))
-    return rows
+    told = against_best(measured)
+    return [_inserted(row, "test top-1 (%)", told[row["run"]]) for row in table]
+
+
+def against_best(measured: Mapping[str, Measured]) -> dict[str, dict[str, str]]:
+    """By row its 95 % interval and, where there are several, whether it can be told apart from the best one."""
+    best = max(measured.values(), key=lambda one: one.top1)
+    found = {}
+    for label, one in measured.items():
+        low, high = wilson(one.top1, one.images)
+        found[label] = {INTERVAL: f"{low:.1%} – {high:.1%}".replace("%", "")}
+        if len(measured) > 1:
+            against = BEST if one.top1 == best.top1 else LOWER if told_apart(best, one) else SAME
+            found[label][AGAINST] = against
+    return found
 
 
 def verdict(table: Sequence[Mapping[str, Any]]) -> str:
