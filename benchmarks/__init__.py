@@ -7,6 +7,7 @@ ratios of it mean something. Measuring (`measure.py`) and reporting (`report.py`
 PARTS = {
     "image": "visual prompts: training step and evaluation against the frozen model and the plain form",
     "methods": "every method of the image side at the size of configs/protocols/image_methods.yaml, as in image",
+    "text_methods": "every method for images and texts at the size of configs/protocols/lit_few_shot.yaml",
     "families": "deep prompts in EVA-02, DINOv3, BEiT and Swin beside ViT, as in image",
     "text": "text prompts: training step against a forward pass of the cut texts, and the plain form over whole ones",
     "switches": "compilation, what is computed again, half precision and texts in chunks, against a step without",
