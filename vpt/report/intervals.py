@@ -52,19 +52,17 @@ def told_apart(one: Measured, other: Measured) -> bool:
     difference (Statistics in Medicine 1998, method 10), which takes them for independent samples of images and knows
     nothing of seeds.
     """
-    if _pair(one, other):
-        _, low, high = paired(one.hits.right, other.hits.right)  # type: ignore[union-attr]
+    if one.hits and other.hits and _alike(one.hits, other.hits):
+        _, low, high = paired(one.hits.right, other.hits.right)
         return low > 0 or high < 0
     high, low, count = max(one.top1, other.top1), min(one.top1, other.top1), min(one.images, other.images)
     (below, _), (_, above) = wilson(high, count), wilson(low, count)
     return high - low > hypot(high - below, above - low)
 
 
-def _pair(one: Measured, other: Measured) -> bool:
-    if one.hits is None or other.hits is None:
-        return False
-    seeds = {len(one.hits.right), len(other.hits.right)} - {1}
-    return one.hits.names == other.hits.names and len(seeds) <= 1
+def _alike(one: Hits, other: Hits) -> bool:
+    seeds = {len(one.right), len(other.right)} - {1}
+    return one.names == other.names and len(one.names) > 1 and len(seeds) <= 1
 
 
 def paired(first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool]]) -> tuple[float, float, float]:
