@@ -132,7 +132,8 @@ def _against(runs: Sequence[Any]) -> Section:
     second = Panel()
     if known:
         text = (
-            "Paired bootstrap over the test images that both were measured on: an interval without 0 tells them apart."
+            "Paired bootstrap over the test images that both were measured on: an interval without 0 tells these two "
+            "models apart. What other seeds of the same methods would come to is not in it; vpt compare holds it."
         )
         second.tables = [table(known, text)]
     elif len(measured) > 1:
