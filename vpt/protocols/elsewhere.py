@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from vpt.config import Config, differences, plain
 from vpt.data.base import DataSet
 from vpt.engine.outputs import joined, read_hits, trusted, write_predictions
 from vpt.engine.results import DataFacts, read_json
+from vpt.processes import on_main
 from vpt.report.intervals import Measured
 from vpt.sweep import Run
 
@@ -58,7 +60,7 @@ def measure_elsewhere(run: Run, sections: Mapping[str, Mapping[str, Any]], *, pr
             test = experiment.measure_model(model, data, config, progress=progress, outputs=outputs)
             if isinstance(data, DataSet) and data.test is not None:
                 rows = trusted({"test": (data.test, *joined(outputs))})[1]
-                write_predictions(run.config.out, rows, f"{name}.csv")
+                on_main(partial(write_predictions, run.config.out, rows, f"{name}.csv"))
             kept = {"format": 1, "config": _section(config), "data": data.facts(), "test": test}
             sweep.write(path, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
         found[name] = kept["test"]["top1"]

@@ -15,7 +15,7 @@ QUICK = Setting(quick=True)
 def test_each_row_is_a_model_whose_step_lowers_its_loss(label: str) -> None:
     model = model_of(label, QUICK)
     if not model.parameter_groups():
-        assert label in ("zero-shot", "tip-adapter", "gda")
+        assert label.partition(",")[0] in ("zero-shot", "tip-adapter", "gda")
         return
     made = case(label, model, 2, QUICK)
     step = made.runs["step"]
