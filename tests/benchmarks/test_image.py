@@ -31,16 +31,16 @@ def test_200_deep_prompts_cost_half_of_the_plain_forms_operations(deep_200) -> N
     assert operations["evaluation"] <= operations["plain evaluation"] / 1.9
 
 
-def test_200_deep_prompts_keep_at_most_60_percent_of_the_plain_forms_bytes(deep_200) -> None:
+def test_200_deep_prompts_keep_half_of_the_plain_forms_bytes(deep_200) -> None:
     _, saved = deep_200
-    assert saved["step"] <= 0.6 * saved["plain step"]
+    assert saved["step"] <= 0.51 * saved["plain step"]
 
 
 def test_few_deep_prompts_cost_no_more_than_the_frozen_model() -> None:
     operations, saved = counts(10)
     assert operations["step"] <= 2 * operations["frozen forward"]
     assert operations["evaluation"] <= operations["frozen forward"]
-    assert saved["step"] < saved["plain step"]
+    assert saved["step"] <= 0.75 * saved["plain step"]
 
 
 def test_targets_are_those_of_float32_on_a_cpu() -> None:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vpt.towers.attention import Attended, Packing, attend, shared
+from vpt.towers.picking import Neighbours
 
 B, HEADS, D = 6, 2, 16
 
@@ -61,12 +62,18 @@ def assert_same_gradients(found: Tensor, expected: Tensor, of: list[Tensor]) -> 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["one product", "three products"])
 @pytest.mark.parametrize("sizes", [((1, 4),), ((3, 4),), ((2, 4), (1, 2))], ids=str)
-def test_one_backward_pass_is_that_of_copies_and_sums(fused: bool, sizes: tuple[tuple[int, int], ...]) -> None:
+@pytest.mark.parametrize(
+    "asks", [None, Neighbours(0, 1), Neighbours(3, 2)], ids=["all ask", "the first", "the last two"]
+)
+def test_one_backward_pass_is_that_of_copies_and_sums(
+    fused: bool, sizes: tuple[tuple[int, int], ...], asks: Neighbours | None
+) -> None:
     packing = Packing(torch.Size((B, 5)), tuple(map(torch.Size, sizes)))
     total = 5 * B + sum(groups * tokens for groups, tokens in sizes)
     shape = (total, 3, HEADS, D) if fused else (total, HEADS, D)
     made = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(1 if fused else 3)]
-    found, expected = packing.spread(*made), packing._spread(*made)
+    found, expected = packing.spread(*made, asks=asks), packing._spread(asks, *made)
+    assert found[0].shape[1] == (5 if asks is None else asks.count)
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
     weights = [torch.randn_like(each) for each in expected]

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vpt.towers.picking import Neighbours
+
 
 @dataclass(frozen=True)
 class Attended:
@@ -38,6 +40,8 @@ def attend(
         dropout: of attention weights.
     """
     if contexts:
+        # A view of a fused projection would keep all of it alive until the backward pass.
+        q = q.contiguous() if torch.is_grad_enabled() else q
         k = _joined([context.keys for context in contexts], k)
         v = _joined([context.values for context in contexts], v)
     q, k, v = (each.transpose(1, 2) for each in (q, k, v))
@@ -82,23 +86,26 @@ class Packing:
         parts = packed[self.count :].split([size.numel() for size in self.contexts])
         return [part.unflatten(0, size) for part, size in zip(parts, self.contexts, strict=True)]
 
-    def spread(self, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of each row (B, L, heads, d), and keys and values of all that it attends to (B, M + L, heads, d).
+    def spread(self, *packed: Tensor, asks: Neighbours | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of each row (B, N, heads, d), and keys and values of all that it attends to (B, M + L, heads, d).
 
         Args:
             packed: queries, keys and values, (T, heads, d) each, or one (T, 3, heads, d).
+            asks: the tokens of a row whose queries they are; all L by default.
         """
         if torch.compiler.is_compiling():
-            return self._spread(*packed)
-        found: tuple[Tensor, Tensor, Tensor] = _Spread.apply(self, *packed)
+            return self._spread(asks, *packed)
+        found: tuple[Tensor, Tensor, Tensor] = _Spread.apply(self, asks, *packed)
         return found
 
-    def _spread(self, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _spread(self, asks: Neighbours | None, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, *others = separate(packed)
         key, value = (_joined(self.attended(each), self.own(each)) for each in others)
         query = self.own(query)
-        # A view of a fused projection would keep all of it alive until the backward pass.
-        return query.clone(memory_format=torch.contiguous_format) if len(packed) == 1 else query, key, value
+        query = query if asks is None else asks(query)
+        # A view of a part would keep all of it alive until the backward pass.
+        part = len(packed) == 1 or asks is not None
+        return query.clone(memory_format=torch.contiguous_format) if part else query, key, value
 
 
 class _Spread(torch.autograd.Function):
@@ -108,32 +115,35 @@ class _Spread(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, packing: Packing, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.packing = packing
+    def forward(ctx: Any, packing: Packing, asks: Neighbours | None, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.packing, ctx.asks = packing, asks
         ctx.like = [(each.shape, each.dtype, each.device) for each in packed]
-        return packing._spread(*packed)
+        return packing._spread(asks, *packed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         packing: Packing = ctx.packing
+        asks: Neighbours | None = ctx.asks
         found = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in ctx.like]
         query, *others = separate(found)
-        if len(found) == 1:
-            packing.own(query).copy_(gradients[0])
-            query[packing.count :].zero_()
+        of_query, *of_others = gradients
+        of_own = [of_query, *(gradient[:, -packing.rows[1] :] for gradient in of_others)]
+        # A context asks for nothing, and of the tokens those that are picked.
+        (query[packing.count :] if asks is None else query).zero_()
+        if asks is None and len(found) == 1:
+            torch.stack(of_own, dim=2, out=packing.own(found[0]))
         else:
-            behind = len(query) - packing.count
-            found[0] = F.pad(gradients[0].flatten(0, 1), (0, 0, 0, 0, 0, behind))
-        for packed, gradient in zip(others, gradients[1:], strict=True):
-            start = gradient.shape[1] - packing.rows[1]
-            packing.own(packed).copy_(gradient[:, start:])
+            asked = packing.own(query) if asks is None else asks(packing.own(query))
+            for part, gradient in zip([asked, *map(packing.own, others)], of_own, strict=True):
+                part.copy_(gradient)
+        for packed, gradient in zip(others, of_others, strict=True):
             start = 0
             for part in packing.attended(packed):
                 of_part = gradient[:, start : start + part.shape[1]].unflatten(0, (len(part), -1))
                 start += part.shape[1]
                 torch.sum(of_part, 1, out=part)
-        return None, *found
+        return None, None, *found
 
 
 def separate(projected: Sequence[Tensor]) -> Sequence[Tensor]:

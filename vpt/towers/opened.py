@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.towers.attention import Attended, Packing, attend, separate, together
-from vpt.towers.picking import Pick, beside
+from vpt.towers.picking import Neighbours, Pick, beside
 from vpt.towers.places import Grid, Places
 from vpt.towers.stages import Out
 
@@ -72,6 +72,9 @@ def advance_opened(
     places: Places | None,
 ) -> Tensor:
     """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`."""
+    if torch.is_grad_enabled() and not x.requires_grad:
+        # Nothing is kept of tokens that nobody trained yet, nor gone back through, where prompts are beside them.
+        contexts = [attended_of(block, context) for context in contexts]
     known = [context for context in contexts if isinstance(context, Attended)]
     length = x.shape[1]
     x, own = (x, x) if read is None else beside(x, read)
@@ -82,7 +85,8 @@ def advance_opened(
         every_y, y = (y, y) if reads_y is None else beside(y, reads_y)
         q, k, v = block.projected(every_y)
     else:
-        y, (q, k, v) = _packed(block, x, [context for context in contexts if isinstance(context, Tensor)])
+        asks = read if places is None and isinstance(read, Neighbours) else None
+        y, (q, k, v) = _packed(block, x, [context for context in contexts if isinstance(context, Tensor)], asks)
         y = y if reads_y is None else reads_y(y)
     bias = None
     if places is not None:
@@ -92,7 +96,7 @@ def advance_opened(
             num_context = k.shape[1] - length + sum(context.keys.shape[1] for context in known)
             bias = F.pad(block.bias(places, length), (num_context, 0))
     if read is not None:
-        q = read(q)
+        q = q if q.shape[1] < length else read(q)
         mask = mask if mask is None else read(mask)
         bias = bias if bias is None else read(bias)
     attended = own + block.out(attend(q, k, v, known, together(mask, bias), block.dropout), y)
@@ -107,8 +111,13 @@ def _turned_behind(turn: Callable[[Tensor, Places], Tensor], k: Tensor, places: 
     return torch.cat([k[:, :num_context], turn(k[:, num_context:], places)], dim=1) if num_context else turn(k, places)
 
 
-def _packed(block: Opened, x: Tensor, contexts: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """`x` normed, its queries, and keys and values of all that it attends to, norm and products taken together."""
+def _packed(
+    block: Opened, x: Tensor, contexts: Sequence[Tensor], asks: Neighbours | None
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """`x` normed, its queries, and keys and values of all that it attends to, norm and products taken together.
+
+    Where many rows share a context, the queries may be those of `asks` alone.
+    """
     if all(context.shape[0] == x.shape[0] for context in contexts):
         # Each row has contexts of its own: they stand in it, and nothing need be copied.
         y = block.norm(torch.cat([*contexts, x], dim=1))
@@ -117,7 +126,7 @@ def _packed(block: Opened, x: Tensor, contexts: Sequence[Tensor]) -> tuple[Tenso
     packing = Packing(x.shape[:2], tuple(context.shape[:2] for context in contexts))
     y = block.norm(torch.cat([each.flatten(0, 1) for each in (x, *contexts)])[None])
     projected = [each.squeeze(0) for each in block.query_key_value(y)]
-    return packing.own(y.squeeze(0)), packing.spread(*projected)
+    return packing.own(y.squeeze(0)), packing.spread(*projected, asks=asks)
 
 
 def multihead_projections(
