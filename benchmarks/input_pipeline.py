@@ -17,11 +17,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 import vpt
 from benchmarks.measure import Case, Ratio, Run, Setting
-from vpt.data.base import Files, Samples
+from vpt.data.base import Files
 from vpt.data.cache import Cached
 from vpt.data.loading import loader
 from vpt.preprocessing import ImageTransform
@@ -102,25 +101,21 @@ def bare_steps(model: vpt.Prompted, batches: list[tuple[Tensor, Tensor]], settin
     return steps
 
 
-class FirstRead(Dataset[Any]):
-    """A data set that knows when the first image of its current pass was asked for."""
+class Clock(vpt.Callback):
+    """Knows when the first epoch of a run was over, what is kept of it included.
 
-    def __init__(self, source: Any, now: Callable[[], float]) -> None:
-        self.source = source
+    Args:
+        now: the time.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
-        self.reads = 0
         self.started = 0.0
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Any:
-        if self.reads % len(self) == 0:
+    def on_epoch(self, training: vpt.Training) -> None:
+        """Start, after the first."""
+        if training.epoch == 1:
             self.started = self.now()
-        self.reads += 1
-        if isinstance(self.source, Samples):
-            return self.source.image(index), self.source.labels[index]
-        return self.source[index]
 
 
 def epoch(
@@ -128,13 +123,12 @@ def epoch(
 ) -> Callable[[], float]:
     """The second of two epochs, and what `fit` does after it."""
     precision: Literal["bf16", "fp32"] = "bf16" if setting.dtype == "bfloat16" else "fp32"
+    options: dict[str, Any] = {"batch_size": batch, "augment": transform, "precision": precision, "progress": False}
 
     def call() -> float:
-        data = FirstRead(source, setting.now)
-        vpt.fit(
-            model, data, epochs=2, batch_size=batch, lr=1e-3, augment=transform, precision=precision, progress=False
-        )
-        return setting.now() - data.started
+        clock = Clock(setting.now)
+        vpt.fit(model, source, epochs=2, lr=1e-3, callbacks=[clock], **options)
+        return setting.now() - clock.started
 
     return call
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import vpt
-from benchmarks.input_pipeline import FirstRead, epoch_case, sources
+from benchmarks.input_pipeline import Clock, epoch_case, sources
 from benchmarks.measure import Setting, measure
 from tests.zoo import vit
 
@@ -22,12 +22,16 @@ def test_each_source_gives_the_images_that_the_model_takes(tmp_path: Path, monke
         assert row["ratios"]["epoch / steps"]["median"] > 0
 
 
-def test_the_clock_of_an_epoch_starts_at_its_first_image() -> None:
-    times = iter([1.0, 2.0, 3.0])
-    data = FirstRead([(torch.zeros(1), i) for i in range(3)], lambda: next(times))
-    starts = []
-    for _ in range(2):
-        for index in (2, 0, 1):
-            assert data[index][1] == index
-            starts.append(data.started)
-    assert starts == [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
+def test_the_clock_of_an_epoch_starts_when_the_one_before_it_is_over() -> None:
+    ticks = iter(range(1, 1000))
+    passed: list[int] = []
+
+    class Steps(vpt.Callback):
+        def on_step(self, training: vpt.Training) -> None:
+            passed.append(next(ticks))
+
+    clock = Clock(lambda: next(ticks))
+    images = [(torch.randn(3, 32, 32), label) for label in (0, 1, 2, 3)]
+    model = vpt.attach(vit(), num_classes=4)
+    vpt.fit(model, images, epochs=2, batch_size=2, callbacks=[Steps(), clock], progress=False)
+    assert (passed, clock.started) == ([1, 2, 4, 5], 3)

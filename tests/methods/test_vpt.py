@@ -116,14 +116,15 @@ def test_shallow_prompts_are_advanced_as_long_as_another_block_reads_them() -> N
 
 def test_keys_and_values_of_deep_prompts_are_computed_once_for_the_batch() -> None:
     shapes = seen_by(prompted(num_tokens=5), "attn.qkv")
-    # With the image's tokens, in one product.
-    assert shapes == [(1, 3 * 17 + 5)] * 3
+    # With the image's tokens, in one product; but by themselves in the first block, where those want no gradient.
+    assert shapes == [(1, 5), (3, 17), *[(1, 3 * 17 + 5)] * 2]
 
 
 def test_prompt_dropout_makes_them_one_for_each_image_in_training_alone() -> None:
     model = prompted(num_tokens=5, dropout=0.5)
-    assert seen_by(model.train(), "attn.qkv") == [(3, 17 + 5)] * 3
-    assert seen_by(prompted(num_tokens=5, dropout=0.5).eval(), "attn.qkv") == [(1, 3 * 17 + 5)] * 3
+    assert seen_by(model.train(), "attn.qkv") == [(3, 5), (3, 17), *[(3, 17 + 5)] * 2]
+    evaluated = prompted(num_tokens=5, dropout=0.5).eval()
+    assert seen_by(evaluated, "attn.qkv") == [(1, 5), (3, 17), *[(1, 3 * 17 + 5)] * 2]
 
 
 def test_prompts_can_be_drawn_from_a_normal_distribution() -> None:

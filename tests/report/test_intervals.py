@@ -7,7 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpt.report.intervals import Hits, Measured, paired, paired_bootstrap, told_apart, verdict, wilson, with_intervals
+from vpt.report.intervals import (
+    Hits,
+    Measured,
+    against_best,
+    paired,
+    paired_bootstrap,
+    told_apart,
+    verdict,
+    wilson,
+    with_intervals,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +78,14 @@ def test_seeds_that_differ_widen_it_as_few_as_they_are() -> None:
     difference, low, high = paired(first, second)
     assert difference == pytest.approx(9 / 300)
     assert low < 0 < high
-    assert not told_apart(Measured(0.53, 300, Hits([], first)), Measured(0.5, 300, Hits([], second)))
+    names = [str(index) for index in range(300)]
+    lucky, other = Measured(0.53, 300, Hits(names, first)), Measured(0.5, 300, Hits(names, second))
+    assert not told_apart(lucky, other)
     # The seeds' part is most of it: their mean with Student's t of 2 degrees of freedom, 4.303.
     of_seeds = 4.303 * statistics.stdev([0.1, 0, -0.01]) / 3**0.5
     assert of_seeds < high - difference < 1.05 * of_seeds
     steady = [[index < 159 for index in range(300)]] * 3
-    assert paired(steady, second)[1] > 0
+    assert told_apart(Measured(0.53, 300, Hits(names, steady)), other)
 
 
 @pytest.mark.parametrize("luck", [0.0, 0.05, 0.2])
@@ -117,9 +129,16 @@ def test_rows_say_what_they_are_against_the_best() -> None:
     measured = {"a": Measured(0.9, 100), "b": Measured(0.88, 100), "c": Measured(0.5, 100)}
     table = with_intervals([{"run": label, "test top-1 (%)": "", "tuned": 1} for label in measured], measured)
     assert list(table[0]) == ["run", "test top-1 (%)", "95 % interval", "against the best", "tuned"]
-    assert [row["against the best"] for row in table] == ["best", "not told apart", "lower"]
+    assert [row["against the best"] for row in table] == ["best", "not told apart, not paired", "lower, not paired"]
     assert table[0]["95 % interval"] == "82.6 – 94.5"
     assert verdict(table) == "best on test images: a; not told apart from it: b"
+
+
+def test_rows_of_the_same_images_say_no_more_than_what_they_are() -> None:
+    names = [str(index) for index in range(500)]
+    first, second = (Measured(sum(hits) / 500, 500, Hits(names, [hits])) for hits in half_a_point_apart())
+    told = against_best({"a": first, "b": second, "c": first._replace(top1=0.2, hits=None)})
+    assert [told[label]["against the best"] for label in "abc"] == ["best", "lower", "lower, not paired"]
 
 
 def test_without_test_images_there_is_no_interval() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vpt.report import charts
-from vpt.report.intervals import Measured, told_apart, verdict, wilson
+from vpt.report.intervals import Measured, can_be_paired, told_apart, verdict, wilson
 from vpt.report.page import Panel, Section, page, table
 
 
@@ -65,13 +65,13 @@ def _pairs(measured: Mapping[str, Measured], split: str) -> Section:
         row: dict[str, Any] = {"run": label}
         for other in ordered:
             theirs = measured[other]
-            apart = other != label and told_apart(one, theirs)
-            row[other] = "" if other == label else f"{(one.top1 - theirs.top1) * 100:+.1f}" if apart else "="
+            said = f"{(one.top1 - theirs.top1) * 100:+.1f}" if told_apart(one, theirs) else "="
+            row[other] = "" if other == label else said if can_be_paired(one, theirs) else f"{said}*"
         rows.append(row)
     lead = (
         "Percentage points between two rows where their images tell them apart at 95 % (paired image by image "
-        "and seed by seed; rows that are not of the same images are taken for independent samples by Newcombe's "
-        "interval); “=” where they do not."
+        "and seed by seed); “=” where they do not. *: not known image by image, or not of the same images or seeds; "
+        "taken for independent samples by Newcombe's interval."
     )
     caption = f"Row minus column, {split} top-1"
     return Section("pairs", "Which rows can be told apart", [Panel(tables=[table(rows, caption)])], lead, wide=True)

@@ -14,6 +14,8 @@ DRAWS = 10_000
 
 INTERVAL, AGAINST = "95 % interval", "against the best"
 KINDS = BEST, LOWER, SAME = "best", "lower", "not told apart"
+# Behind the last two where the rows were taken for independent samples of images.
+UNPAIRED = ", not paired"
 
 
 class Hits(NamedTuple):
@@ -47,12 +49,10 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 def told_apart(one: Measured, other: Measured) -> bool:
     """Whether two rows differ at 95 %.
 
-    Rows that are known image by image, of the same images and as many seeds, are paired; one that was run once, as it
-    has nothing that is drawn, stands against each seed. Of others 0 has to lie outside of Newcombe's interval of their
-    difference (Statistics in Medicine 1998, method 10), which takes them for independent samples of images and knows
-    nothing of seeds.
+    Rows that can be are paired. Of others 0 has to lie outside of Newcombe's interval of their difference (Statistics
+    in Medicine 1998, method 10), which takes them for independent samples of images and knows nothing of seeds.
     """
-    if one.hits and other.hits and _alike(one.hits, other.hits):
+    if one.hits and other.hits and can_be_paired(one, other):
         _, low, high = paired(one.hits.right, other.hits.right)
         return low > 0 or high < 0
     high, low, count = max(one.top1, other.top1), min(one.top1, other.top1), min(one.images, other.images)
@@ -60,9 +60,15 @@ def told_apart(one: Measured, other: Measured) -> bool:
     return high - low > hypot(high - below, above - low)
 
 
-def _alike(one: Hits, other: Hits) -> bool:
-    seeds = {len(one.right), len(other.right)} - {1}
-    return one.names == other.names and len(one.names) > 1 and len(seeds) <= 1
+def can_be_paired(one: Measured, other: Measured) -> bool:
+    """Whether two rows are known image by image, of the same images and as many seeds.
+
+    One that was run once, as it has nothing that is drawn, stands against each seed.
+    """
+    if not one.hits or not other.hits:
+        return False
+    seeds = {len(one.hits.right), len(other.hits.right)} - {1}
+    return one.hits.names == other.hits.names and len(one.hits.names) > 1 and len(seeds) <= 1
 
 
 def paired(first: Sequence[Sequence[bool]], second: Sequence[Sequence[bool]]) -> tuple[float, float, float]:
@@ -127,21 +133,25 @@ def with_intervals(table: Sequence[dict[str, Any]], measured: Mapping[str, Measu
 
 
 def against_best(measured: Mapping[str, Measured]) -> dict[str, dict[str, str]]:
-    """By row its 95 % interval and, where there are several, whether it can be told apart from the best one."""
+    """By row its 95 % interval and, of several, whether it is told apart from the best one; "not paired" if so."""
     best = max(measured.values(), key=lambda one: one.top1)
     found = {}
     for label, one in measured.items():
         low, high = wilson(one.top1, one.images)
         found[label] = {INTERVAL: f"{low:.1%} – {high:.1%}".replace("%", "")}
         if len(measured) > 1:
-            against = BEST if one.top1 == best.top1 else LOWER if told_apart(best, one) else SAME
-            found[label][AGAINST] = against
+            against = LOWER if told_apart(best, one) else SAME
+            against += "" if can_be_paired(best, one) else UNPAIRED
+            found[label][AGAINST] = BEST if one.top1 == best.top1 else against
     return found
 
 
 def verdict(table: Sequence[Mapping[str, Any]]) -> str:
     """Which row of a table with intervals is best, and which the test images do not tell apart from it; or nothing."""
-    named: dict[str, list[str]] = {kind: [row["run"] for row in table if row.get(AGAINST) == kind] for kind in KINDS}
+    named: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for row in table:
+        if row.get(AGAINST):
+            named[row[AGAINST].removesuffix(UNPAIRED)].append(row["run"])
     if not named[BEST]:
         return ""
     best = f"best on test images: {', '.join(named[BEST])}"
