@@ -255,8 +255,9 @@ class ImageTower(Tower):
     @property
     def kernel(self) -> Tensor:
         """The weights that images meet first."""
-        parameters = list(self.parameters())
-        return next((p for p in parameters if p.ndim == 4), parameters[0])
+        # Asked for in each pass, and mostly among the first parameters.
+        found = next((p for p in self.parameters() if p.ndim == 4), None)
+        return next(self.parameters()) if found is None else found
 
     @property
     def dtype(self) -> torch.dtype:
