@@ -1,4 +1,4 @@
-"""What is around the model: the sources hold the same images, an epoch's clock runs from its first image."""
+"""What is around the model: the sources hold the same images, an epoch's clock runs from the end of the one before."""
 
 from pathlib import Path
 

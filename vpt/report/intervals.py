@@ -133,7 +133,7 @@ def with_intervals(table: Sequence[dict[str, Any]], measured: Mapping[str, Measu
 
 
 def against_best(measured: Mapping[str, Measured]) -> dict[str, dict[str, str]]:
-    """By row its 95 % interval and, of several, whether it is told apart from the best one; "not paired" if so."""
+    """By row its 95 % interval and, of several, whether it is told apart from the best one and if not by pairs."""
     best = max(measured.values(), key=lambda one: one.top1)
     found = {}
     for label, one in measured.items():

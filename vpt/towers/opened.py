@@ -96,6 +96,7 @@ def advance_opened(
             num_context = k.shape[1] - length + sum(context.keys.shape[1] for context in known)
             bias = F.pad(block.bias(places, length), (num_context, 0))
     if read is not None:
+        # Where contexts are shared they are picked already.
         q = q if q.shape[1] < length else read(q)
         mask = mask if mask is None else read(mask)
         bias = bias if bias is None else read(bias)
