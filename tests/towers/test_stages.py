@@ -6,6 +6,7 @@ from torch import nn
 
 from tests.zoo import vit
 from vpt.towers.load import wrap
+from vpt.towers.picking import Neighbours
 from vpt.towers.stages import Mlp, Out, mlp_of
 
 
@@ -34,3 +35,9 @@ def test_an_mlp_with_a_hook_stays_whole_so_that_the_hook_sees_what_goes_through(
     whole(torch.randn(3, 4))
     assert not isinstance(whole, Mlp)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("kind", [Out, Mlp, Neighbours])
+def test_what_is_called_can_be_told_apart_before_it_has_its_attributes(kind: type) -> None:
+    # As compilers do which make it while they trace a loop; torch 2.11 fails otherwise.
+    assert {object.__new__(kind), object.__new__(kind)}

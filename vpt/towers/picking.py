@@ -18,7 +18,8 @@ _PLACES: dict[tuple[int, int, torch.device], Tensor] = {}
 MOST = 256
 
 
-@dataclass(frozen=True)
+# As with `stages.Out`.
+@dataclass(frozen=True, eq=False)
 class Neighbours:
     """Picks tokens that stand side by side, the same of each row.
 

@@ -16,7 +16,8 @@ def same(x: Tensor) -> Tensor:
     return x
 
 
-@dataclass(frozen=True)
+# Told apart by identity: compilers hash what is called, and that before it has its attributes.
+@dataclass(frozen=True, eq=False)
 class Out:
     """What attention gives, (B, N, heads · d), to what a block adds to its tokens, (B, N, D).
 
@@ -39,7 +40,7 @@ class Out:
         return o if self.before is None else self.before(o, y)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mlp:
     """Tokens (B, N, D) to what a block's MLP of two linear layers adds to them.
 
