@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol
 
 import torch
@@ -38,11 +39,17 @@ class Recorder(Protocol):
         """The places of what `call` gives, and what fills them anew from what its inputs hold then."""
 
 
+@cache
+def stream_of(device: torch.device) -> torch.cuda.Stream:
+    """The one stream of a device on which calls are captured, as libraries keep a workspace for each they have met."""
+    return torch.cuda.Stream(device)
+
+
 class CudaRecorder:
     """CUDA graphs of one device."""
 
     def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)
+        self.stream = stream_of(device)
 
     def warm(self, call: Callable[[], Any]) -> Any:
         """On a stream of its own, as the nodes that add up gradients keep to the stream that they first met."""

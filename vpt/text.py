@@ -170,11 +170,12 @@ class TextSide(nn.Module):
         # What stands where is decided by ids, for which a GPU would have to be waited for.
         tower, ids, prompts = self.tower, ids.cpu(), method.text_prompts
         like: dict[str, int] = {"grid": GRID, "longest": tower.context_length} if alike else {}
+        on_gpu = self.logit_scale.is_cuda
 
         def placed(layout: Layout, some: slice) -> Placed:
             part = layout.rows(some)
             if tower.causal:
-                return read_last(packed(part, tower.width, **like), grid=GRID if alike else 1)
+                return read_last(packed(part, tower.width, on_gpu=on_gpu, **like), grid=GRID if alike else 1)
             return read_last(in_rows(part))
 
         lengths = tower.lengths(ids) + prompts.num_context

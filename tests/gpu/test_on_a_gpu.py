@@ -1,5 +1,6 @@
 """What a GPU alone can show: captured, compiled and eager steps are the same; half precision; memory; devices."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,16 @@ def test_evaluation_is_captured_and_says_the_same(monkeypatch: pytest.MonkeyPatc
     expected = vpt.evaluate(model, Drawn(range(63)), batch_size=4, progress=False)
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-6)
     assert found["confusion"] == expected["confusion"]
+
+
+def test_a_second_run_leaves_no_more_memory_taken_than_the_first() -> None:
+    def taken() -> int:
+        fitted("maple", graph=True)
+        gc.collect()
+        return torch.cuda.memory_allocated()
+
+    first = taken()
+    assert taken() <= first + 2**20
 
 
 @pytest.mark.parametrize("name", ["coop", "cocoop", "maple"])

@@ -134,7 +134,7 @@ def test_classes_in_several_rows_give_the_same(
 ) -> None:
     model = prompted(variant)
     expected = results(model, plain=True)
-    monkeypatch.setattr(packing, "row_length", lambda counts, shared, width: max(counts) + shared + 1)
+    monkeypatch.setattr(packing, "row_length", lambda counts, shared, *_, **__: max(counts) + shared + 1)
     model.text.chunk = chunk
     assert_close(results(model), expected)
 

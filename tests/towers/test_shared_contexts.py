@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vpt.towers.attention import Attended, Packing, attend, shared
+from vpt.towers.attention import Attended, attend, shared
 from vpt.towers.picking import Neighbours
+from vpt.towers.spread import Packing, copy
 
 B, HEADS, D = 6, 2, 16
 
@@ -72,7 +73,7 @@ def test_one_backward_pass_is_that_of_copies_and_sums(
     total = 5 * B + sum(groups * tokens for groups, tokens in sizes)
     shape = (total, 3, HEADS, D) if fused else (total, HEADS, D)
     made = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(1 if fused else 3)]
-    found, expected = packing.spread(*made, asks=asks), packing._spread(asks, *made)
+    found, expected = packing.spread(*made, asks=asks), packing.plain(asks, *made)
     assert found[0].shape[1] == (5 if asks is None else asks.count)
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
@@ -81,6 +82,24 @@ def test_one_backward_pass_is_that_of_copies_and_sums(
     got, wanted = (torch.autograd.grad(total, made) for total in sums)
     for one, other in zip(got, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.bool])
+@pytest.mark.parametrize("width", [16, 6, 5], ids=["in eights", "not of two bytes", "odd"])
+@pytest.mark.parametrize("gaps", ["none", "in rows", "in numbers", "none at all"])
+def test_a_copy_is_the_same_however_the_numbers_lie(dtype: torch.dtype, width: int, gaps: str) -> None:
+    numbers = torch.randn(4, 3, 2 * width).to(dtype)
+    of = {
+        "none": numbers[..., :width].contiguous(),
+        "in rows": numbers[:, 1:, 1 : 1 + width],
+        "in numbers": numbers[..., ::2],
+        "none at all": numbers[:1, :, :1].expand(4, 3, width),
+    }[gaps]
+    place = torch.zeros(4, of.shape[1], 3 * width, dtype=dtype)
+    assert copy(place[..., width : 2 * width], of).shape == of.shape
+    assert torch.equal(place[..., width : 2 * width], of)
+    assert not place[..., :width].any()
+    assert not place[..., 2 * width :].any()
 
 
 def test_dropped_weights_are_scaled_up() -> None:

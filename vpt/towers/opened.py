@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vpt.towers.attention import Attended, Packing, attend, separate, together
+from vpt.towers.attention import Attended, attend, separate, together
 from vpt.towers.picking import Neighbours, Pick, beside
 from vpt.towers.places import Grid, Places
+from vpt.towers.spread import Packing
 from vpt.towers.stages import Out
 
 Context = Tensor | Attended

@@ -17,6 +17,9 @@ CLASS_TOKEN = -1
 # Lengths of rows are multiples of so many tokens, which fused kernels of attention want of a mask's columns.
 MULTIPLE = 16
 
+# So many tokens at once are held against each other by fused kernels of attention on a GPU.
+TILE = 64
+
 # No row is longer, unless a text is.
 LONGEST = 512
 
@@ -152,7 +155,7 @@ def in_rows(layout: Layout) -> Placed:
     return Placed(texts, torch.arange(count * size).view(count, size))
 
 
-def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = None) -> Placed:
+def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = None, on_gpu: bool = False) -> Placed:
     """Texts of a causal encoder one behind another in rows, and what all of them begin with at the head of each row.
 
     Args:
@@ -161,12 +164,14 @@ def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = N
         grid: rows, and texts read out of a row, are multiples of this, so that batches of texts differ less in shape.
         longest: tokens of the longest text that there can be, from which the length of rows follows; by default that
             of these texts.
+        on_gpu: rows are as long as suits a GPU.
     """
     shared = _shared(layout)
     needed = layout.needed.clone()
     needed[:, :shared] = False
     counts = needed.sum(1)
-    length = row_length(counts.tolist() if longest is None else [longest - shared] * len(counts), shared, width)
+    sizes = counts.tolist() if longest is None else [longest - shared] * len(counts)
+    length = row_length(sizes, shared, width, on_gpu=on_gpu)
     row, offset, used = _placed(counts.tolist(), length - shared)
     rows = -(-used // grid) * grid
     # Texts and places of all tokens that are kept, and where each goes.
@@ -255,16 +260,18 @@ def _in_order(index: Tensor) -> Tensor | None:
     return None if torch.equal(index, torch.arange(len(index))) else index
 
 
-def row_length(counts: Sequence[int], shared: int, width: int) -> int:
+def row_length(counts: Sequence[int], shared: int, width: int, *, on_gpu: bool = False) -> int:
     """Tokens of a row, so that products, attention within rows and what stands in each of them are the least together.
 
     In a training step a token costs 48 · width² operations in products, and 14 · width for each token that it is held
-    against, as its scores are computed again in the backward pass; these take half as long again, each.
+    against, as its scores are computed again in the backward pass; these take half as long again, each. A GPU, whose
+    products are faster, takes tokens in tiles, and four times as long for these operations.
     """
     total, most = sum(counts), max(counts, default=0)
 
     def price(length: int) -> int:
-        return -(-total // (length - shared)) * length * (16 * width + 7 * length)
+        held = 20 * -(-length // TILE) * TILE if on_gpu else 7 * length
+        return -(-total // (length - shared)) * length * (16 * width + held)
 
     shortest, longest = (-(-max(size, 1) // MULTIPLE) * MULTIPLE for size in (shared + most, shared + total))
     return min(range(shortest, min(longest, max(LONGEST, shortest)) + 1, MULTIPLE), key=price)
