@@ -126,6 +126,5 @@ def copy(place: Tensor, of: Tensor) -> Tensor:
 
 def _in_eights(x: Tensor) -> bool:
     """Whether each row (…, d) may be looked at as one of numbers of eight bytes."""
-    ratio = 8 // x.element_size()
     *steps, last = x.stride()
-    return last == 1 and not any(size % ratio for size in (x.shape[-1], x.storage_offset(), *steps))
+    return last == 1 and math.gcd(x.shape[-1], x.storage_offset(), *steps) * x.element_size() % 8 == 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vpt.towers import stages
 from vpt.towers.attention import heads_of, separate
-from vpt.towers.stages import Function, Out, is_hooked
+from vpt.towers.stages import Function, Out, is_hooked, same
 
 Projections = tuple[Callable[[Tensor], tuple[Tensor, ...]], Callable[[Tensor], tuple[Tensor, Tensor]]]
 
@@ -24,8 +24,8 @@ def projections(attn: Any) -> Projections:
     several neighbours (grouped queries).
     """
     groups = getattr(attn, "num_kv_groups", 1)
-    q_norm, k_norm = (getattr(attn, name, nn.Identity()) for name in ("q_norm", "k_norm"))
-    plain = isinstance(q_norm, nn.Identity) and isinstance(k_norm, nn.Identity)
+    q_norm, k_norm = _norm(attn, "q_norm"), _norm(attn, "k_norm")
+    plain = q_norm is same and k_norm is same
 
     def all_three(y: Tensor) -> tuple[Tensor, ...]:
         if getattr(attn, "q_bias", None) is None:
@@ -53,19 +53,25 @@ def projections(attn: Any) -> Projections:
 
 def linear(attn: Any) -> bool:
     """Queries, keys and values are what products with the tokens give: not normed, and one of each for a head."""
-    norms = (getattr(attn, name, nn.Identity()) for name in ("q_norm", "k_norm"))
-    return all(isinstance(norm, nn.Identity) for norm in norms) and getattr(attn, "num_kv_groups", 1) == 1
+    plain = _norm(attn, "q_norm") is same and _norm(attn, "k_norm") is same
+    return plain and getattr(attn, "num_kv_groups", 1) == 1
 
 
 def out_of(attn: Any, end: Function) -> Out:
     """What attention makes of what its heads give, and `end` of that."""
-    norm, gate = getattr(attn, "norm", nn.Identity()), getattr(attn, "gate", None)
+    norm, gate = _norm(attn, "norm"), getattr(attn, "gate", None)
 
     def before(o: Tensor, y: Tensor) -> Tensor:
         o = norm(o)
         return o if gate is None else o * gate(y).sigmoid()
 
-    return Out(attn.proj, lambda x: end(attn.proj_drop(x)), before)
+    return Out(attn.proj, lambda x: end(attn.proj_drop(x)), None if norm is same and gate is None else before)
+
+
+def _norm(attn: Any, name: str) -> Function:
+    """The norm of this name, `same` where there is none."""
+    found: Function = getattr(attn, name, same)
+    return same if isinstance(found, nn.Identity) and not is_hooked(found) else found
 
 
 def feed_of(mlp: Any, norm: Function, end: Function) -> Function:
