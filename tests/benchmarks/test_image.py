@@ -43,6 +43,17 @@ def test_few_deep_prompts_cost_no_more_than_the_frozen_model() -> None:
     assert saved["step"] <= 0.75 * saved["plain step"]
 
 
+@pytest.mark.parametrize(
+    ("family", "most"),
+    [("eva02_tiny_patch14_224", 0.71), ("vit_small_patch16_dinov3", 0.69), ("beit_base_patch16_224", 0.77)],
+)
+def test_nor_do_encoders_that_look_at_places_keep_more(family: str, most: float) -> None:
+    model = vpt.attach(vit(family, **SLIM), "vpt-deep", num_tokens=50, num_classes=100)
+    made = case(model, 2, Setting(), {"model": family, "method": "vpt-deep", "prompts": 50})
+    step, plain = (saved_bytes(made.runs[name].forward, made.constants) for name in ("step", "plain step"))
+    assert step <= most * plain
+
+
 def test_targets_are_those_of_float32_on_a_cpu() -> None:
     facts = {"model": "timm/vit_base_patch16_224", "method": "vpt-deep", "prompts": 200}
     named = {ratio.name: ratio for ratio in ratios(facts, Setting())}

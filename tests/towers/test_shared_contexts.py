@@ -66,15 +66,18 @@ def assert_same_gradients(found: Tensor, expected: Tensor, of: list[Tensor]) -> 
 @pytest.mark.parametrize(
     "asks", [None, Neighbours(0, 1), Neighbours(3, 2)], ids=["all ask", "the first", "the last two"]
 )
+@pytest.mark.parametrize("apart", [False, True], ids=["", "keys apart"])
 def test_one_backward_pass_is_that_of_copies_and_sums(
-    fused: bool, sizes: tuple[tuple[int, int], ...], asks: Neighbours | None
+    fused: bool, sizes: tuple[tuple[int, int], ...], asks: Neighbours | None, apart: bool
 ) -> None:
     packing = Packing(torch.Size((B, 5)), tuple(map(torch.Size, sizes)))
     total = 5 * B + sum(groups * tokens for groups, tokens in sizes)
     shape = (total, 3, HEADS, D) if fused else (total, HEADS, D)
     made = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(1 if fused else 3)]
-    found, expected = packing.spread(*made, asks=asks), packing.plain(asks, *made)
+    found, expected = packing.spread(*made, asks=asks, apart=apart), packing.plain(asks, *made)
     assert found[0].shape[1] == (5 if asks is None else asks.count)
+    _, key, value = (each.untyped_storage().data_ptr() for each in found)
+    assert (key == value) == (fused and not apart)
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
     weights = [torch.randn_like(each) for each in expected]

@@ -87,7 +87,8 @@ def advance_opened(
         q, k, v = block.projected(every_y)
     else:
         asks = read if places is None and isinstance(read, Neighbours) else None
-        y, (q, k, v) = _packed(block, x, [context for context in contexts if isinstance(context, Tensor)], asks)
+        tokens = [context for context in contexts if isinstance(context, Tensor)]
+        y, (q, k, v) = _packed(block, x, tokens, asks, turned=places is not None and block.turn is not None)
         y = y if reads_y is None else reads_y(y)
     bias = None
     if places is not None:
@@ -114,11 +115,11 @@ def _turned_behind(turn: Callable[[Tensor, Places], Tensor], k: Tensor, places: 
 
 
 def _packed(
-    block: Opened, x: Tensor, contexts: Sequence[Tensor], asks: Neighbours | None
+    block: Opened, x: Tensor, contexts: Sequence[Tensor], asks: Neighbours | None, *, turned: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """`x` normed, its queries, and keys and values of all that it attends to, norm and products taken together.
 
-    Where many rows share a context, the queries may be those of `asks` alone.
+    Where many rows share a context, the queries may be those of `asks` alone. Keys that are `turned` are others then.
     """
     if all(context.shape[0] == x.shape[0] for context in contexts):
         # Each row has contexts of its own: they stand in it, and nothing need be copied.
@@ -128,7 +129,7 @@ def _packed(
     packing = Packing(x.shape[:2], tuple(context.shape[:2] for context in contexts))
     y = block.norm(torch.cat([each.flatten(0, 1) for each in (x, *contexts)])[None])
     projected = [each.squeeze(0) for each in block.query_key_value(y)]
-    return packing.own(y.squeeze(0)), packing.spread(*projected, asks=asks)
+    return packing.own(y.squeeze(0)), packing.spread(*projected, asks=asks, apart=turned)
 
 
 def multihead_projections(

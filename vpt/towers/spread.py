@@ -40,16 +40,19 @@ class Packing:
         parts = packed[self.count :].split([size.numel() for size in self.contexts])
         return [part.unflatten(0, size) for part, size in zip(parts, self.contexts, strict=True)]
 
-    def spread(self, *packed: Tensor, asks: Neighbours | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def spread(
+        self, *packed: Tensor, asks: Neighbours | None = None, apart: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of each row (B, N, heads, d), and keys and values of all that it attends to (B, M + L, heads, d).
 
         Args:
             packed: queries, keys and values, (T, heads, d) each, or one (T, 3, heads, d).
             asks: the tokens of a row whose queries they are; all L by default.
+            apart: keys are not kept as long as values, and therefore do not share their memory.
         """
         if torch.compiler.is_compiling():
             return self.plain(asks, *packed)
-        found: tuple[Tensor, Tensor, Tensor] = _Spread.apply(self, asks, *packed)
+        found: tuple[Tensor, Tensor, Tensor] = _Spread.apply(self, asks, apart, *packed)
         return found
 
     def plain(self, asks: Neighbours | None, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,18 +65,23 @@ class Packing:
         part = len(packed) == 1 or asks is not None
         return query.clone(memory_format=torch.contiguous_format) if part else query, key, value
 
-    def written(self, asks: Neighbours | None, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`plain` of one (T, 3, heads, d), keys and values side by side."""
+    def written(self, asks: Neighbours | None, apart: bool, packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`plain` of one (T, 3, heads, d), keys and values side by side where they are not `apart`."""
         query = self.own(packed[:, 0])
         query = query if asks is None else asks(query)
-        before = sum(count for _, count in self.contexts)
-        keys_values = packed.new_empty(self.rows[0], before + self.rows[1], *packed[:, 1:].shape[1:])
-        places = keys_values.split([*(count for _, count in self.contexts), self.rows[1]], dim=1)
-        for place, context in zip(places, self.attended(packed[:, 1:]), strict=False):
-            copy(place.unflatten(0, (len(context), -1)), context[:, None])
-        copy(places[-1], self.own(packed[:, 1:]))
-        key, value = keys_values.unbind(2)
+        laid = [self._laid(each) for each in packed[:, 1:].split(1 if apart else 2, dim=1)]
+        key, value = (each for pair in laid for each in pair.unbind(2))
         return copy(query.new_empty(query.shape), query), key, value
+
+    def _laid(self, packed: Tensor) -> Tensor:
+        """All that each row attends to, (B, M + L, …), of (T, …)."""
+        counts = [*(count for _, count in self.contexts), self.rows[1]]
+        found = packed.new_empty(self.rows[0], sum(counts), *packed.shape[1:])
+        *places, own = found.split(counts, dim=1)
+        for place, context in zip(places, self.attended(packed), strict=True):
+            copy(place.unflatten(0, (len(context), -1)), context[:, None])
+        copy(own, self.own(packed))
+        return found
 
 
 class _Spread(torch.autograd.Function):
@@ -83,10 +91,12 @@ class _Spread(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, packing: Packing, asks: Neighbours | None, *packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, packing: Packing, asks: Neighbours | None, apart: bool, *packed: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.packing, ctx.asks = packing, asks
         ctx.like = [(each.shape, each.dtype, each.device) for each in packed]
-        return packing.written(asks, *packed) if len(packed) == 1 else packing.plain(asks, *packed)
+        return packing.written(asks, apart, *packed) if len(packed) == 1 else packing.plain(asks, *packed)
 
     @staticmethod
     @once_differentiable
@@ -108,7 +118,7 @@ class _Spread(torch.autograd.Function):
                 of_part = gradient[:, start : start + part.shape[1]].unflatten(0, (len(part), -1))
                 start += part.shape[1]
                 torch.sum(of_part, 1, out=part)
-        return None, None, *found
+        return None, None, None, *found
 
 
 def copy(place: Tensor, of: Tensor) -> Tensor:
