@@ -142,7 +142,7 @@ class TextSide(nn.Module):
             # Each text has context of its own: the vectors are counted through.
             context = context.flatten(0, 1)[None]
         found = self._looped(method, texts, context, recompute=recompute, classes=classes)
-        return found[0] if image is None else found
+        return found.squeeze(0) if image is None else found
 
     def _looped(
         self,
@@ -254,7 +254,7 @@ class TextSide(nn.Module):
                 return F.normalize(torch.stack(found, dim=1), dim=-1)
             if len(found) > 1 and mean == "normalised":
                 found = [F.normalize(each, dim=-1) for each in found]
-            averaged = torch.stack(found).mean(0)
+            averaged = torch.stack(found).mean(0) if len(found) > 1 else found[0]
             return averaged if lengths else F.normalize(averaged, dim=-1)
 
         # While a graph is traced weights have no values: the program computes the features, from what was planned.
