@@ -39,7 +39,8 @@ test-oldest:
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip uv
 	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[siglip,peft]'
 	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python pytest hypothesis
-	$(OLDEST)/bin/python -m pytest tests/towers tests/parity/test_laws.py tests/parity/test_families.py
+	$(OLDEST)/bin/python -m pytest tests/towers tests/parity/test_laws.py tests/parity/test_families.py \
+		"tests/parity/test_compiles.py::test_a_pass_is_one_graph_and_gives_the_same[vpt-deep]"
 
 # Likewise with the newest versions of the registry, before a release.
 test-newest:

@@ -133,7 +133,8 @@ class Method(nn.Module):
         found: dict[str, Tensor] = {}
         own: dict[str, Tensor] = dict(tower.named_parameters()) if parts else {}
         for part in parts:
-            found |= part.weights(own | found)
+            # Written so that older compilers follow.
+            found = {**found, **part.weights({**own, **found})}
         return found
 
     @property

@@ -255,9 +255,11 @@ class ImageTower(Tower):
     @property
     def kernel(self) -> Tensor:
         """The weights that images meet first."""
-        # Asked for in each pass, and mostly among the first parameters.
-        found = next((p for p in self.parameters() if p.ndim == 4), None)
-        return next(self.parameters()) if found is None else found
+        # Asked for in each pass, and mostly among the first parameters. A loop is what older compilers follow too.
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                return parameter
+        return next(self.parameters())
 
     @property
     def dtype(self) -> torch.dtype:
