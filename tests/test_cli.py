@@ -82,6 +82,15 @@ def test_a_pretrained_backbone_is_written_and_used(trained: Path, capsys: pytest
     assert "12" in printed
 
 
+@pytest.mark.parametrize("command", ["train", "eval", "compare", "report", "few-shot", "transfer"])
+def test_a_name_that_no_system_takes_is_a_mistake(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "x" * 5000]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "longer than the system takes" in said
+    assert len(said) < 200
+
+
 def test_eval_prints_what_the_run_recorded(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["eval", "runs/colours", "--json"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -55,9 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            return _ended(_too_long(str(error.filename)), EXIT_MISTAKE)
         if os.environ.get("VPT_TRACEBACK"):
             raise
         return _ended(_unexpected(error), EXIT_FAILED)
+
+
+def _too_long(name: str) -> str:
+    return f"a name of {len(name)} characters ({name[:20]}…) is longer than the system takes: give a shorter one."
 
 
 def parser() -> argparse.ArgumentParser:
