@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # With a mask, so many tokens are held against each other faster by one kernel, and another back, than by those that
-# torch prefers on newer GPUs, of which there are seven.
+# torch prefers on newer GPUs, of which there are six.
 SHORT = 64
 IF_SHORT = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
