@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any, Literal, Protocol
 
 import torch
@@ -27,6 +28,9 @@ WORTH = 8
 
 # Each shape of a batch is a graph of its own, with memory of its own.
 GRAPHS = 4
+
+# A process captures one graph at a time, whichever of its threads asks for it.
+CAPTURING = Lock()
 
 
 class Recorder(Protocol):
@@ -60,11 +64,16 @@ class CudaRecorder:
         return found
 
     def capture(self, call: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
-        """Nothing is computed yet."""
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
-            found = call()
+        """Nothing is computed yet.
+
+        Other threads may go on meanwhile: a loader that pins the memory of the next batch would end the capture
+        otherwise, and fail with it.
+        """
+        with CAPTURING:
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                found = call()
         return found, graph.replay
 
 
