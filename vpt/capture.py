@@ -154,8 +154,13 @@ def _kind(leaf: Any) -> Any:
 GraphChoice = bool | Literal["auto"]
 
 
-def recorder_of(accelerator: Accelerator, graph: GraphChoice) -> Recorder | None:
+def recorder_of(accelerator: Accelerator, graph: GraphChoice, *, exchanges: bool) -> Recorder | None:
     """What captures the steps of a run; None where they run as they are, of which the reason is said on a GPU.
+
+    Args:
+        accelerator: of the run.
+        graph: what was asked for.
+        exchanges: the loss looks at the features of all processes.
 
     Raises:
         VptError: `graph` is True, and they cannot be captured; or it is no choice.
@@ -165,10 +170,8 @@ def recorder_of(accelerator: Accelerator, graph: GraphChoice) -> Recorder | None
     reason = None
     if accelerator.device.type != "cuda":
         reason = "there is no GPU that captures"
-    elif accelerator.num_processes > 1:
-        reason = "several processes exchange gradients within a step"
-    elif accelerator.scaler is not None:
-        reason = "the scaler of fp16 reads its gradients back"
+    elif accelerator.num_processes > 1 and exchanges:
+        reason = "several processes exchange features within a step"
     if reason is None:
         return CudaRecorder(accelerator.device) if graph else None
     if graph is True:

@@ -1,6 +1,7 @@
 """Captured steps: replayed from static buffers they are the steps that run as they are, for every method."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.taught import taught
 from tests.text_models import CLASSES, image_text_model
 from vpt.data.base import Samples
 from vpt.engine import prepare
+from vpt.engine.evaluate import make_accelerator
 from vpt.methods import available
 
 RUN: dict[str, Any] = {**QUIET, "epochs": 3, "batch_size": 5, "lr": 0.02, "views": 0}
@@ -58,9 +60,20 @@ class Drawn(Samples):
 
 
 def fitted(
-    name: str, options: dict[str, Any], run: dict[str, Any], recorder: TapeRecorder | None, patch: pytest.MonkeyPatch
+    name: str,
+    options: dict[str, Any],
+    run: dict[str, Any],
+    recorder: TapeRecorder | None,
+    patch: pytest.MonkeyPatch,
+    scaler: Callable[[], torch.amp.GradScaler] | None = None,
 ) -> vpt.Prompted:
-    patch.setattr(prepare, "recorder_of", lambda accelerator, graph: recorder)
+    def accelerator(*args: Any) -> Any:
+        found = make_accelerator(*args)
+        found.scaler = scaler() if scaler else None
+        return found
+
+    patch.setattr(prepare, "make_accelerator", accelerator)
+    patch.setattr(prepare, "recorder_of", lambda *_, **__: recorder)
     torch.manual_seed(0)
     model = taught(vpt.attach(image_text_model(), name, classes=CLASSES, **options).double())
     vpt.fit(model, Drawn(), **{**RUN, **run})
@@ -84,3 +97,22 @@ def test_a_captured_run_is_the_run_as_it_is(variant: str, monkeypatch: pytest.Mo
     if expected.parameter_groups():
         assert recorder.captured >= 1
         assert recorder.replayed > recorder.captured
+
+
+@pytest.mark.parametrize("variant", ["coop", "vpt-deep", "accumulated, corrected"])
+def test_a_captured_run_reads_the_scale_of_fp16_anew(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, options, run = VARIANTS[variant]
+    scalers: list[torch.amp.GradScaler] = []
+
+    def scaler() -> torch.amp.GradScaler:
+        # It grows with each step, as long as float32 holds it.
+        scalers.append(torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_factor=2.0**20, growth_interval=1))
+        return scalers[-1]
+
+    recorder = TapeRecorder()
+    runs = [fitted(name, options, run, at, monkeypatch, of) for at, of in ((None, scaler), (recorder, scaler))]
+    expected = fitted(name, options, run, None, monkeypatch)
+    assert recorder.replayed > recorder.captured >= 1
+    assert [scaler.get_scale() for scaler in scalers] == [2.0**110] * 2
+    for found, (key, tensor) in product(runs, expected.tuned_state().items()):
+        torch.testing.assert_close(found.tuned_state()[key], tensor, rtol=1e-10, atol=1e-10)

@@ -127,6 +127,42 @@ values = model.method.context.values.detach().flatten()[:6].tolist()
 sys.stdout.write("ROW " + " ".join(f"{number:.6f}" for number in values) + "\\n")
 """
 
+# What a GPU would replay is acted out.
+CAPTURED = """
+from tests.tape import TapeRecorder
+from vpt.engine import prepare
+
+recorder = TapeRecorder()
+prepare.recorder_of = lambda *_, **__: recorder
+"""
+
+CHECKED = """
+assert recorder.replayed > recorder.captured >= 1
+"""
+
+# Statistics of batches, which are not those of all processes, and gradients of several passes.
+DISTILLED = """
+import sys
+import torch
+import vpt
+from tests.engine.test_fit import pairs
+from tests.zoo import vit
+from vpt.processes import processes
+
+torch.set_num_threads(1)
+# Each process begins otherwise, were nothing done about it.
+rank = processes().process_index
+torch.manual_seed(rank)
+head = torch.nn.Sequential(torch.nn.BatchNorm1d(24), torch.nn.Linear(24, 3))
+model = vpt.attach(vit(), "vpt-deep", num_tokens=3, num_classes=3, head=head).double()
+train = [(image.double(), label) for image, label in pairs(28)]
+options = {"batch_size": 4, "accumulate": 2, "clip_norm": 0.05, "lr": 0.05, "epochs": 3}
+vpt.fit(model, train, progress=False, trackers=[], **options)
+state = model.tuned_state()
+found = [float(tensor.double().norm()) for _, tensor in sorted(state.items())]
+sys.stdout.write(f"ROW {rank}: " + " ".join(f"{number:.8f}" for number in found) + "\\n")
+"""
+
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
 
 
@@ -204,6 +240,27 @@ def test_a_process_that_vpt_started_hands_its_sentence_on(
     assert "leave one of the two out" in (tmp_path / "error.json").read_text()
 
 
+def test_two_processes_that_replay_their_steps_are_as_good_as_one(tmp_path: Path) -> None:
+    """Of which one has no image in the last step."""
+    alone, together = tmp_path / "alone.py", tmp_path / "together.py"
+    alone.write_text(SCRIPT)
+    together.write_text(CAPTURED + SCRIPT + CHECKED)
+    expected = rows([sys.executable, str(alone), "1", "alone", "49"], tmp_path)
+    assert len(expected) == 3
+    assert sorted(rows([*LAUNCHER, str(together), "2", "together", "49"], tmp_path)) == sorted(expected * 2)
+
+
+@pytest.mark.slow
+def test_processes_that_replay_their_steps_have_one_model(tmp_path: Path) -> None:
+    """The first one's of those that exchange gradients within the backward pass, statistics of its batches too."""
+    eager, captured = tmp_path / "eager.py", tmp_path / "captured.py"
+    eager.write_text(DISTILLED)
+    captured.write_text(CAPTURED + DISTILLED + CHECKED)
+    first, second = sorted(rows([*LAUNCHER, str(captured)], tmp_path))
+    assert first.removeprefix("ROW 0") == second.removeprefix("ROW 1")
+    assert first in rows([*LAUNCHER, str(eager)], tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("images", ["24", "29", "25"], ids=["even", "five in the last step", "one in the last step"])
 def test_two_processes_are_as_good_as_one(images: str, tmp_path: Path) -> None:
@@ -256,6 +313,8 @@ def test_prograd_corrects_the_gradient_of_all_processes(images: str, tmp_path: P
     script = tmp_path / "prograd.py"
     script.write_text(PROGRAD)
     alone = rows([sys.executable, str(script), "1", images], tmp_path)
+    assert rows([*LAUNCHER, str(script), "2", images], tmp_path) == alone * 2
+    script.write_text(CAPTURED + PROGRAD + CHECKED)
     assert rows([*LAUNCHER, str(script), "2", images], tmp_path) == alone * 2
 
 

@@ -1,6 +1,8 @@
 """What a GPU alone can show: captured, compiled and eager steps are the same; half precision; memory; devices."""
 
 import gc
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +87,52 @@ def test_so_is_a_compiled_and_captured_one(variant: str, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", ["vpt-deep", "maple"])
-def test_half_precision_learns(name: str, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.manual_seed(0)
-    model = vpt.attach(image_text_model(), name, classes=CLASSES)
-    result = vpt.fit(model, Drawn(), **{**RUN, "epochs": 6, "precision": precision})
-    losses = [row["train/loss"] for row in result.history]
-    assert losses[-1] < losses[0]
-    told = capsys.readouterr().err
-    assert ("the scaler of fp16" in told) == (precision == "fp16")
+def test_half_precision_learns_captured_as_eager(name: str, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def losses(graph: bool) -> list[float]:
+        torch.manual_seed(0)
+        model = vpt.attach(image_text_model(), name, classes=CLASSES)
+        result = vpt.fit(model, Drawn(), **{**RUN, "epochs": 6, "precision": precision, "graph": graph})
+        return [row["train/loss"] for row in result.history]
+
+    eager, captured = losses(False), losses(True)
+    assert captured[-1] < captured[0]
+    assert captured == pytest.approx(eager, rel=1e-2)
+    assert "not captured" not in capsys.readouterr().err
+
+
+def test_another_thread_may_pin_memory_during_a_capture() -> None:
+    """As a loader's does, whose next batch may be ready at any time."""
+    ended, failures, pinned = threading.Event(), [], []
+
+    def pin() -> None:
+        size = 1
+        while not ended.is_set():
+            try:
+                pinned.append(torch.zeros(size).pin_memory().numel())
+            except RuntimeError as error:
+                failures.append(error)
+            size = size % 2**20 * 2 + 1
+
+    def slow(batch: torch.Tensor) -> torch.Tensor:
+        before = len(pinned)
+        for _ in range(1000):
+            batch = batch + 1
+            if len(pinned) > before + 10:
+                break
+            time.sleep(0.001)
+        return batch
+
+    thread = threading.Thread(target=pin)
+    thread.start()
+    try:
+        graphs = Graphs(slow, CudaRecorder(torch.device("cuda")), failed=pytest.fail, warm=1)
+        for _ in range(3):
+            graphs(torch.zeros(1, device="cuda"))
+    finally:
+        ended.set()
+        thread.join()
+    assert not failures
+    assert len(graphs.graphs) == 1
 
 
 def test_captions_are_captured_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_both_stages_are_those_of_two_runs() -> None:
 
 def test_a_captured_run_is_captured_anew_where_a_stage_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, recorder = fitted(), TapeRecorder()
-    monkeypatch.setattr(prepare, "recorder_of", lambda accelerator, graph: recorder)
+    monkeypatch.setattr(prepare, "recorder_of", lambda *_, **__: recorder)
     torch.testing.assert_close(fitted()(images()), expected(images()), rtol=0, atol=1e-8)
 
 

@@ -23,6 +23,7 @@ from vpt.engine.evaluate import Source, as_loader, make_accelerator, score
 from vpt.engine.features import chosen_views, features_once, image_features, prepare_method, search_method
 from vpt.engine.optim import learning_rates, make_optimizer, make_schedule
 from vpt.engine.record import Record
+from vpt.engine.replicas import make_alike
 from vpt.engine.retrieval import measure_retrieval
 from vpt.engine.settings import Settings
 from vpt.engine.shares import shared
@@ -69,7 +70,7 @@ class Preparation:
             captions.check(model)
         views = chosen_views(model, settings.views, still=settings.augment == "none")
         self.accelerator = make_accelerator(settings.precision, settings.accumulate)
-        self.recorder = recorder_of(self.accelerator, settings.graph)
+        self.recorder = recorder_of(self.accelerator, settings.graph, exchanges=captions is not None)
         model.to(self.accelerator.device)
         self.shown = Progress(enabled=progress and self.accelerator.is_main_process, epochs=settings.epochs)
         self._load(views)
@@ -176,9 +177,14 @@ class Preparation:
             windows=self._windows(updates, per_epoch, total),
         )
         loss: nn.Module = StepLoss(self.model, self.job)
+        if self.accelerator.num_processes > 1:
+            if self.recorder is None:
+                loss = self.accelerator.prepare(loss)
+            else:
+                make_alike(self.model)
         return Steps(
             self.accelerator,
-            self.accelerator.prepare(loss) if self.accelerator.num_processes > 1 else loss,
+            loss,
             self.batches,
             self.loader.sampler,
             self.accelerator.prepare(updates),

@@ -15,6 +15,7 @@ from vpt.data.loading import EpochSampler, mix
 from vpt.engine.average import Average
 from vpt.engine.callbacks import Callbacks
 from vpt.engine.optim import Schedule
+from vpt.engine.replicas import average_gradients, make_alike
 from vpt.engine.tally import Tally, sums_of
 from vpt.errors import DivergedError
 from vpt.model import Prompted
@@ -47,7 +48,8 @@ class Steps:
 
     Args:
         accelerator: with the accumulation that makes several batches one step.
-        loss: of a batch, with logits and targets.
+        loss: of a batch, with logits and targets. Where several processes train, and none of them knows of the others
+            within it, the steps take the mean of the gradients.
         batches: prepared ones.
         sampler: whose order an epoch decides, if it is an `EpochSampler`.
         updates: the prepared optimizer.
@@ -82,7 +84,8 @@ class Steps:
         self.loss = loss
         inner: StepLoss = accelerator.unwrap_model(loss)
         self.planned = inner.planned
-        self.method = inner.model.method
+        self.model = inner.model
+        self.replicated = accelerator.num_processes > 1 and inner is loss
         self.recorder = recorder
         self.anew()
         self.batches = batches
@@ -134,6 +137,9 @@ class Steps:
             if ends and index + 1 < len(self.batches):
                 self.batches.end()
                 break
+        if self.replicated:
+            # Each has kept statistics of its own batches, where anything does.
+            make_alike(self.model)
         # Behind the groups there may be some of what they have spared from weight decay, with the same rates.
         used = {f"lr/{name}": of["lr"] for name, of in zip(self.groups, self.updates.param_groups, strict=False)}
         return {"epoch": epoch + 1, "step": step, **used, **figures}
@@ -164,7 +170,9 @@ class Steps:
                 for parameter, gradient in zip(self.tuned, gradients, strict=True):
                     parameter.grad = gradient
             if self.accelerator.sync_gradients:
-                self.method.correct(self._mean)
+                if self.replicated:
+                    average_gradients(self.tuned, self.accelerator)
+                self.model.method.correct(self._mean)
             if self.clip_norm is not None and self.accelerator.sync_gradients:
                 self.accelerator.clip_grad_norm_(self.tuned, self.clip_norm)
             self.updates.step()
@@ -172,7 +180,11 @@ class Steps:
         return loss, sums
 
     def _passes(self, batch: Any) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-        """Loss, sums for the tally and gradients of a batch; the latter are added to what there is."""
+        """Loss, sums for the tally and gradients of a batch; the latter are added to what there is.
+
+        In fp16 they are those of a loss that is scaled, by a number that lies on the device: the optimizer's step is
+        what divides by it, reads back whether all are finite, and chooses the next one.
+        """
         with self.accelerator.autocast():
             loss, logits, targets = self.loss(batch)
         self.accelerator.backward(loss)
