@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vpt.errors import VptError
 from vpt.methods.base import Method
+from vpt.normalised import normalised
 from vpt.text import checked_classes, checked_templates
 
 NOTHING = Method()
@@ -33,7 +33,7 @@ class ClassNames:
             seen = side.class_features(NOTHING, model.classes, model.templates) if looks else None
         options: dict[str, Any] = {"mean": "raw" if raw else "normalised", "lengths": raw, "seen": seen}
         found: Tensor = side.class_features(method, model.classes, templates, image, plain=plain, **options)
-        return F.normalize(found, dim=-1) if raw and not lengths else found
+        return normalised(found) if raw and not lengths else found
 
     def set_classes(self, classes: Sequence[str], templates: Sequence[str] | None = None) -> None:
         """Choose among other names from now on, where class names are the classifier.

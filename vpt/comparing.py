@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vpt.around import by_size
 from vpt.classes import NOTHING
 from vpt.errors import VptError
 from vpt.methods.parts import Objective, Outputs
+from vpt.normalised import normalised
 from vpt.text import TextSide
 from vpt.towers.packing import Texts
 
@@ -31,7 +31,7 @@ class Comparing:
             ids: of texts, as `tokenize` gives them, (N, L - num_context); or what `TextSide.plan` made of them.
         """
         model: Any = self
-        return F.normalize(model.features(images), dim=-1), F.normalize(self.encode_text(ids), dim=-1)
+        return normalised(model.features(images)), normalised(self.encode_text(ids))
 
     def outputs(
         self,
@@ -57,13 +57,13 @@ class Comparing:
         side, method = self._text(), model.method
         with torch.set_grad_enabled(torch.is_grad_enabled() and not method.classifier.alone):
             features = model._read(images, plain=plain)
-            image = F.normalize(model.of_image(features), dim=-1)
+            image = normalised(model.of_image(features))
             if text is None:
                 text = model.class_features(image if method.conditional else None, plain=plain, lengths=True)
         scale = side.scale()
         raw: tuple[Tensor, ...] = ()
         if method.classifier.lengths:
-            raw, text = (features, text), F.normalize(text, dim=-1)
+            raw, text = (features, text), normalised(text)
         own = image
         image, text = method.classifier.compared(image, text)
         logits = method.logits(raw[0], raw[1], scale) if raw else method.logits(image, text, scale)
@@ -81,7 +81,7 @@ class Comparing:
                 else:
                     given = images if second is None else second
                     alone = partial(model._encoded, NOTHING, folded=None)
-                    frozen_image = F.normalize(by_size(given, alone), dim=-1)
+                    frozen_image = normalised(by_size(given, alone))
                 frozen_text = self._frozen_texts(view)
         teacher = self.teacher_on(features.device) if frozen else None
         answers = None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.loops import encode_tokens
+from vpt.normalised import normalised
 from vpt.precision import full_precision, in_own
 
 
@@ -117,5 +118,5 @@ def _features(model: Any, images: Tensor, labels: Tensor) -> tuple[Any, ...]:
     """L2-normalised features of images and classes, with what classifiers take beside them."""
     if model.text is None:
         raise VptError(f"{model.method.name} compares images with texts: make the model with head='text'.")
-    image = F.normalize(full_precision(model.features(images)), dim=-1)
+    image = normalised(full_precision(model.features(images)))
     return image, labels, model.class_features(lengths=model.method.classifier.lengths), model.text.scale()

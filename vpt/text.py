@@ -9,12 +9,12 @@ from numbers import Integral
 from typing import Any, Literal, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.loops import TextLoop, encode_texts, encode_texts_plain
 from vpt.methods.base import Method
+from vpt.normalised import normalised
 from vpt.precision import cast_to, in_own
 from vpt.towers.backbone import Pair
 from vpt.towers.packing import Layout, Placed, Texts, in_rows, joined, packed, read_last
@@ -251,11 +251,11 @@ class TextSide(nn.Module):
             # A template at a time: its own words are advanced once for all classes, and memory stays that of one.
             found = [features(template) for template in templates]
             if mean == "each":
-                return F.normalize(torch.stack(found, dim=1), dim=-1)
+                return normalised(torch.stack(found, dim=1))
             if len(found) > 1 and mean == "normalised":
-                found = [F.normalize(each, dim=-1) for each in found]
+                found = [normalised(each) for each in found]
             averaged = torch.stack(found).mean(0) if len(found) > 1 else found[0]
-            return averaged if lengths else F.normalize(averaged, dim=-1)
+            return averaged if lengths else normalised(averaged)
 
         # While a graph is traced weights have no values: the program computes the features, from what was planned.
         if torch.compiler.is_exporting():
@@ -272,7 +272,7 @@ class TextSide(nn.Module):
             # A sentence of each class at a time.
             texts = zip(*sentences, strict=True)
             found = [self.encode(method, self.tower.tokenize(list(each), method.num_context)) for each in texts]
-            return F.normalize(torch.stack(found, dim=1), dim=-1)
+            return normalised(torch.stack(found, dim=1))
 
         return self._once("sentences", (id(sentences), *self._state(method)), compute)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from vpt import files, saving
 from vpt.assemble import create
@@ -18,6 +17,7 @@ from vpt.devices import chosen_device
 from vpt.errors import VptError
 from vpt.images import find_images
 from vpt.model import Prompted
+from vpt.normalised import normalised
 from vpt.predict import Prediction
 from vpt.predict_files import BATCH, decoded, predict_files
 from vpt.report.attention import attention_picture
@@ -181,7 +181,7 @@ def search(
     paths, model = find_images_of([folder]), _model(run, weights, device)
     place = next(model.parameters()).device
     with torch.inference_mode():
-        query = F.normalize(model.encode_text(model.tokenize([text]).to(place)), dim=-1)
+        query = normalised(model.encode_text(model.tokenize([text]).to(place)))
     features_of = repeated(model.features, place, len(paths) // BATCH)
     scores: dict[Path, float] = {}
     skipped: dict[Path, str] = {}
@@ -189,7 +189,7 @@ def search(
         skipped |= broken
         if len(images):
             with torch.inference_mode():
-                similar = (F.normalize(features_of(images), dim=-1) @ query.T)[:, 0].tolist()
+                similar = (normalised(features_of(images)) @ query.T)[:, 0].tolist()
             scores |= dict(zip([path for path in some if path not in broken], similar, strict=True))
     return sorted(scores.items(), key=lambda pair: -pair[1])[:top], skipped
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
 from vpt.data.pairs import Pairs
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.normalised import normalised
 from vpt.precision import full_precision
 from vpt.report.progress import Progress
 from vpt.tasks.retrieval import retrieval_metrics
@@ -40,7 +40,7 @@ def measure_retrieval(
     for batch in progress.bar(batches, "evaluating images"):
         with accelerator.autocast():
             features = model.features(batch[0])
-        images.append(accelerator.gather_for_metrics(F.normalize(full_precision(features), dim=-1)))
+        images.append(accelerator.gather_for_metrics(normalised(full_precision(features))))
     captions = [(owner, caption) for owner, of_image in enumerate(pairs.captions) for caption in of_image]
     texts = text_features(model, [caption for _, caption in captions], accelerator, progress)
     model.train(was_training)
@@ -57,6 +57,6 @@ def text_features(model: Prompted, texts: list[str], accelerator: Accelerator, p
     for part in progress.bar(parts, "evaluating texts"):
         ids = model.tokenize([texts[index] for index in part])
         with accelerator.autocast():
-            found.append(F.normalize(full_precision(model.encode_text(ids)), dim=-1))
+            found.append(normalised(full_precision(model.encode_text(ids))))
     features = torch.cat(found)
     return features[torch.tensor(order, device=features.device).argsort()]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vpt.methods.base import Method
 from vpt.methods.parts import Encoder, Objective, Outputs, TextEncoder
 from vpt.methods.parts.classifier import similarities
 from vpt.methods.parts.rows import Rows
+from vpt.normalised import normalised
 
 
 class CLAP(Method):
@@ -57,7 +57,7 @@ class AnchoredRows(Rows):
     def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
         """Weights become text features; λ_c the mean probability of class c of its images, 0 without any."""
         super().prepare(image, labels, text, scale)
-        right = similarities(image, F.normalize(text, dim=-1), scale).softmax(-1).gather(1, labels[:, None])[:, 0]
+        right = similarities(image, normalised(text), scale).softmax(-1).gather(1, labels[:, None])[:, 0]
         total = right.new_zeros(len(text)).index_add(0, labels, right)
         self.anchors = self.weight.detach().clone()
         self.penalties = (total / labels.bincount(minlength=len(text)).clamp(min=1)).to(self.weight)

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from vpt import saving
 from vpt.errors import VptError
 from vpt.files import make_folder, replacing, write
 from vpt.model import Prompted
+from vpt.normalised import normalised
 from vpt.predict import ImageLike, as_picture
 from vpt.serving.merging import merge
 from vpt.serving.pixels import pixels, resizing
@@ -93,7 +93,7 @@ class Program(nn.Module):
             images = images.permute(0, 3, 1, 2).float() / 255
         images = (images - self.mean) / self.std
         if self.model.head is None and self.text is None:
-            return (F.normalize(self.model.features(images), dim=-1),)
+            return (normalised(self.model.features(images)),)
         if self.model.head is not None:
             logits = self.model(images)
         else:
@@ -202,7 +202,7 @@ def _expected(model: Prompted, pictures: Sequence[Image.Image]) -> np.ndarray:
     """What the model says of pictures by its own transform: probabilities, or features where it has no classes."""
     transform, device = model.preprocessing.transform(), next(model.parameters()).device
     batch = torch.stack([transform(picture) for picture in pictures]).to(device)
-    found = model(batch).float().softmax(-1) if model.classes else F.normalize(model.features(batch).float(), dim=-1)
+    found = model(batch).float().softmax(-1) if model.classes else normalised(model.features(batch).float())
     return found.cpu().numpy()
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vpt.errors import VptError
 from vpt.images import find_images, open_image
+from vpt.normalised import normalised
 from vpt.report.notes import tell
 from vpt.report.progress import Progress
 from vpt.serving.bank import PromptBank
@@ -77,8 +77,8 @@ class Gallery:
 
     def search(self, text: str, top: int = 10) -> list[Hit]:
         """The `top` images whose features are nearest to those of a text, the nearest first."""
-        wanted = F.normalize(self.bank.text_features([text]), dim=-1).cpu()
-        similarities = (F.normalize(self.features, dim=-1) @ wanted.T)[:, 0]
+        wanted = normalised(self.bank.text_features([text])).cpu()
+        similarities = (normalised(self.features) @ wanted.T)[:, 0]
         values, numbers = similarities.float().topk(min(top, len(self.files)))
         return [
             Hit(number, str(self.files[number].relative_to(self.folder)), value)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.methods.parts.classifier import Classifier, similarities
+from vpt.normalised import normalised
 
 
 class Cache(Classifier):
@@ -83,7 +83,7 @@ class Cache(Classifier):
     @torch.no_grad()
     def prepare(self, image: Tensor, labels: Tensor, text: Tensor, scale: Tensor) -> None:
         """Fill the cache with features (N, F) and labels (N,); means over augmented views need not be normalised."""
-        self.keys.data = F.normalize(image.detach(), dim=-1).to(self.keys)
+        self.keys.data = normalised(image.detach()).to(self.keys)
         self.labels.data = labels.detach().to(self.labels, copy=True)
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from vpt.methods.parts.classifier import similarities
 from vpt.methods.parts.objective import Around, Objective
 from vpt.methods.parts.outputs import Outputs
 from vpt.methods.parts.rows import OfTrained
+from vpt.normalised import normalised
 from vpt.precision import full_precision
 
 
@@ -48,7 +49,7 @@ class Decoupled(OfTrained):
 
     def logits(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
         """Of features as the encoders make them."""
-        known = similarities(F.normalize(image, dim=-1), F.normalize(text, dim=-1), scale)
+        known = similarities(normalised(image), normalised(text), scale)
         if self.training:
             # The loss has the head's by itself; a head of other classes says so here.
             self.chosen(self.head.bias, self.head.bias)

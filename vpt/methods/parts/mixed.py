@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.methods.parts.classifier import Classifier
+from vpt.normalised import normalised
 
 
 class Mixed(nn.Module):
@@ -29,7 +30,7 @@ class Mixed(nn.Module):
         """As many, in the precision that they came in."""
         given = features.to(self.down.weight.dtype)
         adapted = F.relu(self.up(F.relu(self.down(given))))
-        return F.normalize(self.ratio * adapted + (1 - self.ratio) * given, dim=-1).to(features.dtype)
+        return normalised(self.ratio * adapted + (1 - self.ratio) * given).to(features.dtype)
 
 
 class MixedFeatures(Classifier):

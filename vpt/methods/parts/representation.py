@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.methods.parts.base import ImagePrompts, Part, TextPrompts
@@ -14,6 +13,7 @@ from vpt.methods.parts.encoders import Encoder, TextEncoder
 from vpt.methods.parts.objective import Around, Objective
 from vpt.methods.parts.outputs import Outputs
 from vpt.methods.parts.rows import OfTrained
+from vpt.normalised import normalised
 from vpt.precision import full_precision
 
 
@@ -121,7 +121,7 @@ class Representations(OfTrained):
 
     def logits(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
         """Of class features with the mean of tokens behind them, (B, F + D)."""
-        of_class = similarities(F.normalize(image[:, : self.size], dim=-1), F.normalize(text, dim=-1), scale)
+        of_class = similarities(normalised(image[:, : self.size]), normalised(text), scale)
         if self.training:
             return self.chosen(of_class.T, of_class.T).T
         mixed = self.alpha * of_class + (1 - self.alpha) * self.of_tokens(image, text, scale)
@@ -133,7 +133,7 @@ class Representations(OfTrained):
     def of_tokens(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
         """Similarities of f_r."""
         found = image[:, self.size :].to(self.project.dtype) @ self.project
-        return similarities(F.normalize(found, dim=-1), F.normalize(text, dim=-1).to(found.dtype), scale)
+        return similarities(normalised(found), normalised(text).to(found.dtype), scale)
 
 
 class RepresentationLoss(Objective):

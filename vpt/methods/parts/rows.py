@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.methods.parts.classifier import Classifier, similarities
+from vpt.normalised import normalised
 
 
 class OfTrained(Classifier):
@@ -66,7 +66,7 @@ class Rows(OfTrained):
         """scale · f · Wᵀ."""
         weight = self.rows(text)
         if self.lengths:
-            image, weight = F.normalize(image, dim=-1), F.normalize(weight, dim=-1)
+            image, weight = normalised(image), normalised(weight)
         return similarities(image.to(weight.dtype), weight, scale)
 
     def rows(self, text: Tensor) -> Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt.errors import VptError
 from vpt.methods.parts.classifier import similarities
 from vpt.methods.parts.rows import Rows
+from vpt.normalised import normalised
 
 
 class StagedRows(Rows):
@@ -47,7 +47,7 @@ class StagedRows(Rows):
         if self.training:
             # Rows of other classes say so here.
             self.chosen(self.weight, text)
-        return similarities(F.normalize(image, dim=-1), F.normalize(text, dim=-1), scale)
+        return similarities(normalised(image), normalised(text), scale)
 
     def stages(self, epochs: int) -> dict[str, tuple[int, int]]:
         """The encoders' epochs, and those of rows; each has one or more."""

@@ -12,6 +12,7 @@ from vpt.errors import VptError
 from vpt.methods.parts.classifier import Classifier, similarities
 from vpt.methods.parts.objective import Objective
 from vpt.methods.parts.outputs import Outputs
+from vpt.normalised import normalised
 from vpt.precision import full_precision
 
 
@@ -76,13 +77,13 @@ class Student(Classifier):
         if not len(self.text):
             if self.training:
                 raise VptError(f"{self.name} has no teacher yet: give method.teacher, or call model.teach(…).")
-            return similarities(F.normalize(image, dim=-1), F.normalize(text, dim=-1), scale)
+            return similarities(normalised(image), normalised(text), scale)
         if self.training and len(image) == 1:
             raise VptError(
                 f"{self.name} has a norm over the images of a batch, and this batch has one: choose another "
                 "train.batch_size, or train.drop_last=true."
             )
-        found = F.normalize(self.network(image.to(self.text.dtype)), dim=-1)
+        found = normalised(self.network(image.to(self.text.dtype)))
         used = self.text if self.places is None else self.text[self.places.to(self.text.device)]
         return similarities(found, used, scale)
 
