@@ -4,6 +4,7 @@ import os
 import random
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from vpt import VptError
 from vpt.data.base import Arrays, Files
-from vpt.data.loading import loader, mix
+from vpt.data.loading import Transformed, loader, mix
 from vpt.data.pairs import SamplePairs
 from vpt.data.transforms import as_transform, augmentation
 from vpt.preprocessing import ImageTransform, Preprocessing
@@ -154,6 +155,30 @@ def test_an_image_that_cannot_be_transformed_is_named(tmp_path: Path) -> None:
     bordered = Preprocessing(size=(16, 16), crop_mode="border").transform()
     with pytest.raises(VptError, match=r"line.png, of 1 × 300 pixels, cannot be transformed .*: remove it, or crop it"):
         list(loader(Files([tmp_path / "line.png"], [0]), bordered, batch_size=1))
+
+
+@pytest.mark.parametrize("kind", ["samples", "pairs", "captions as they are"])
+def test_features_that_are_known_are_picked_for_a_batch_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are those of each image by itself, by view and epoch, with what is said of it."""
+    options: dict[str, Any] = {"batch_size": 4, "shuffle": True, "seed": 3, "features": torch.randn(2, 10, 5)}
+    source = SAMPLES if kind == "samples" else PAIRS
+    options |= {"tokenize": digits} if kind == "pairs" else {}
+
+    def epoch(number: int, workers: int = 0) -> list[tuple[Any, ...]]:
+        batches = loader(source, SMALL.transform(), workers=workers, **options)
+        batches.sampler.set_epoch(number)
+        return [tuple(torch.as_tensor(each) if kind == "pairs" else each for each in batch) for batch in batches]
+
+    def alike(first: Any, second: Any) -> bool:
+        return torch.equal(first, second) if isinstance(first, Tensor) else tuple(first) == tuple(second)
+
+    together = [epoch(0), epoch(1), epoch(2), epoch(2, workers=2)]
+    monkeypatch.setattr(Transformed, "__getitems__", lambda self, indices: [self[index] for index in indices])
+    for number, found in zip((0, 1, 2, 2), together, strict=True):
+        for batch, expected in zip(found, epoch(number), strict=True):
+            assert len(batch) == len(expected) == 2
+            assert all(map(alike, batch, expected))
+    assert not alike(together[0][0][0], together[2][0][0])
 
 
 def test_near_numbers_give_seeds_that_have_nothing_in_common() -> None:
