@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import vpt
-from benchmarks.input_pipeline import Clock, epoch_case, sources
+from benchmarks.input_pipeline import Clock, epoch_case, features_case, sources
 from benchmarks.measure import Setting, measure
 from tests.zoo import vit
+from vpt.data.cache import Cached
 
 
 def test_each_source_gives_the_images_that_the_model_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +21,10 @@ def test_each_source_gives_the_images_that_the_model_takes(tmp_path: Path, monke
         assert row["items"] == 4
         assert row["seconds"].keys() == {"input", "steps", "epoch"}
         assert row["ratios"]["epoch / steps"]["median"] > 0
+        if isinstance(source, Cached):
+            linear = vpt.attach(vit(), "linear", num_classes=10)
+            row = measure(features_case(linear, source, 2, Setting(repeats=1), facts), Setting(repeats=1))
+            assert row["seconds"].keys() == {"steps", "epoch"}
 
 
 def test_the_clock_of_an_epoch_starts_when_the_one_before_it_is_over() -> None:

@@ -99,7 +99,7 @@ def test_a_captured_run_is_the_run_as_it_is(variant: str, monkeypatch: pytest.Mo
         assert recorder.replayed > recorder.captured
 
 
-@pytest.mark.parametrize("variant", ["coop", "vpt-deep", "accumulated, corrected"])
+@pytest.mark.parametrize("variant", ["coop", "vpt-deep", "accumulated and clipped", "accumulated, corrected"])
 def test_a_captured_run_reads_the_scale_of_fp16_anew(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, options, run = VARIANTS[variant]
     scalers: list[torch.amp.GradScaler] = []

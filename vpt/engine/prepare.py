@@ -187,7 +187,7 @@ class Preparation:
             loss,
             self.batches,
             self.loader.sampler,
-            self.accelerator.prepare(updates),
+            updates,
             rates,
             groups=self.groups,
             average=self.average,

@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from vpt.capture import Graphs, Recorder, tell_failed
 from vpt.data.loading import EpochSampler, mix
@@ -52,7 +53,7 @@ class Steps:
             within it, the steps take the mean of the gradients.
         batches: prepared ones.
         sampler: whose order an epoch decides, if it is an `EpochSampler`.
-        updates: the prepared optimizer.
+        updates: the optimizer.
         rates: its schedule.
         groups: what is trained, in the optimizer's groups.
         average: of it.
@@ -69,7 +70,7 @@ class Steps:
         loss: nn.Module,
         batches: Any,
         sampler: Any,
-        updates: Any,
+        updates: Optimizer,
         rates: Schedule,
         *,
         groups: Mapping[str, Sequence[nn.Parameter]],
@@ -173,11 +174,25 @@ class Steps:
                 if self.replicated:
                     average_gradients(self.tuned, self.accelerator)
                 self.model.method.correct(self._mean)
-            if self.clip_norm is not None and self.accelerator.sync_gradients:
-                self.accelerator.clip_grad_norm_(self.tuned, self.clip_norm)
-            self.updates.step()
-            self.updates.zero_grad(set_to_none=not adds)
+                self._update()
+                self.updates.zero_grad(set_to_none=not adds)
         return loss, sums
+
+    def _update(self) -> None:
+        """Step by the gradients that there are; in fp16 by what was scaled of them, and not where any is not finite.
+
+        Accelerate's optimizer does the same, and looks for a package on the disk twice a step.
+        """
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            scaler.unscale_(self.updates)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.tuned, self.clip_norm)
+        if scaler is None:
+            self.updates.step()
+        else:
+            scaler.step(self.updates)
+            scaler.update()
 
     def _passes(self, batch: Any) -> tuple[Tensor, Tensor, list[Tensor | None]]:
         """Loss, sums for the tally and gradients of a batch; the latter are added to what there is.
