@@ -36,10 +36,14 @@ def cases(setting: Setting) -> Iterator[Case]:
             batch = setting.batch or (4 if setting.quick else 16 if setting.device == "cpu" else 64)
             # The small backbone's steps are short: more of them make up an epoch.
             count = batch * (2 if setting.quick else 32 if backbone == BACKBONES[0] else 4)
-            model = vpt.create(backbone, num_classes=CLASSES, pretrained=backbone.startswith("vpt/"))
+            options: dict[str, Any] = {"num_classes": CLASSES, "pretrained": backbone.startswith("vpt/")}
+            model, linear = (vpt.create(backbone, method, **options) for method in ("vpt-deep", "linear"))
             for kind, source in sources(count, model.preprocessing.size, Path(folder)).items():
                 facts = {"model": backbone, "images": kind, "batch": batch, "count": count}
                 yield epoch_case(model.to(setting.device), source, batch, setting, facts)
+                if kind == "cached in memory":
+                    facts |= {"images": "features computed once", "method": "linear"}
+                    yield features_case(linear.to(setting.device), source, batch, setting, facts)
     yield start_up_case(setting)
 
 
@@ -84,6 +88,22 @@ def epoch_case(model: vpt.Prompted, source: Any, batch: int, setting: Setting, f
     )
 
 
+def features_case(model: vpt.Prompted, source: Cached, batch: int, setting: Setting, facts: dict[str, Any]) -> Case:
+    """An epoch of `vpt.fit` of a method that leaves image features as they are, of steps that are next to nothing."""
+    read = loader(*source.prepared(model.preprocessing.transform()), batch_size=batch)
+    with torch.no_grad():
+        batches = [(model.kept(images.to(setting.device)), labels.to(setting.device)) for images, labels in read]
+    return Case(
+        facts=facts,
+        runs={
+            "steps": Run(bare_steps(model, batches, setting)),
+            "epoch": Run(epoch(model, source, "none", batch, setting), own_clock=True),
+        },
+        ratios=[Ratio("epoch / steps", "epoch", "steps")],
+        items=len(source),
+    )
+
+
 def bare_steps(model: vpt.Prompted, batches: list[tuple[Tensor, Tensor]], setting: Setting) -> Callable[[], None]:
     """A loop that anyone would write, over batches that are there already."""
     tuned = [parameter for group in model.parameter_groups().values() for parameter in group]
@@ -119,7 +139,7 @@ class Clock(vpt.Callback):
 
 
 def epoch(
-    model: vpt.Prompted, source: Any, transform: ImageTransform, batch: int, setting: Setting
+    model: vpt.Prompted, source: Any, transform: ImageTransform | str, batch: int, setting: Setting
 ) -> Callable[[], float]:
     """The second of two epochs, and what `fit` does after it."""
     precision: Literal["bf16", "fp32"] = "bf16" if setting.dtype == "bfloat16" else "fp32"
