@@ -26,7 +26,7 @@ WARM = 3
 # So many forward passes take as long as to capture one.
 WORTH = 8
 
-# Each shape of a batch is a graph of its own, with memory of its own.
+# Each shape of a batch is a graph of its own, with inputs and outputs of its own.
 GRAPHS = 4
 
 # A process captures one graph at a time, whichever of its threads asks for it.
@@ -54,6 +54,7 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self.stream = stream_of(device)
+        self.first: torch.cuda.CUDAGraph | None = None
 
     def warm(self, call: Callable[[], Any]) -> Any:
         """On a stream of its own, as the nodes that add up gradients keep to the stream that they first met."""
@@ -66,14 +67,17 @@ class CudaRecorder:
     def capture(self, call: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
         """Nothing is computed yet.
 
-        Other threads may go on meanwhile: a loader that pins the memory of the next batch would end the capture
-        otherwise, and fail with it.
+        What one graph works in, all of them do, as no two are replayed at a time. Other threads may go on meanwhile: a
+        loader that pins the memory of the next batch would end the capture otherwise, and fail with it.
         """
         with CAPTURING:
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            pool = None if self.first is None else self.first.pool()
+            with torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
                 found = call()
+        # It keeps the memory, also where the graphs of a stage of training are over.
+        self.first = self.first or graph
         return found, graph.replay
 
 
@@ -94,6 +98,8 @@ class Graphs:
         recorder: of the device.
         failed: called once with the reason why a call cannot be captured; it then always runs as it is.
         warm: calls that run as they are before a shape is captured.
+        again: likewise of further shapes, for which libraries have set themselves up. What such a call works in stands
+            in memory beside that of the graphs.
         most: shapes that are captured; further ones run as they are.
     """
 
@@ -104,12 +110,14 @@ class Graphs:
         *,
         failed: Callable[[str], None],
         warm: int = WARM,
+        again: int = WARM,
         most: int = GRAPHS,
     ) -> None:
         self.function = function
         self.recorder = recorder
         self.failed = failed
         self.warm = warm
+        self.again = again
         self.most = most
         self.able = True
         self.seen: dict[Any, int] = {}
@@ -122,7 +130,8 @@ class Graphs:
         graph = self.graphs.get(key)
         if graph is None:
             times = self.seen[key] = self.seen.get(key, 0) + 1
-            if not self.able or times <= self.warm or len(self.graphs) == self.most:
+            warm = self.again if self.graphs else self.warm
+            if not self.able or times <= warm or len(self.graphs) == self.most:
                 return self.recorder.warm(lambda: self.function(batch)) if self.able else self.function(batch)
             graph = self._captured(leaves, tree)
             if graph is None:

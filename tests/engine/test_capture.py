@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import vpt
 from tests.engine.test_fit import QUIET
@@ -14,6 +15,7 @@ from tests.few import few
 from tests.tape import TapeRecorder
 from tests.taught import taught
 from tests.text_models import CLASSES, image_text_model
+from vpt.capture import Graphs
 from vpt.data.base import Samples
 from vpt.engine import prepare
 from vpt.engine.evaluate import make_accelerator
@@ -116,3 +118,26 @@ def test_a_captured_run_reads_the_scale_of_fp16_anew(variant: str, monkeypatch: 
     assert [scaler.get_scale() for scaler in scalers] == [2.0**110] * 2
     for found, (key, tensor) in product(runs, expected.tuned_state().items()):
         torch.testing.assert_close(found.tuned_state()[key], tensor, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("again", "eager"), [(0, [6, 6, 6]), (1, [6, 6, 6, 5]), (3, [6, 6, 6, 5, 5, 5])])
+def test_further_shapes_are_captured_sooner(again: int, eager: list[int]) -> None:
+    """What runs as it is takes memory of its own, beside that of the graphs."""
+    recorder, calls, as_it_is = TapeRecorder(), [], []
+
+    def function(batch: Tensor) -> Tensor:
+        calls.append(len(batch))
+        return batch.cumsum(0)
+
+    def warm(call: Callable[[], Any]) -> Any:
+        found = call()
+        as_it_is.append(calls[-1])
+        return found
+
+    recorder.warm = warm  # type: ignore[method-assign]
+    graphs = Graphs(function, recorder, failed=pytest.fail, again=again)
+    for size in (6, 6, 5, 6, 6, 6, 5, 5, 5, 5) if again > 1 else (6, 6, 6, 6, 6, 5, 5, 6, 5):
+        batch = torch.randn(size)
+        assert torch.equal(graphs(batch), batch.cumsum(0))
+    assert sorted(as_it_is, reverse=True) == eager
+    assert recorder.captured == len(graphs.graphs) == 2

@@ -100,6 +100,28 @@ def test_half_precision_learns_captured_as_eager(name: str, precision: str, caps
     assert "not captured" not in capsys.readouterr().err
 
 
+def test_all_shapes_work_in_the_same_memory() -> None:
+    """So that what `fit-batch` found to fit is not too much once an epoch has a last batch."""
+    megabytes, device = 2**20, torch.device("cuda")
+
+    def wide(batch: torch.Tensor) -> torch.Tensor:
+        return batch.repeat(1, 16 * megabytes).cumsum(1)[:, -1]
+
+    def reserved() -> int:
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved() // megabytes
+
+    graphs = Graphs(wide, CudaRecorder(device), failed=pytest.fail, warm=1, again=0)
+    for _ in range(3):
+        graphs(torch.ones(8, 1, device=device))
+    alone = reserved()
+    for size in (4, 8, 7, 4, 8):
+        found = graphs(torch.ones(size, 1, device=device))
+        assert found.tolist() == [16 * megabytes] * size
+    assert len(graphs.graphs) == 3
+    assert reserved() <= alone + 64
+
+
 def test_another_thread_may_pin_memory_during_a_capture() -> None:
     """As a loader's does, whose next batch may be ready at any time."""
     ended, failures, pinned = threading.Event(), [], []

@@ -196,6 +196,7 @@ class Preparation:
             total=total,
             seed=settings.seed,
             recorder=self.recorder,
+            compiled=settings.compile,
         )
 
     def _windows(self, updates: Optimizer, per_epoch: int, total: int) -> list[tuple[int, int]] | None:

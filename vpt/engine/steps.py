@@ -62,6 +62,7 @@ class Steps:
         total: steps after which the last epoch ends.
         seed: of order and dropout.
         recorder: what captures forward and backward passes, to replay them; None runs them as they are.
+        compiled: block loops are compiled when they first meet a shape, which is no time to capture.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Steps:
         total: int,
         seed: int,
         recorder: Recorder | None = None,
+        compiled: bool = False,
     ) -> None:
         self.accelerator = accelerator
         self.loss = loss
@@ -87,7 +89,7 @@ class Steps:
         self.planned = inner.planned
         self.model = inner.model
         self.replicated = accelerator.num_processes > 1 and inner is loss
-        self.recorder = recorder
+        self.recorder, self.compiled = recorder, compiled
         self.anew()
         self.batches = batches
         self.sampler = sampler
@@ -103,7 +105,11 @@ class Steps:
 
     def anew(self) -> None:
         """Forget what was captured, where another loss is to be."""
-        self.graphs = None if self.recorder is None else Graphs(self._passes, self.recorder, failed=tell_failed)
+        self.graphs = None
+        if self.recorder is not None:
+            # An epoch's last batch, as it is, would take its memory beside that of the graph of all others.
+            again = int(self.compiled)
+            self.graphs = Graphs(self._passes, self.recorder, failed=tell_failed, again=again)
 
     def epoch(self, epoch: int, shown: Progress, called: Callbacks) -> dict[str, Any]:
         """Train epoch 0, 1, …; its row but for what validation adds.
