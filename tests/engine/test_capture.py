@@ -37,6 +37,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "prompt dropout": ("vpt-deep", {"dropout": 0.4}, {}),
     "prompts of patches": ("vpt-deep", {"init": "patches"}, {}),
     "features computed once": ("coop", {}, {"views": 1}),
+    "blocks computed again": ("maple", {}, {"recompute": "block"}),
+    "MLPs computed again": ("vpt-deep", {"dropout": 0.4}, {"recompute": "mlp"}),
 }
 
 
@@ -85,7 +87,7 @@ def fitted(
 # One of each way in which steps differ: of images, of texts, of both, with a loss or gradients of its own, of
 # features, with numbers drawn at random, and of several passes.
 BY_DEFAULT = {"vpt-deep", "coop", "cocoop", "promptsrc", "prograd", "tip-adapter-f", "clip-lora", "prompt dropout"}
-BY_DEFAULT |= {"accumulated and clipped", "averaged over steps", "features computed once"}
+BY_DEFAULT |= {"accumulated and clipped", "averaged over steps", "features computed once", "blocks computed again"}
 
 
 @pytest.mark.parametrize("variant", few(VARIANTS, BY_DEFAULT))

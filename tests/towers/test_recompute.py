@@ -27,6 +27,21 @@ def test_recomputing_changes_no_gradient(what: str, name: str, method: str) -> N
         torch.testing.assert_close(again, once, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("what", "method", "draws"), [("mlp", "vpt-deep", False), ("block", "vpt-deep", False), ("block", "lora", True)]
+)
+def test_the_state_of_random_numbers_is_kept_where_any_may_be_drawn(
+    what: str, method: str, draws: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that asks a GPU for it cannot be captured."""
+    model, asked = vpt.attach(vit(), method, num_classes=3).train(), []
+    model.tower.recompute = what
+    state = torch.get_rng_state
+    monkeypatch.setattr(torch, "get_rng_state", lambda: asked.append(1) or state())
+    model(images_for(model.tower.model)).sum().backward()
+    assert bool(asked) == draws
+
+
 def test_recomputing_keeps_less_the_more_is_recomputed() -> None:
     model = vpt.attach(vit(), num_classes=3).train()
     images, saved = images_for(model.tower.model), {}

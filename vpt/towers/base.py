@@ -105,11 +105,20 @@ class Tower(nn.Module, ABC):
             )
         contexts = list(context) if isinstance(context, Sequence) else [] if context is None else [context]
         if self.recompute == "block" and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(
-                self._advance, layer, x, contexts, mask, change, read, places, use_reentrant=False
+            kept: Tensor = self.computed_again(
+                layer, change, self._advance, layer, x, contexts, mask, change, read, places
             )
             return kept
         return self._advance(layer, x, contexts, mask, change, read, places)
+
+    def computed_again(self, layer: int, change: Change, function: Callable[..., Any], *given: Any) -> Any:
+        """`function(*given)`, a part of block `layer`, which the backward pass computes again with the same numbers.
+
+        What draws none, a frozen block with nothing of a method in it, is spared the state of random numbers, which
+        would have to be read from a device.
+        """
+        draws = change is not None or any(module.training for module in self.block(layer).modules())
+        return checkpoint(function, *given, use_reentrant=False, preserve_rng_state=draws)
 
     def _advance(
         self,
@@ -125,7 +134,7 @@ class Tower(nn.Module, ABC):
         if change is not None or ((contexts or part or read) and self.why_whole(layer) is None):
             block = self.open(layer) if change is None else change(layer, self.open(layer))
             if part:
-                block = replace(block, feed=partial(checkpoint, block.feed, use_reentrant=False))
+                block = replace(block, feed=partial(self.computed_again, layer, change, block.feed))
             return advance_opened(block, x, contexts, mask, read, places)
         x = self._advance_whole(layer, x, contexts, mask, places)
         return x if read is None else read(x)

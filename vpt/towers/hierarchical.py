@@ -9,7 +9,6 @@ from typing import Any, NoReturn, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
 from vpt.towers.attention import Attended
@@ -91,8 +90,8 @@ class HierarchicalTower(ImageTower):
             The tokens, and the prompts where they were advanced and the stage goes on.
         """
         if self.recompute == "block" and torch.is_grad_enabled():
-            kept: tuple[Tensor, Tensor | None] = checkpoint(
-                self._advance_grid, layer, x, prompts, both, use_reentrant=False
+            kept: tuple[Tensor, Tensor | None] = self.computed_again(
+                layer, None, self._advance_grid, layer, x, prompts, both
             )
             return kept
         return self._advance_grid(layer, x, prompts, both)
