@@ -2,7 +2,10 @@
 
 import pytest
 
-from benchmarks.gpu import MODES, Row, busy_share, jobs, judged
+import vpt
+from benchmarks.gpu import FIT, MODES, Row, busy_share, jobs, judged, table
+from benchmarks.gpu_fit import milliseconds
+from tests.text_models import CLASSES, image_text_model
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,16 @@ def test_each_captured_way_of_running_is_held_to_the_share_that_is_aimed_at() ->
         "| coop, 100 classes: GPU busy, captured | 0.80 | ≥ 0.9 | no |",
         "| coop, 100 classes: GPU busy, compiled, captured | 0.95 | ≥ 0.9 | yes |",
     ]
+
+
+def test_a_step_of_a_run_is_timed_with_what_stands_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = vpt.attach(image_text_model(), "coop", classes=CLASSES)
+    before, steps = {name: tensor.clone() for name, tensor in model.tuned_state().items()}, []
+    monkeypatch.setattr(vpt.Callback, "on_step", lambda self, training: steps.append(training.step))
+    found = milliseconds(model, 4, steps=3, epochs=4)
+    assert steps == list(range(1, 13))
+    assert any((model.tuned_state()[name] != tensor).any() for name, tensor in before.items())
+    assert found > 0
+    row = Row("coop, 100 classes", "fast", FIT, found, None, None, 1.0, 4 / found * 1000)
+    assert table([row])[2].startswith(f"| coop, 100 classes | fast | in vpt.fit | {found:.2f} |  |  |  | 1.00 |")
+    assert len(judged([row])) == 2
