@@ -141,7 +141,7 @@ def fit_batch(config: Config, *, limit: int | None = None, progress: bool = True
     if not len(data.train):
         raise VptError(f"{data.name} has no training images: there is no batch to find.")
     model = build_model(config, data)
-    options = {**config.train, "seed": config.seed}
+    options = {**config.train, "seed": config.seed, "val": data.val}
     size, accumulate = largest_batch(model, _learned_from(data), limit=limit, progress=progress, **options)
     return {"batch_size": size, "accumulate": accumulate}
 

@@ -61,6 +61,24 @@ def test_a_limit_is_kept_to_and_few_images_are_taken_again() -> None:
     assert seen == [16, 16]
 
 
+def test_what_is_evaluated_must_fit_too() -> None:
+    def found(val: Arrays | None) -> tuple[int, int]:
+        made = model(holds=100)
+        embed = made.tower.embed
+
+        def limited(images: Tensor) -> Tensor:
+            if len(images) > 5 and not torch.is_grad_enabled():
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return embed(images)
+
+        made.tower.embed = limited
+        return largest_batch(made, images(), val=val, batch_size=12, limit=12, **QUIET)
+
+    assert found(None) == (12, 1)
+    assert found(images(9)) == (4, 3)
+    assert found(images(3)) == (12, 1)
+
+
 def test_the_run_that_it_asks_for_is_the_run_that_was_asked_for() -> None:
     size, accumulate = largest_batch(model(holds=5), images(), batch_size=12, limit=12, **QUIET)
     assert (size, accumulate) == (4, 3)

@@ -6,6 +6,7 @@ from typing import Any
 
 from accelerate.utils import find_executable_batch_size
 
+from vpt.capture import WARM
 from vpt.data.base import Samples
 from vpt.data.pairs import Pairs
 from vpt.engine.fit import fit
@@ -14,8 +15,8 @@ from vpt.model import Prompted
 from vpt.processes import processes
 from vpt.report.notes import tell
 
-# In the second step the optimizer holds what it keeps from step to step.
-STEPS = 2
+# In the second step the optimizer holds what it keeps from step to step. On a GPU one more is captured, and replayed.
+STEPS, CAPTURED = 2, WARM + 2
 ALONE: dict[str, Any] = {"epochs": 1, "steps": None, "accumulate": 1, "warmup_epochs": 0, "progress": False}
 
 
@@ -23,6 +24,7 @@ def largest_batch(
     model: Prompted,
     train: Samples | Pairs,
     *,
+    val: Samples | None = None,
     batch_size: int = 64,
     accumulate: int = 1,
     limit: int | None = None,
@@ -32,12 +34,13 @@ def largest_batch(
     """The largest batch of a forward pass that fits, at as many images a step as are asked for.
 
     Its size divides the images of a step, so that the mean loss of accumulated batches is that of the step's images
-    together. Each size is tried by two steps of `fit`, from the largest on; what the model learns of them is of no
-    use.
+    together. Each size is tried by `fit`, from the largest on: by two steps, or on a GPU by so many that they are
+    captured, and a smaller batch behind them, and by an evaluation. What the model learns of them is of no use.
 
     Args:
         model: as it would be trained.
         train: images that the steps are taken on, again where there are too few.
+        val: images that `fit` will be evaluated on, if any.
         batch_size: images a forward pass; their product with
         accumulate: forward passes for one step, is kept.
         limit: the largest size to try.
@@ -67,14 +70,17 @@ def largest_batch(
             "largest batch to try as --max, or run this where a GPU is."
         )
     images = batch_size * accumulate
+    captured = together.device.type == "cuda" and options.get("graph", "auto") is not False
     sizes = iter([size for size in range(min(images, limit or images), 0, -1) if images % size == 0])
 
     @find_executable_batch_size(starting_batch_size=next(sizes), reduce_batch_size_fn=lambda: next(sizes, 0))
     def attempt(size: int) -> int:
         if progress:
             tell(f"trying {size} of {images} images at once.")
-        some = train.subset([index % len(train) for index in range(STEPS * size)])
-        fit(model, some, **{**options, **ALONE, "batch_size": size})
+        count = CAPTURED * size + size // 2 if captured else STEPS * size
+        some = train.subset([index % len(train) for index in range(count)])
+        held_out = val and val.subset(range(min(len(val), size)))
+        fit(model, some, held_out, **{**options, **ALONE, "batch_size": size})
         return size
 
     try:
