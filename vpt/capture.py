@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from vpt.errors import VptError
+from vpt.held import holding
 from vpt.report.notes import tell
 
 # Calls that run as they are before one is captured: libraries set themselves up, and loops are compiled.
@@ -58,10 +59,11 @@ class CudaRecorder:
 
     def warm(self, call: Callable[[], Any]) -> Any:
         """On a stream of its own, as the nodes that add up gradients keep to the stream that they first met."""
-        self.stream.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
             found = call()
-        torch.cuda.current_stream().wait_stream(self.stream)
+        current.wait_stream(self.stream)
         return found
 
     def capture(self, call: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
@@ -71,7 +73,7 @@ class CudaRecorder:
         loader that pins the memory of the next batch would end the capture otherwise, and fail with it.
         """
         with CAPTURING:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.stream.device)
             graph = torch.cuda.CUDAGraph()
             pool = None if self.first is None else self.first.pool()
             with torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
@@ -86,6 +88,7 @@ class _Graph:
     inputs: list[Any]
     outputs: Any
     replay: Callable[[], None]
+    held: list[Any]
 
 
 class Graphs:
@@ -147,13 +150,14 @@ class Graphs:
     def _captured(self, leaves: list[Any], tree: Any) -> _Graph | None:
         inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         try:
-            outputs, replay = self.recorder.capture(lambda: self.function(tree_unflatten(inputs, tree)))
+            with holding() as held:
+                outputs, replay = self.recorder.capture(lambda: self.function(tree_unflatten(inputs, tree)))
         except RuntimeError as error:
             self.able = False
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             self.failed(lines[0] if lines else type(error).__name__)
             return None
-        return _Graph(inputs, outputs, replay)
+        return _Graph(inputs, outputs, replay, held)
 
 
 def _kind(leaf: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import VptError
+from vpt.held import held
 from vpt.loops import TextLoop, encode_texts, encode_texts_plain
 from vpt.methods.base import Method
 from vpt.normalised import normalised
@@ -317,7 +318,7 @@ class TextSide(nn.Module):
             else:
                 self._remembered[name] = (key, apart())
         found: T = self._remembered[name][1]
-        return found
+        return held(found)
 
     def _state(self, method: Method) -> tuple[Any, ...]:
         """Changes whenever text features do."""

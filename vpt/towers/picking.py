@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vpt.held import held
+
 # Rows of tokens (B, L, …) to some of them (B, N, …).
 Pick = Callable[[Tensor], Tensor]
 
@@ -86,4 +88,4 @@ def _places(pick: Neighbours, device: torch.device) -> Tensor | None:
         if len(_PLACES) >= MOST:
             _PLACES.clear()
         _PLACES[key] = torch.arange(pick.first, pick.first + pick.count, device=device)
-    return _PLACES[key]
+    return held(_PLACES[key])
