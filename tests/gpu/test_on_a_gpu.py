@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 import vpt
 from benchmarks.text import class_names
-from tests.engine.test_capture import RUN, VARIANTS, Drawn
+from tests.engine.test_capture import RUN, VARIANTS, Drawn, Moves
 from tests.taught import taught
 from tests.text_models import CLASSES, image_text_model
 from vpt.capture import CudaRecorder, Graphs
@@ -98,6 +98,28 @@ def test_half_precision_learns_captured_as_eager(name: str, precision: str, caps
     assert captured[-1] < captured[0]
     assert captured == pytest.approx(eager, rel=1e-2)
     assert "not captured" not in capsys.readouterr().err
+
+
+class Curious(vpt.Callback):
+    """Asks the model for other classes after each epoch, and fills the memory that is free then."""
+
+    def on_epoch(self, training: vpt.Training) -> None:
+        model, classes = training.model, training.model.classes
+        model.set_classes([f"{name} in the rain" for name in classes])
+        model.predict([Drawn().image(0)])
+        model.set_classes(classes)
+        model.train()
+        for size in (2**10, 2**14, 2**18):
+            _ = [torch.full((size,), 1e9, device="cuda") for _ in range(64)]
+
+
+@pytest.mark.parametrize("variant", ["averaged over steps", "coop", "promptsrc"])
+def test_what_a_callback_asks_meanwhile_changes_no_step(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: dict[str, Any] = {"callbacks": [Curious(), Moves()], "epochs": 6}
+    expected, _ = fitted(variant, graph=False, **run)
+    found, graphs = fitted(variant, monkeypatch, graph=True, **run)
+    assert_captured(graphs)
+    assert_same(found, expected, 1e-8)
 
 
 def test_all_shapes_work_in_the_same_memory() -> None:

@@ -19,7 +19,8 @@ class Training:
         epochs: that the run has.
         epoch: the present one, from 1; 0 before the first.
         step: steps of the optimizer so far.
-        loss: of the last batch, a scalar on the device of the model; to read its value waits for the device.
+        loss: of the last batch, a scalar on the device of the model, each time a tensor of its own; to read its value
+            waits for the device.
         row: figures of the last epoch, as `FitResult.history` has them, with "val/…" where it was evaluated.
         main: whether this is the main process, which alone should write files.
     """
@@ -29,11 +30,16 @@ class Training:
         self.epochs = epochs
         self.epoch = 0
         self.step = 0
-        self.loss: Tensor | None = None
+        self._loss: Tensor | None = None
         self.row: Mapping[str, Any] = {}
         self.main: bool = accelerator.is_main_process
         self._accelerator = accelerator
         self._stops = False
+
+    @property
+    def loss(self) -> Tensor | None:
+        """A captured step leaves it where the next one does: whoever keeps it is to have a copy."""
+        return None if self._loss is None else self._loss.clone()
 
     def stop(self) -> None:
         """End the run here; of several processes any may say so.
@@ -106,7 +112,7 @@ class Callbacks:
         """After a step; whether the run is to end."""
         if not self.callbacks:
             return False
-        self.training.epoch, self.training.step, self.training.loss = epoch, step, loss
+        self.training.epoch, self.training.step, self.training._loss = epoch, step, loss
         for callback in self.callbacks:
             callback.on_step(self.training)
         self.ended = self.training.stopped()

@@ -15,6 +15,7 @@ from vpt.capture import Graphs, Recorder, tell_failed
 from vpt.data.loading import EpochSampler, mix
 from vpt.engine.average import Average
 from vpt.engine.callbacks import Callbacks
+from vpt.engine.constants import constants
 from vpt.engine.optim import Schedule
 from vpt.engine.replicas import average_gradients, make_alike
 from vpt.engine.tally import Tally, sums_of
@@ -87,10 +88,9 @@ class Steps:
         self.loss = loss
         inner: StepLoss = accelerator.unwrap_model(loss)
         self.planned = inner.planned
-        self.model = inner.model
+        self.model, self.task = inner.model, inner.task
         self.replicated = accelerator.num_processes > 1 and inner is loss
         self.recorder, self.compiled = recorder, compiled
-        self.anew()
         self.batches = batches
         self.sampler = sampler
         self.updates = updates
@@ -102,11 +102,13 @@ class Steps:
         self.per_epoch = per_epoch
         self.total = total
         self.seed = seed
+        self.anew()
 
     def anew(self) -> None:
         """Forget what was captured, where another loss is to be."""
         self.graphs = None
         if self.recorder is not None:
+            self.constants = constants(self.model, self.task, self.tuned)
             # An epoch's last batch, as it is, would take its memory beside that of the graph of all others.
             again = int(self.compiled)
             self.graphs = Graphs(self._passes, self.recorder, failed=tell_failed, again=again)
@@ -124,6 +126,7 @@ class Steps:
         if isinstance(self.sampler, EpochSampler):
             self.sampler.set_epoch(epoch)
         self.loss.train()
+        self._look_again()
         tally = Tally(self.accelerator)
         figures: dict[str, float] = {}
         step = epoch * self.per_epoch
@@ -137,6 +140,8 @@ class Steps:
                 step += 1
                 self.average.update()
                 ends = called.step(epoch + 1, step, loss) or ends or step == self.total
+                if called.callbacks:
+                    self._look_again()
             if ends or index % 10 == 9:
                 figures = tally.figures()
                 self._check_finite(figures["train/loss"], epoch, step)
@@ -166,6 +171,11 @@ class Steps:
         self.average.load_state_dict(state["average"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _look_again(self) -> None:
+        """Forget what was captured where anything is another now that it has taken for constant."""
+        if self.graphs is not None and self.constants != constants(self.model, self.task, self.tuned):
+            self.anew()
 
     def _forward_and_backward(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Loss and sums of a batch, whose gradient is taken in, and a step where one is due."""
