@@ -6,12 +6,16 @@ to run. A graph asks for all of them at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -32,6 +36,10 @@ GRAPHS = 4
 
 # A process captures one graph at a time, whichever of its threads asks for it.
 CAPTURING = Lock()
+
+
+class UncapturableError(RuntimeError):
+    """A call cannot be captured."""
 
 
 class Recorder(Protocol):
@@ -104,6 +112,7 @@ class Graphs:
         again: likewise of further shapes, for which libraries have set themselves up. What such a call works in stands
             in memory beside that of the graphs.
         most: shapes that are captured; further ones run as they are.
+        checked: a context for each capture, which raises `UncapturableError` where it will not do.
     """
 
     def __init__(
@@ -115,6 +124,7 @@ class Graphs:
         warm: int = WARM,
         again: int = WARM,
         most: int = GRAPHS,
+        checked: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.function = function
         self.recorder = recorder
@@ -122,6 +132,7 @@ class Graphs:
         self.warm = warm
         self.again = again
         self.most = most
+        self.checked = checked
         self.able = True
         self.seen: dict[Any, int] = {}
         self.graphs: dict[Any, _Graph] = {}
@@ -150,7 +161,7 @@ class Graphs:
     def _captured(self, leaves: list[Any], tree: Any) -> _Graph | None:
         inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         try:
-            with holding() as held:
+            with holding() as held, self.checked(), drawing_nothing():
                 outputs, replay = self.recorder.capture(lambda: self.function(tree_unflatten(inputs, tree)))
         except RuntimeError as error:
             self.able = False
@@ -158,6 +169,29 @@ class Graphs:
             self.failed(lines[0] if lines else type(error).__name__)
             return None
         return _Graph(inputs, outputs, replay, held)
+
+
+@contextmanager
+def drawing_nothing() -> Iterator[None]:
+    """Where random numbers are drawn off the device they are put back: a graph would have the same ones for ever.
+
+    Raises:
+        UncapturableError: some were.
+    """
+    before = _drawn()
+    yield
+    if _drawn()[0] != before[0]:
+        _, ours, numpys, torchs = before
+        random.setstate(ours)
+        np.random.set_state(numpys)
+        torch.set_rng_state(torchs)
+        raise UncapturableError("random numbers are drawn on the CPU, anew for each step")
+
+
+def _drawn() -> tuple[bytes, Any, Any, Tensor]:
+    """How far the generators are, to compare, and their states."""
+    states: tuple[Any, Any, Tensor] = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    return pickle.dumps((states[0], states[1], states[2].numpy())), *states
 
 
 def _kind(leaf: Any) -> Any:

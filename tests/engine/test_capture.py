@@ -1,11 +1,13 @@
 """Captured steps: replayed from static buffers they are the steps that run as they are, for every method."""
 
 import gc
+import random
 import weakref
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -23,6 +25,7 @@ from vpt.data.base import Samples
 from vpt.engine import prepare
 from vpt.engine.evaluate import make_accelerator
 from vpt.methods import available
+from vpt.methods.parts.distances import NearTexts
 
 RUN: dict[str, Any] = {**QUIET, "epochs": 3, "batch_size": 5, "lr": 0.02, "views": 0}
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -206,6 +209,55 @@ def test_what_a_callback_changes_is_captured_anew(change: str, monkeypatch: pyte
         torch.testing.assert_close(found.tuned_state()[key], tensor, rtol=1e-10, atol=1e-10)
     # Both shapes of batch, before and after.
     assert recorder.captured == 4
+
+
+def counting(self: NearTexts, outputs: Any, labels: Tensor) -> Tensor:
+    """A weight that grows from step to step."""
+    self.steps = getattr(self, "steps", 0) + 1
+    return self.steps * (1 - (outputs.text * outputs.frozen_text).sum(dim=-1)).mean()
+
+
+def drawing(self: NearTexts, outputs: Any, labels: Tensor) -> Tensor:
+    """A weight that is drawn for each step."""
+    weight = random.random() + float(np.random.rand())
+    return weight * (1 - (outputs.text * outputs.frozen_text).sum(dim=-1)).mean()
+
+
+@pytest.mark.parametrize(
+    ("term", "reason"), [(counting, "changes plain attributes of the method"), (drawing, "drawn on the CPU")]
+)
+def test_a_step_that_is_another_each_time_runs_as_it_is(
+    term: Any, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And goes on where it was before it was looked at, with the reason said once."""
+    monkeypatch.setattr(NearTexts, "term", term)
+    expected = fitted("kgcoop", {}, {"batch_size": 2}, None, monkeypatch)
+    assert reason not in capsys.readouterr().err
+    recorder = TapeRecorder()
+    found = fitted("kgcoop", {}, {"batch_size": 2}, recorder, monkeypatch)
+    assert (recorder.captured, recorder.replayed) == (1, 0)
+    assert capsys.readouterr().err.count(reason) == 1
+    for key, tensor in expected.tuned_state().items():
+        torch.testing.assert_close(found.tuned_state()[key], tensor, rtol=0, atol=0)
+
+
+def test_a_step_that_hooks_look_at_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[int] = []
+
+    class Looks(vpt.Callback):
+        def on_epoch(self, training: vpt.Training) -> None:
+            if training.epoch == 2:
+                training.model.method.register_forward_pre_hook(lambda *_: None)
+                training.model.text.tower.ln_final.register_forward_hook(lambda *_: seen.append(training.step))
+
+    recorder, run = TapeRecorder(), {"callbacks": [Looks()], "epochs": 5}
+    fitted("coop", {}, run, recorder, monkeypatch)
+    assert recorder.captured == 2
+    # Three steps an epoch, each of which has the hook called.
+    assert set(range(6, 15)) <= set(seen)
+    assert capsys.readouterr().err.count("hooks, which a graph would not call") == 1
 
 
 class Forgetful:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -13,26 +12,72 @@ from vpt.model import Prompted
 PLAIN = (bool, int, float, str, type(None))
 # It hangs on the batch, by whose sizes steps are told apart.
 OF_BATCHES = frozenset({"share"})
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def constants(model: Prompted, task: Any, tuned: Sequence[nn.Parameter]) -> tuple[Any, ...]:
-    """Where tensors lie, what is trained, class names, and plain attributes of the method's modules and of the task.
+class Facts(NamedTuple):
+    """What there is at a time: a graph that was captured at another computes something else, where they differ.
 
-    A graph that was captured while these were others computes something else than the step as it is.
+    Attributes:
+        places: where tensors lie.
+        trained: which of what is trained still is.
+        classes: their names, and the templates.
+        plain: attributes of the method's modules and of the task, one dictionary each.
+        hooked: how many modules have hooks.
     """
-    method = model.method
-    tensors = chain(method.parameters(), method.buffers(), tuned, _frozen(model))
-    plain = [_plain(module) for module in (*method.modules(), task)]
-    trained = [parameter.requires_grad for parameter in tuned]
-    return [tensor.data_ptr() for tensor in tensors], trained, model.classes, model.templates, plain
+
+    places: list[int]
+    trained: list[bool]
+    classes: tuple[tuple[str, ...], ...]
+    plain: list[dict[str, Any]]
+    hooked: int
 
 
-def _frozen(model: Prompted) -> Iterator[Tensor]:
-    """One tensor of each encoder, which are moved as a whole."""
-    yield next(model.tower.parameters())
-    if model.text is not None:
-        yield model.text.logit_scale
+class Constants:
+    """Of the steps of a run.
+
+    Args:
+        model: what is trained.
+        task: its loss.
+        tuned: the parameters that the optimizer has.
+    """
+
+    def __init__(self, model: Prompted, task: Any, tuned: Sequence[nn.Parameter]) -> None:
+        self.model = model
+        self.tuned = list(tuned)
+        self.parts = [*model.method.modules(), task]
+        # Encoders are moved as a whole.
+        self.frozen: list[Tensor] = [next(model.tower.parameters())]
+        if model.text is not None:
+            self.frozen.append(model.text.logit_scale)
+        self.modules = list(model.modules())
+
+    def now(self) -> Facts:
+        """What there is."""
+        method = self.model.method
+        tensors = (*method.parameters(), *method.buffers(), *self.tuned, *self.frozen)
+        return Facts(
+            places=[tensor.data_ptr() for tensor in tensors],
+            trained=[parameter.requires_grad for parameter in self.tuned],
+            classes=(self.model.classes, self.model.templates),
+            plain=[_plain(part) for part in self.parts],
+            hooked=sum(_hooked(module) for module in self.modules),
+        )
+
+    def put_back(self, facts: Facts) -> None:
+        """Plain attributes as they were."""
+        for part, plain in zip(self.parts, facts.plain, strict=True):
+            vars(part).update(plain)
+
+    def why_not(self) -> str | None:
+        """Why a step cannot be captured, or None where it can."""
+        module = next((module for module in self.modules if _hooked(module)), None)
+        return None if module is None else f"{type(module).__name__} has hooks, which a graph would not call"
 
 
-def _plain(module: Any) -> list[Any]:
-    return [(name, of) for name, of in vars(module).items() if isinstance(of, PLAIN) and name not in OF_BATCHES]
+def _plain(part: Any) -> dict[str, Any]:
+    return {name: of for name, of in vars(part).items() if isinstance(of, PLAIN) and name not in OF_BATCHES}
+
+
+def _hooked(module: nn.Module) -> bool:
+    return any(getattr(module, hooks) for hooks in HOOKS)

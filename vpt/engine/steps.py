@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from accelerate import Accelerator
@@ -11,11 +12,11 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vpt.capture import Graphs, Recorder, tell_failed
+from vpt.capture import Graphs, Recorder, UncapturableError, tell_failed
 from vpt.data.loading import EpochSampler, mix
 from vpt.engine.average import Average
 from vpt.engine.callbacks import Callbacks
-from vpt.engine.constants import constants
+from vpt.engine.constants import Constants
 from vpt.engine.optim import Schedule
 from vpt.engine.replicas import average_gradients, make_alike
 from vpt.engine.tally import Tally, sums_of
@@ -108,10 +109,11 @@ class Steps:
         """Forget what was captured, where another loss is to be."""
         self.graphs = None
         if self.recorder is not None:
-            self.constants = constants(self.model, self.task, self.tuned)
+            self.constants = Constants(self.model, self.task, self.tuned)
+            self.facts = self.constants.now()
             # An epoch's last batch, as it is, would take its memory beside that of the graph of all others.
             again = int(self.compiled)
-            self.graphs = Graphs(self._passes, self.recorder, failed=tell_failed, again=again)
+            self.graphs = Graphs(self._passes, self.recorder, failed=tell_failed, again=again, checked=self._checked)
 
     def epoch(self, epoch: int, shown: Progress, called: Callbacks) -> dict[str, Any]:
         """Train epoch 0, 1, …; its row but for what validation adds.
@@ -174,8 +176,26 @@ class Steps:
 
     def _look_again(self) -> None:
         """Forget what was captured where anything is another now that it has taken for constant."""
-        if self.graphs is not None and self.constants != constants(self.model, self.task, self.tuned):
+        if self.graphs is not None and self.graphs.able and self.facts != self.constants.now():
             self.anew()
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        """A capture, which is to call no hook and to leave what it takes for constant as it was."""
+        reason, before = self.constants.why_not(), self.constants.now()
+        if reason:
+            raise UncapturableError(reason)
+        gradients = [parameter.grad for parameter in self.tuned]
+        try:
+            yield
+            if self.constants.now() != before:
+                raise UncapturableError("a step changes plain attributes of the method, as a counter")
+        except RuntimeError:
+            # Nothing was computed of what lies there now.
+            for parameter, gradient in zip(self.tuned, gradients, strict=True):
+                parameter.grad = gradient
+            self.constants.put_back(before)
+            raise
 
     def _forward_and_backward(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Loss and sums of a batch, whose gradient is taken in, and a step where one is due."""
