@@ -119,7 +119,7 @@ def test_images_in_memory_files_and_searches_go_through_one_captured_pass(
     recorder = TapeRecorder()
     for module in ("vpt.predict", "vpt.use"):
         monkeypatch.setattr(
-            f"{module}.repeated", lambda function, device, calls: Graphs(function, recorder, failed=pytest.fail)
+            f"{module}.repeated", lambda function, model, calls: Graphs(function, recorder, failed=pytest.fail)
         )
     found = dict(predict_files(model, paths))
     assert recorder.replayed > recorder.captured == 1

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from vpt.errors import VptError
@@ -33,6 +33,8 @@ WORTH = 8
 
 # Each shape of a batch is a graph of its own, with inputs and outputs of its own.
 GRAPHS = 4
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 # A process captures one graph at a time, whichever of its threads asks for it.
 CAPTURING = Lock()
@@ -228,14 +230,27 @@ def recorder_of(accelerator: Accelerator, graph: GraphChoice, *, exchanges: bool
     return None
 
 
-def repeated(function: Callable[[Any], Any], device: torch.device, calls: int) -> Callable[[Any], Any]:
-    """A forward pass, without gradients, that is to be called so often: captured where a GPU can, and it pays.
+def repeated(function: Callable[[Any], Any], model: nn.Module, calls: int) -> Callable[[Any], Any]:
+    """A forward pass through `model`, without gradients, that is to be called so often.
 
-    What it gives is overwritten by the next call.
+    It is captured where the model is on a GPU that can, and it pays: the next call overwrites what it gives then.
     """
+    device = next(model.parameters()).device
     if device.type != "cuda" or calls <= WORTH:
         return function
+    reason = why_hooked(model)
+    if reason:
+        tell_failed(reason)
+        return function
     return Graphs(function, CudaRecorder(device), failed=tell_failed)
+
+
+def why_hooked(model: nn.Module) -> str | None:
+    """Why passes through a model are not captured that hooks look at, or None where none do."""
+    for module in model.modules():
+        if any(getattr(module, hooks) for hooks in HOOKS):
+            return f"{type(module).__name__} has hooks, which a graph would not call"
+    return None
 
 
 def tell_failed(reason: str) -> None:

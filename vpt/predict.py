@@ -72,7 +72,7 @@ def predictor(model: Prompted, calls: int) -> Callable[[Tensor], list[Prediction
         calls: how many batches of one size there are; many are captured where a GPU can.
     """
     model.compile_prompts()
-    logits_of = repeated(model, next(model.parameters()).device, calls)
+    logits_of = repeated(model, model, calls)
 
     @torch.no_grad()
     def of(images: Tensor) -> list[Prediction]:

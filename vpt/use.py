@@ -182,7 +182,7 @@ def search(
     place = next(model.parameters()).device
     with torch.inference_mode():
         query = normalised(model.encode_text(model.tokenize([text]).to(place)))
-    features_of = repeated(model.features, place, len(paths) // BATCH)
+    features_of = repeated(model.features, model, len(paths) // BATCH)
     scores: dict[Path, float] = {}
     skipped: dict[Path, str] = {}
     for some, images, broken in decoded(model, paths, workers=workers):

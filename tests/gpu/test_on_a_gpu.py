@@ -213,6 +213,14 @@ def test_evaluation_is_captured_and_says_the_same(monkeypatch: pytest.MonkeyPatc
     assert found["confusion"] == expected["confusion"]
 
 
+def test_hooks_are_called_for_each_batch_of_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    model, seen = vpt.attach(image_text_model(), "maple", classes=CLASSES), []
+    model.tower.final_norm().register_forward_hook(lambda *given: seen.append(len(given[2])))
+    vpt.evaluate(model, Drawn(range(63)), batch_size=4, progress=False)
+    assert sum(seen) == 63
+    assert "hooks, which a graph would not call" in capsys.readouterr().err
+
+
 def test_a_second_run_leaves_no_more_memory_taken_than_the_first() -> None:
     def taken() -> int:
         fitted("maple", graph=True)

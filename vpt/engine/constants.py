@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from vpt.capture import HOOKS
 from vpt.model import Prompted
 
 PLAIN = (bool, int, float, str, type(None))
 # It hangs on the batch, by whose sizes steps are told apart.
 OF_BATCHES = frozenset({"share"})
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Facts(NamedTuple):
@@ -23,14 +23,14 @@ class Facts(NamedTuple):
         trained: which of what is trained still is.
         classes: their names, and the templates.
         plain: attributes of the method's modules and of the task, one dictionary each.
-        hooked: how many modules have hooks.
+        hooks: how many there are on modules.
     """
 
     places: list[int]
     trained: list[bool]
     classes: tuple[tuple[str, ...], ...]
     plain: list[dict[str, Any]]
-    hooked: int
+    hooks: int
 
 
 class Constants:
@@ -50,7 +50,7 @@ class Constants:
         self.frozen: list[Tensor] = [next(model.tower.parameters())]
         if model.text is not None:
             self.frozen.append(model.text.logit_scale)
-        self.modules = list(model.modules())
+        self.hooks = [getattr(module, hooks) for module in model.modules() for hooks in HOOKS]
 
     def now(self) -> Facts:
         """What there is."""
@@ -61,7 +61,7 @@ class Constants:
             trained=[parameter.requires_grad for parameter in self.tuned],
             classes=(self.model.classes, self.model.templates),
             plain=[_plain(part) for part in self.parts],
-            hooked=sum(_hooked(module) for module in self.modules),
+            hooks=sum(map(len, self.hooks)),
         )
 
     def put_back(self, facts: Facts) -> None:
@@ -69,15 +69,6 @@ class Constants:
         for part, plain in zip(self.parts, facts.plain, strict=True):
             vars(part).update(plain)
 
-    def why_not(self) -> str | None:
-        """Why a step cannot be captured, or None where it can."""
-        module = next((module for module in self.modules if _hooked(module)), None)
-        return None if module is None else f"{type(module).__name__} has hooks, which a graph would not call"
-
 
 def _plain(part: Any) -> dict[str, Any]:
     return {name: of for name, of in vars(part).items() if isinstance(of, PLAIN) and name not in OF_BATCHES}
-
-
-def _hooked(module: nn.Module) -> bool:
-    return any(getattr(module, hooks) for hooks in HOOKS)

@@ -108,7 +108,7 @@ def score(
             logits: Tensor = model(images)
             return logits
 
-    logits_of = repeated(forward, accelerator.device, len(batches))
+    logits_of = repeated(forward, model, len(batches))
     for batch in progress.bar(batches, "evaluating"):
         logits = logits_of(batch[0])
         logits, labels = accelerator.gather_for_metrics((full_precision(logits), batch[1]))

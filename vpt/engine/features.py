@@ -84,7 +84,7 @@ def image_features(
         with accelerator.autocast():
             return full_precision(model.kept(images))
 
-    features_of = repeated(forward, accelerator.device, views * len(batches))
+    features_of = repeated(forward, model, views * len(batches))
     found = []
     for view in range(views):
         batches.sampler.set_epoch(view)

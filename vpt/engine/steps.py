@@ -12,7 +12,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vpt.capture import Graphs, Recorder, UncapturableError, tell_failed
+from vpt.capture import Graphs, Recorder, UncapturableError, tell_failed, why_hooked
 from vpt.data.loading import EpochSampler, mix
 from vpt.engine.average import Average
 from vpt.engine.callbacks import Callbacks
@@ -182,7 +182,7 @@ class Steps:
     @contextmanager
     def _checked(self) -> Iterator[None]:
         """A capture, which is to call no hook and to leave what it takes for constant as it was."""
-        reason, before = self.constants.why_not(), self.constants.now()
+        reason, before = why_hooked(self.model), self.constants.now()
         if reason:
             raise UncapturableError(reason)
         gradients = [parameter.grad for parameter in self.tuned]
