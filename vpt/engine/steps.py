@@ -16,7 +16,7 @@ from vpt.capture import Graphs, Recorder, UncapturableError, tell_failed, why_ho
 from vpt.data.loading import EpochSampler, mix
 from vpt.engine.average import Average
 from vpt.engine.callbacks import Callbacks
-from vpt.engine.constants import Constants
+from vpt.engine.constants import Constants, Facts
 from vpt.engine.optim import Schedule
 from vpt.engine.replicas import average_gradients, make_alike
 from vpt.engine.tally import Tally, sums_of
@@ -110,7 +110,7 @@ class Steps:
         self.graphs = None
         if self.recorder is not None:
             self.constants = Constants(self.model, self.task, self.tuned)
-            self.facts = self.constants.now()
+            self.facts: Facts | None = None
             # An epoch's last batch, as it is, would take its memory beside that of the graph of all others.
             again = int(self.compiled)
             self.graphs = Graphs(self._passes, self.recorder, failed=tell_failed, again=again, checked=self._checked)
@@ -176,8 +176,12 @@ class Steps:
 
     def _look_again(self) -> None:
         """Forget what was captured where anything is another now that it has taken for constant."""
-        if self.graphs is not None and self.graphs.able and self.facts != self.constants.now():
+        if self.graphs is None or not self.graphs.able:
+            return
+        now = self.constants.now()
+        if self.facts not in (None, now):
             self.anew()
+        self.facts = now
 
     @contextmanager
     def _checked(self) -> Iterator[None]:
