@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from torch import Tensor
 
 import vpt
 from benchmarks import gpu_fit
+from benchmarks.gpu_table import FIT, MODES, Row, judged, table, told
 from benchmarks.text import class_names
 from vpt.capture import CudaRecorder, Graphs
 
@@ -37,41 +39,10 @@ CASES = (
     ("vpt-deep", 10, IMAGES, False),
 )
 METHODS = tuple(dict.fromkeys(method for method, *_ in CASES))
-MODES = ("eager", "captured", "compiled, captured")
-FIT = "in vpt.fit"
 # Steps are timed one after another, as training takes them, and so many times.
 STEPS, REPEATS = 10, 5
 # The profiler's own start takes milliseconds, in which the GPU waits: so many steps of a profile do not count.
 BEFORE = 2
-
-
-@dataclass(frozen=True)
-class Row:
-    """A step, or a forward pass, run in one way.
-
-    Attributes:
-        what: method and its size.
-        form: "fast", "plain", or "library" for the frozen model's own forward pass.
-        mode: one of `MODES`, or `FIT`, a step with all that stands around it.
-        milliseconds: of a step, forward and backward with a fused optimizer; median of several times ten.
-        busy: share of the time in which the GPU is at work, where it was profiled.
-        kernels: that a step starts, likewise.
-        gigabytes: most memory in use.
-        images: a second.
-        limit: the step over two frozen forward passes run in the same way; None for texts.
-        seconds: to compile, where that was done.
-    """
-
-    what: str
-    form: str
-    mode: str
-    milliseconds: float
-    busy: float | None
-    kernels: int | None
-    gigabytes: float
-    images: float
-    limit: float | None = None
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +196,7 @@ def run(
     for _ in range(4):
         once()
     times = [timed(once) for _ in range(REPEATS)]
-    busy, kernels = profiled(once)
+    busy, kernels, at_work = profiled(once)
     milliseconds = median(times)
     row = Row(
         what=what,
@@ -238,6 +209,7 @@ def run(
         images=count / milliseconds * 1000,
         limit=milliseconds / twice if twice else None,
         seconds=compiling,
+        at_work=at_work,
     )
     if model is not None:
         restore(model)
@@ -287,8 +259,8 @@ def timed(call: Callable[[], None]) -> float:
     return first.elapsed_time(last) / STEPS
 
 
-def profiled(call: Callable[[], None], steps: int = STEPS) -> tuple[float, int]:
-    """Share of the time in which the GPU is busy, and kernels of a step."""
+def profiled(call: Callable[[], None], steps: int = STEPS) -> tuple[float, int, float]:
+    """Share of the time in which the GPU is busy, kernels of a step, and milliseconds of it in which the GPU is."""
     from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
@@ -302,87 +274,21 @@ def profiled(call: Callable[[], None], steps: int = STEPS) -> tuple[float, int]:
         for event in trace.events()
         if event.device_type == DeviceType.CUDA
     )
-    return busy_share(spans[len(spans) * BEFORE // (BEFORE + steps) :]), round(len(spans) / (BEFORE + steps))
+    later = spans[len(spans) * BEFORE // (BEFORE + steps) :]
+    return busy_share(later), round(len(spans) / (BEFORE + steps)), busy_time(later) / steps / 1000
 
 
-def busy_share(spans: Sequence[tuple[float, float]]) -> float:
-    """How much of the time from the first to the last of `spans`, beginnings and ends in order, lies in any of them."""
-    if not spans:
-        return 0.0
-    busy, end = 0.0, spans[0][0]
+def busy_time(spans: Sequence[tuple[float, float]]) -> float:
+    """How much time lies in any of `spans`, beginnings and ends in order of the beginnings."""
+    busy, end = 0.0, -math.inf
     for start, stop in spans:
         busy += max(0.0, stop - max(start, end))
         end = max(end, stop)
-    return busy / max(end - spans[0][0], 1e-9)
+    return busy
 
 
-def told(row: Row) -> str:
-    """A row as one line."""
-    limit = "" if row.limit is None else f", {row.limit:.2f} x the limit"
-    busy = "" if row.busy is None else f", busy {row.busy:.0%}"
-    return f"{row.what}, {row.form}, {row.mode}: {row.milliseconds:.2f} ms{limit}{busy}"
-
-
-def table(rows: Sequence[Row]) -> list[str]:
-    """Markdown."""
-    lines = [
-        "| what | form | mode | ms | over the limit | GPU busy | kernels | GB | images/s | compiled in (s) |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in rows:
-        limit = "" if row.limit is None else f"{row.limit:.2f}"
-        seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
-        busy, kernels = ("", "") if row.busy is None else (f"{row.busy:.0%}", row.kernels)
-        figures = f"{row.milliseconds:.2f} | {limit} | {busy} | {kernels} | {row.gigabytes:.2f}"
-        lines.append(f"| {row.what} | {row.form} | {row.mode} | {figures} | {row.images:.0f} | {seconds} |")
-    return lines
-
-
-def judged(rows: Sequence[Row]) -> list[str]:
-    """What is aimed at, and whether it is met."""
-    by = {(row.what, row.form, row.mode): row for row in rows}
-    found: list[tuple[str, float, str, bool]] = []
-
-    def at_most(name: str, value: float, most: float) -> None:
-        found.append((name, value, f"≤ {most:.3g}", value <= most))
-
-    def at_least(name: str, value: float, least: float) -> None:
-        found.append((name, value, f"≥ {least:.3g}", value >= least))
-
-    for what in dict.fromkeys(row.what for row in rows):
-        fast, plain = by.get((what, "fast", "captured")), by.get((what, "plain", "captured"))
-        eager = by.get((what, "plain", "eager"))
-        if fast and plain:
-            at_most(f"{what}: captured, fast over plain", fast.milliseconds / plain.milliseconds, 1.0)
-        for mode in MODES[1:]:
-            row = by.get((what, "fast", mode))
-            if row and row.busy is not None:
-                at_least(f"{what}: GPU busy, {mode}", row.busy, 0.9)
-        times = TIMES.get(what)
-        if fast and eager and times:
-            at_least(f"{what}: plain, eager over fast, captured", eager.milliseconds / fast.milliseconds, times)
-        if what == "coop, 1000 classes" and fast and eager:
-            at_most(f"{what}: memory over the plain form's", fast.gigabytes / eager.gigabytes, 1 / 6)
-    for (what, mode), most in LIMITS.items():
-        row = by.get((what, "fast", mode))
-        if row and row.limit is not None:
-            at_most(f"{what}, {mode}: over the limit", row.limit, most)
-    lines = ["| target | found | aimed at | met |", "| --- | ---: | ---: | --- |"]
-    return lines + [f"| {name} | {value:.2f} | {aim} | {'yes' if met else 'no'} |" for name, value, aim, met in found]
-
-
-TIMES = {
-    "coop, 100 classes": 8.0,
-    "cocoop, 100 classes": 8.0,
-    "coop, 1000 classes": 12.0,
-    "maple, 100 classes": 5.0,
-    "ivlp, 100 classes": 5.0,
-    "promptsrc, 100 classes": 5.0,
-}
-
-LIMITS = {
-    ("vpt-deep 10", "compiled, captured"): 1.10,
-    ("vpt-deep 50", "compiled, captured"): 1.15,
-    ("vpt-deep 200", "compiled, captured"): 1.35,
-    ("vpt-deep 50", "captured"): 1.35,
-}
+def busy_share(spans: Sequence[tuple[float, float]]) -> float:
+    """How much of the time from the first to the last of `spans` lies in any of them."""
+    if not spans:
+        return 0.0
+    return busy_time(spans) / max(max(stop for _, stop in spans) - spans[0][0], 1e-9)

@@ -3,8 +3,9 @@
 import pytest
 
 import vpt
-from benchmarks.gpu import FIT, MODES, Row, busy_share, jobs, judged, table
+from benchmarks.gpu import busy_share, busy_time, jobs
 from benchmarks.gpu_fit import milliseconds
+from benchmarks.gpu_table import FIT, MODES, Row, judged, table
 from tests.text_models import CLASSES, image_text_model
 
 
@@ -20,6 +21,7 @@ from tests.text_models import CLASSES, image_text_model
 )
 def test_what_runs_at_the_same_time_is_busy_once(spans: list[tuple[float, float]], share: float) -> None:
     assert busy_share(spans) == pytest.approx(share)
+    assert busy_time(spans) == pytest.approx(share * max((stop for _, stop in spans), default=0))
 
 
 def test_it_is_narrowed_to_methods_and_sizes() -> None:
@@ -48,5 +50,5 @@ def test_a_step_of_a_run_is_timed_with_what_stands_around_it(monkeypatch: pytest
     assert any((model.tuned_state()[name] != tensor).any() for name, tensor in before.items())
     assert found > 0
     row = Row("coop, 100 classes", "fast", FIT, found, None, None, 1.0, 4 / found * 1000)
-    assert table([row])[2].startswith(f"| coop, 100 classes | fast | in vpt.fit | {found:.2f} |  |  |  | 1.00 |")
+    assert table([row])[2].startswith(f"| coop, 100 classes | fast | in vpt.fit | {found:.2f} |  |  |  |  | 1.00 |")
     assert len(judged([row])) == 2
