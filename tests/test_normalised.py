@@ -58,6 +58,17 @@ def test_it_says_less_to_a_device() -> None:
         assert operations(lambda: normalised(x)) == operations(lambda: torchs(x))
 
 
+def test_it_can_be_differentiated_twice() -> None:
+    """As penalties on gradients want it, which are lost without a word where it cannot."""
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(normalised, x)
+    penalties = []
+    for function in (normalised, torchs):
+        (gradient,) = torch.autograd.grad(function(x)[0, 0], x, create_graph=True)
+        penalties += torch.autograd.grad(gradient.square().sum(), x)
+    torch.testing.assert_close(*penalties)
+
+
 def test_compilers_see_through_it() -> None:
     x = torch.randn(3, 5, dtype=torch.float64)
     compiled = torch.compile(normalised, fullgraph=True, backend="aot_eager")

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 # Of shorter features torch takes this for their length.
 SHORTEST = 1e-12
@@ -32,12 +31,15 @@ class _Normalised(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(SHORTEST)
         found = x / length
-        ctx.save_for_backward(found, length)
+        ctx.save_for_backward(x, found, length)
         return found
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        found, length = ctx.saved_tensors
+        x, found, length = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # What is to be differentiated once more has to be made of x.
+            (again,) = torch.autograd.grad(F.normalize(x, dim=-1, eps=SHORTEST), x, gradient, create_graph=True)
+            return again
         along = (gradient * found).sum(-1, keepdim=True)
         return torch.addcmul(gradient, found, along, value=-1) / length
