@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vpt.held import held
 
@@ -71,7 +70,6 @@ class _Beside(torch.autograd.Function):
         ctx.shape = inputs[0].shape
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, whole: Tensor | None, picked: Tensor | None) -> tuple[Tensor | None, None, None]:
         if picked is None:
             return whole, None, None

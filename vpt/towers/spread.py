@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vpt.towers.attention import joined, separate
 from vpt.towers.picking import Neighbours
@@ -99,11 +98,19 @@ class _Spread(torch.autograd.Function):
         return packing.written(asks, apart, *packed) if len(packed) == 1 else packing.plain(asks, *packed)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         packing: Packing = ctx.packing
         asks: Neighbours | None = ctx.asks
         found = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in ctx.like]
+        if torch.is_grad_enabled():
+            # It is linear, so that of its inputs only the shape counts where it is to be differentiated once more.
+            given = [each.zero_().requires_grad_() for each in found]
+            return (
+                None,
+                None,
+                None,
+                *torch.autograd.grad(packing.plain(asks, *given), given, gradients, create_graph=True),
+            )
         query, *others = separate(found)
         of_query, *of_others = gradients
         of_own = [of_query, *(gradient[:, -packing.rows[1] :] for gradient in of_others)]
