@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import torch
+import torch.distributed
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from vpt.errors import VptError
+
+# Seconds that a process waits at its end for the others to come to theirs.
+PATIENCE = 5
 
 
 def processes() -> PartialState:
@@ -32,7 +40,23 @@ def processes() -> PartialState:
             f"{launched} processes were started, and each believes to be alone: make no PartialState or Accelerator "
             "before vpt does, or set ACCELERATE_USE_CPU=1."
         )
+    if state.num_processes > 1:
+        # Once, and before what was registered by then.
+        atexit.unregister(_leave)
+        atexit.register(_leave)
     return state
+
+
+def _leave() -> None:
+    """Part with the others: a process that ends while another is still sending may be ended as a failure."""
+    if not torch.distributed.is_initialized():
+        return
+    failed = hasattr(sys, "last_value")
+    if torch.distributed.get_backend() == "gloo" and not failed:
+        # Who was ended already is not waited for any longer.
+        with suppress(RuntimeError):
+            torch.distributed.monitored_barrier(timeout=timedelta(seconds=PATIENCE))
+    torch.distributed.destroy_process_group()
 
 
 def on_main(action: Callable[[], Any]) -> None:

@@ -86,8 +86,6 @@ found["loss"] = accelerator.reduce(loss.detach(), "mean")
 found["similarities"], found["places"] = accelerator.gather((similarities, places))
 if accelerator.is_main_process:
     torch.save(found, file)
-# A process that ends while the other is still sending may be ended as a failure.
-accelerator.wait_for_everyone()
 """
 
 PAIRS = """
