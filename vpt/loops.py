@@ -282,7 +282,7 @@ def _encode_part(
         # something to read a block is opened, which does without.
         last = texts.at_the_end() or picked
         read = last if layer + 1 == tower.depth else None if mask is None else same
-        x = tower.advance(layer, x, mask=mask, change=method.text_change, read=read)
+        x = tower.advance(layer, x, mask=mask, change=method.text_change, read=read, rows=texts.rows)
     x = flat(x) if texts.order is None else flat(x).index_select(1, texts.order)
     return tower.readout(x.flatten(0, 1)).unflatten(0, (groups, -1))
 

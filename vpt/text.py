@@ -171,7 +171,7 @@ class TextSide(nn.Module):
         # What stands where is decided by ids, for which a GPU would have to be waited for.
         tower, ids, prompts = self.tower, ids.cpu(), method.text_prompts
         like: dict[str, int] = {"grid": GRID, "longest": tower.context_length} if alike else {}
-        on_gpu = self.logit_scale.is_cuda
+        on_gpu = self.logit_scale.device.type != "cpu"
 
         def placed(layout: Layout, some: slice) -> Placed:
             part = layout.rows(some)

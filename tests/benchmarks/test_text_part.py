@@ -31,15 +31,15 @@ def test_names_of_100_classes_cost_a_small_part_of_the_plain_forms_operations() 
     vision = {"layers": 1, "width": 64, "head_width": 32, "patch_size": 16, "image_size": 32}
     words = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 2}
     model = vpt.attach(CLIP(512, vision, words), "coop", num_tokens=16, classes=text.class_names(100))
-    model.to("meta").train()
+    model.train()
 
     def passes(*, plain: bool, backward: bool) -> int:
         return flops(lambda: model.class_features(plain=plain).sum().backward() if backward else model.class_features())
 
     step = passes(plain=False, backward=True)
-    assert step <= passes(plain=True, backward=True) / 20
+    assert step <= passes(plain=True, backward=True) / 23
     with torch.no_grad():
-        assert step <= 2.12 * passes(plain=False, backward=False)
+        assert step <= 2.1 * passes(plain=False, backward=False)
 
 
 def test_names_of_100_classes_keep_a_small_part_of_the_plain_forms_bytes(coop: Case) -> None:

@@ -128,15 +128,29 @@ def test_classes_in_chunks_give_the_same(variant: str) -> None:
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_classes_in_several_rows_give_the_same(
-    variant: str, chunk: int | None, monkeypatch: pytest.MonkeyPatch
+    variant: str, once: bool, chunk: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Rows that each begin with what all begin with, and rows of attention alone."""
     model = prompted(variant)
     expected = results(model, plain=True)
-    monkeypatch.setattr(packing, "row_length", lambda counts, shared, *_, **__: max(counts) + shared + 1)
+    monkeypatch.setattr(packing, "rows_for", lambda counts, shared, *_, **__: (max(counts) + shared + 1, once))
     model.text.chunk = chunk
     assert_close(results(model), expected)
+
+
+def test_so_they_do_where_blocks_are_called_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = prompted("coop")
+    expected = results(model, plain=True)
+    seen: list[torch.Size] = []
+    for layer in range(model.text.tower.depth):
+        model.text.tower.block(layer).register_forward_hook(lambda _, given, __: seen.append(given[0].shape))
+    monkeypatch.setattr(packing, "rows_for", lambda counts, shared, *_, **__: (max(counts) + shared + 1, True))
+    assert_close(results(model), expected)
+    assert len(seen) == model.text.tower.depth
+    assert all(shape[0] > 1 for shape in seen)
 
 
 @pytest.mark.parametrize("count", few([3, 20], {3}))

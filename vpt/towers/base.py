@@ -16,9 +16,10 @@ from torch.utils.checkpoint import checkpoint
 
 from vpt.errors import VptError
 from vpt.towers.attention import Attended, shared
-from vpt.towers.opened import Context, Opened, advance_opened, attended_of
+from vpt.towers.opened import Context, Opened, advance_in_rows, advance_opened, attended_of
 from vpt.towers.picking import Pick
 from vpt.towers.places import Places
+from vpt.towers.rows import Rows
 from vpt.towers.stages import Mlp, Out
 
 Change = Callable[[int, Any], Any] | None
@@ -76,6 +77,7 @@ class Tower(nn.Module, ABC):
         change: Change = None,
         read: Pick | None = None,
         places: Places | None = None,
+        rows: Rows | None = None,
     ) -> Tensor:
         """Block `layer` applied to `x`, which also attends to `context`; the context is not advanced.
 
@@ -91,6 +93,7 @@ class Tower(nn.Module, ABC):
             read: the tokens that are advanced, (B, L, …) to (B, N, …); the others are attended to. All by default.
             places: where the tokens of `x` stand, as `ImageTower.embedded` gave it; of towers that are `placed`. The
                 context has no place.
+            rows: in which attention takes the tokens of `x`, without any context; the mask, (B · R, L, L), is of those.
 
         Returns:
             (B, N, D), N = L without `read`.
@@ -106,10 +109,10 @@ class Tower(nn.Module, ABC):
         contexts = list(context) if isinstance(context, Sequence) else [] if context is None else [context]
         if self.recompute == "block" and torch.is_grad_enabled():
             kept: Tensor = self.computed_again(
-                layer, change, self._advance, layer, x, contexts, mask, change, read, places
+                layer, change, self._advance, layer, x, contexts, mask, change, read, places, rows
             )
             return kept
-        return self._advance(layer, x, contexts, mask, change, read, places)
+        return self._advance(layer, x, contexts, mask, change, read, places, rows)
 
     def computed_again(self, layer: int, change: Change, function: Callable[..., Any], *given: Any) -> Any:
         """`function(*given)`, a part of block `layer`, which the backward pass computes again with the same numbers.
@@ -129,14 +132,18 @@ class Tower(nn.Module, ABC):
         change: Change,
         read: Pick | None,
         places: Places | None,
+        rows: Rows | None,
     ) -> Tensor:
         part = self.recompute == "mlp" and torch.is_grad_enabled()
-        if change is not None or ((contexts or part or read) and self.why_whole(layer) is None):
+        if change is not None or ((contexts or part or read or rows) and self.why_whole(layer) is None):
             block = self.open(layer) if change is None else change(layer, self.open(layer))
             if part:
                 block = replace(block, feed=partial(self.computed_again, layer, change, block.feed))
+            if rows is not None:
+                return advance_in_rows(block, x, mask, read, rows)
             return advance_opened(block, x, contexts, mask, read, places)
-        x = self._advance_whole(layer, x, contexts, mask, places)
+        x = self._advance_whole(layer, x if rows is None else rows.spread(x), contexts, mask, places)
+        x = x if rows is None else rows.gathered(x)
         return x if read is None else read(x)
 
     def _advance_whole(

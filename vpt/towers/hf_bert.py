@@ -21,6 +21,7 @@ from vpt.towers.opened import Context, Opened
 from vpt.towers.packing import Layout
 from vpt.towers.picking import Pick
 from vpt.towers.places import Places
+from vpt.towers.rows import Rows
 from vpt.towers.stages import Mlp, Out, same
 from vpt.towers.text import TextTower, Tokenizer
 
@@ -90,13 +91,14 @@ class HfBertTextTower(TextTower):
         change: Change = None,
         read: Pick | None = None,
         places: Places | None = None,
+        rows: Rows | None = None,
     ) -> Tensor:
         """As of every tower; before block 0 words and positions are normed together, learned context among them."""
         if layer == 0:
             contexts = list(context) if isinstance(context, Sequence) else [] if context is None else [context]
             norm = self.embeddings.LayerNorm
             x, context = norm(x), [each if isinstance(each, Attended) else norm(each) for each in contexts]
-        return super().advance(layer, x, context, mask, change, read, places)
+        return super().advance(layer, x, context, mask, change, read, places, rows)
 
     def block(self, layer: int) -> nn.Module:
         """transformers' layer."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vpt.towers.attention import Attended, attend, separate, together
 from vpt.towers.picking import Neighbours, Pick, beside
 from vpt.towers.places import Grid, Places
+from vpt.towers.rows import Rows
 from vpt.towers.spread import Packing
 from vpt.towers.stages import Out
 
@@ -102,9 +103,24 @@ def advance_opened(
         q = q if q.shape[1] < length else read(q)
         mask = mask if mask is None else read(mask)
         bias = bias if bias is None else read(bias)
-    attended = own + block.out(attend(q, k, v, known, together(mask, bias), block.dropout), y)
+    return _added(block, own, attend(q, k, v, known, together(mask, bias), block.dropout), y)
+
+
+def advance_in_rows(block: Opened, x: Tensor, mask: Tensor | None, read: Pick | None, rows: Rows) -> Tensor:
+    """The block's own arithmetic for `x`, whose tokens attend to those of their rows; `mask` is of these."""
+    y = block.norm(x)
+    q, k, v = separate([rows.spread(each) for each in block.query_key_value(y)])
+    given = rows.gathered(attend(q, k, v, (), mask, block.dropout))
+    if read is not None:
+        x, given, y = read(x), read(given), read(y)
+    return _added(block, x, given, y)
+
+
+def _added(block: Opened, x: Tensor, given: Tensor, y: Tensor) -> Tensor:
+    """`x` with what the block adds: by what attention gave, of normed tokens `y`, and by its MLP."""
+    attended = x + block.out(given, y)
     attended = attended if block.post1 is None else block.post1(attended)
-    found = attended + block.feed(own if block.parallel else attended)
+    found = attended + block.feed(x if block.parallel else attended)
     return found if block.post2 is None else block.post2(found)
 
 

@@ -10,18 +10,10 @@ import torch
 from torch import Tensor
 
 from vpt.towers.picking import Neighbours
+from vpt.towers.rows import Rows, rows_for
 
 # The code of a class token, which is no word.
 CLASS_TOKEN = -1
-
-# Lengths of rows are multiples of so many tokens, which fused kernels of attention want of a mask's columns.
-MULTIPLE = 16
-
-# So many tokens at once are held against each other by fused kernels of attention on a GPU.
-TILE = 64
-
-# No row is longer, unless a text is.
-LONGEST = 512
 
 
 @dataclass(frozen=True)
@@ -61,9 +53,12 @@ class Texts(NamedTuple):
         learned: places, of R · L, at which learned context stands, (K,).
         context: which of the context vectors stands there, (K,); None where they are all of them, in order.
         seen: what each token sees of its row, (1 or R, L, L), booleans or as `scored` has it; None where it sees all.
+            Where there are `rows`, it is of those.
         picked: places of R · L whose tokens are read out, n of each row, (R · n,).
         order: which of R · n is each text's, (N,); None where they are all of them, in order.
         last: what is picked are the last n tokens of each row, in order.
+        rows: in which attention alone takes these texts, which otherwise are one row; None where it takes them as they
+            are.
         then: how the same texts go on from a block on, where what stands in them is another there.
     """
 
@@ -76,6 +71,7 @@ class Texts(NamedTuple):
     picked: Tensor
     order: Tensor | None
     last: bool = False
+    rows: Rows | None = None
     then: Then | None = None
 
     def at_the_end(self) -> Neighbours | None:
@@ -90,7 +86,7 @@ class Texts(NamedTuple):
             name: x.to(device, non_blocking=True) for name, x in self._asdict().items() if isinstance(x, Tensor)
         }
         then = self.then and Then(self.then.layer, self.then.source.to(device), self.then.texts.to(device))
-        return self._replace(**moved, then=then)
+        return self._replace(**moved, rows=self.rows and self.rows.to(device), then=then)
 
     def scored(self, dtype: torch.dtype) -> Texts:
         """The same with `seen` as what is added to scores, 0 or -inf, which every attention would make of booleans."""
@@ -171,7 +167,7 @@ def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = N
     needed[:, :shared] = False
     counts = needed.sum(1)
     sizes = counts.tolist() if longest is None else [longest - shared] * len(counts)
-    length = row_length(sizes, shared, width, on_gpu=on_gpu)
+    length, once = rows_for(sizes, shared, width, on_gpu=on_gpu, alike=longest is not None)
     row, offset, used = _placed(counts.tolist(), length - shared)
     rows = -(-used // grid) * grid
     # Texts and places of all tokens that are kept, and where each goes.
@@ -200,16 +196,44 @@ def packed(layout: Layout, width: int, *, grid: int = 1, longest: int | None = N
         # Plans of one grid are to be alike, whatever the order.
         order=order if grid > 1 or len(picked) > len(order) else _in_order(order),
     )
-    return Placed(texts, places)
+    return _shared_once(Placed(texts, places), shared) if once else Placed(texts, places)
+
+
+def _shared_once(placed: Placed, shared: int) -> Placed:
+    """The same texts as one sequence, in which what all begin with stands once: attention alone takes them in rows."""
+    texts, places = placed
+    rows, length = texts.codes.shape
+    column = torch.arange(length).expand(rows, -1).flatten()
+    first = torch.arange(rows * length) < length
+    taken = torch.zeros(rows * length, dtype=torch.bool).index_fill(0, places[places >= 0], True)
+    stands = taken & (first | (column >= shared))
+    # Which token of the sequence stands at each place of the rows.
+    tokens = torch.where(column < shared, column, stands.cumsum(0) - 1).clamp(min=0)
+    kept = stands[texts.learned]
+    of_text = texts.picked if texts.order is None else texts.picked[texts.order]
+    one = texts._replace(
+        codes=texts.codes.flatten()[stands][None],
+        positions=texts.positions.flatten()[stands][None],
+        start=texts.start if int(kept.sum()) * rows == len(kept) else None,
+        learned=tokens[texts.learned[kept]],
+        context=texts.context if texts.context is None else _in_order(texts.context[kept]),
+        picked=tokens[of_text],
+        order=None,
+        rows=Rows(rows, tokens, stands.nonzero()[:, 0]),
+    )
+    return Placed(one, torch.where(places < 0, -1, tokens[places]))
 
 
 def read_last(placed: Placed, *, grid: int = 1) -> Placed:
     """The same texts, with the tokens that are read out at the end of their rows, where a slice picks them.
 
     What a token sees does not hang on where in its row it stands. Rows that share one `seen` stay as they are, unless
-    the last tokens are read anyhow; so do those in which a context would be moved. `grid` as `packed` takes it.
+    the last tokens are read anyhow; so do those in which a context would be moved, and those of attention alone.
+    `grid` as `packed` takes it.
     """
     texts, places = placed
+    if texts.rows is not None:
+        return placed
     rows, length = texts.codes.shape
     count = len(texts.picked) // rows
     of_text = texts.picked if texts.order is None else texts.picked[texts.order]
@@ -258,23 +282,6 @@ def _start(codes: Tensor) -> int | None:
 
 def _in_order(index: Tensor) -> Tensor | None:
     return None if torch.equal(index, torch.arange(len(index))) else index
-
-
-def row_length(counts: Sequence[int], shared: int, width: int, *, on_gpu: bool = False) -> int:
-    """Tokens of a row, so that products, attention within rows and what stands in each of them are the least together.
-
-    In a training step a token costs 48 · width² operations in products, and 14 · width for each token that it is held
-    against, as its scores are computed again in the backward pass; these take half as long again, each. A GPU, whose
-    products are faster, takes tokens in tiles, and four times as long for these operations.
-    """
-    total, most = sum(counts), max(counts, default=0)
-
-    def price(length: int) -> int:
-        held = 20 * -(-length // TILE) * TILE if on_gpu else 7 * length
-        return -(-total // (length - shared)) * length * (16 * width + held)
-
-    shortest, longest = (-(-max(size, 1) // MULTIPLE) * MULTIPLE for size in (shared + most, shared + total))
-    return min(range(shortest, min(longest, max(LONGEST, shortest)) + 1, MULTIPLE), key=price)
 
 
 def _shared(layout: Layout) -> int:
