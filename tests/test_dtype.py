@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import vpt
+from tests.engine.test_fit import QUIET
 from vpt import VptError, build, config, experiment
+from vpt.data.base import Arrays
+from vpt.methods import available
 
 
 def made(dtype: str = "bf16", name: str = "vpt/vit-nano", method: str = "vpt-deep", **options: object) -> vpt.Prompted:
@@ -45,6 +49,34 @@ def test_it_is_loaded_as_it_was_trained_or_as_asked_for(tmp_path: Path) -> None:
     assert vpt.load(tmp_path / "full", dtype="bf16").tower.dtype == torch.bfloat16
     loaded.save_pretrained(tmp_path / "again")
     assert vpt.load(tmp_path / "again").tower.dtype == torch.bfloat16
+
+
+CLASSES = ["square", "circle", "star"]
+TRAIN_THE_BACKBONE = {"full", "bias", "norm", "partial-k", "prolip", "2sfs"}
+
+
+def pairs(count: int) -> Arrays:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return Arrays(pixels, [index % 3 for index in range(count)], "noise").named(CLASSES)
+
+
+@pytest.mark.parametrize("method", [method for method in available() if method not in TRAIN_THE_BACKBONE])
+def test_each_method_trains_and_is_tested_on_it(method: str) -> None:
+    """On features that are kept in full precision, where it leaves images as they are."""
+    options = {"size": 4} if method == "pixel" else {}
+    model = made(name="vpt/clip-nano", method=method, classes=CLASSES, **options)
+    if model.method.classifier.needs_teacher:
+        model.teach(made(name="vpt/clip-nano", method="zero-shot", classes=CLASSES))
+    result = vpt.fit(model, pairs(12), val=pairs(6), **{**QUIET, "epochs": 1, "batch_size": 4})
+    assert all(np.isfinite(value) for value in result.history[-1].values())
+    assert np.isfinite(vpt.evaluate(model, pairs(6))["loss"])
+
+
+def test_features_that_are_kept_say_what_images_do() -> None:
+    model = made(name="vpt/clip-nano", method="coop", classes=CLASSES)
+    images = torch.randn(2, 3, *model.preprocessing.size)
+    kept = model.kept(images).float()
+    assert torch.equal(model(kept), model(images))
 
 
 @pytest.mark.parametrize("method", ["full", "bias", "partial-k"])

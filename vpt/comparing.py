@@ -57,6 +57,10 @@ class Comparing:
         side, method = self._text(), model.method
         with torch.set_grad_enabled(torch.is_grad_enabled() and not method.classifier.alone):
             features = model._read(images, plain=plain)
+            known = isinstance(images, Tensor) and images.ndim == 2
+            if known:
+                # They are kept in full precision, and are compared in that of the encoder.
+                features = features.to(model.tower.dtype)
             image = normalised(model.of_image(features))
             if text is None:
                 text = model.class_features(image if method.conditional else None, plain=plain, lengths=True)
@@ -74,8 +78,7 @@ class Comparing:
         if view is not None:
             with torch.no_grad():
                 # Features that were computed before are those of a frozen image side.
-                kept = isinstance(images, Tensor) and images.ndim == 2
-                same = (kept and not model.trains_projection) or model.image_is_frozen
+                same = (known and not model.trains_projection) or model.image_is_frozen
                 if second is None and same:
                     frozen_image = own
                 else:

@@ -93,7 +93,7 @@ def _advanced(
     change = on_grid(tower, method, folded.change if folded else method.image_change, images, x)
     given: Tensor | None = None
     for layer in range(last + 1):
-        seen = keys_values(method, layer)
+        seen = keys_values(method, layer, x.dtype)
         if layer in prompts.enters:
             carried, x = (x[:, own:], x[:, :own]) if x.shape[1] > own else (None, x)
             if carried is not None and given is not None and prompts.looks_back:
@@ -160,10 +160,12 @@ def _first(count: int, behind: int) -> Pick:
     return lambda x: torch.cat([x[:, :count], x[:, -behind:]], dim=1)
 
 
-def keys_values(method: Method, layer: int) -> list[Tensor | Attended]:
-    """Learned keys and values that block `layer` attends to, where the method has any."""
+def keys_values(method: Method, layer: int, dtype: torch.dtype) -> list[Tensor | Attended]:
+    """Learned keys and values that block `layer` attends to, in the precision of tokens, where the method has any."""
     part = method.keys_values
-    return [Attended(*part.keys_values(layer))] if part is not None and layer in part.enters else []
+    if part is None or layer not in part.enters:
+        return []
+    return [Attended(*(each.to(dtype) for each in part.keys_values(layer)))]
 
 
 def encode_images_plain(
@@ -186,7 +188,7 @@ def encode_images_plain(
         here = None if places is None else places.plain(x.shape[1], prompts.strip)
         before = 0 if prompts.behind else x.shape[1] - own.shape[1]
         change = on_grid(tower, method, method.image_change, images, own, before)
-        x = tower.advance(layer, x, keys_values(method, layer), change=change, places=here)
+        x = tower.advance(layer, x, keys_values(method, layer, x.dtype), change=change, places=here)
     return x
 
 

@@ -119,4 +119,5 @@ def _features(model: Any, images: Tensor, labels: Tensor) -> tuple[Any, ...]:
     if model.text is None:
         raise VptError(f"{model.method.name} compares images with texts: make the model with head='text'.")
     image = normalised(full_precision(model.features(images)))
-    return image, labels, model.class_features(lengths=model.method.classifier.lengths), model.text.scale()
+    text = full_precision(model.class_features(lengths=model.method.classifier.lengths))
+    return image, labels, text, model.text.scale()
