@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import vpt
-from benchmarks import gpu_fit
+from benchmarks import gpu_clock, gpu_fit
 from benchmarks.gpu_table import FIT, MODES, Row, judged, table, told
 from benchmarks.text import class_names
 from vpt.capture import CudaRecorder, Graphs
@@ -84,18 +84,21 @@ def main(
     """Measure, print and write; no case is begun after `seconds`."""
     started, rows = time.perf_counter(), []
     out.mkdir(parents=True, exist_ok=True)
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16", file=sys.stderr)
+    bare, watched = gpu_clock.measured()
+    clocks = gpu_clock.told(bare, watched)
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16. {clocks}", file=sys.stderr)
     limits: dict[str, float] = {}
     for job in jobs(methods, prompts, classes, compiled=compiled):
         if time.perf_counter() - started > seconds:
             print(f"{job.what} and what follows was left out: {seconds:.0f} seconds are over.", file=sys.stderr)
             break
-        for row in measured(job, limits):
+        for found in measured(job, limits):
+            row = replace(found, added=watched.between - bare.between)
             rows.append(row)
             print(told(row), file=sys.stderr, flush=True)
             about = {"card": torch.cuda.get_device_name(), "torch": torch.__version__}
             (out / "gpu.json").write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1))
-    document = "\n".join([*table(rows), "", *judged(rows)])
+    document = "\n".join([*table(rows), "", *judged(rows), "", clocks])
     (out / "gpu.md").write_text(document + "\n")
     print(document)
     return 0
@@ -196,14 +199,14 @@ def run(
     for _ in range(4):
         once()
     times = [timed(once) for _ in range(REPEATS)]
-    busy, kernels, at_work = profiled(once)
+    share, kernels, at_work = profiled(once)
     milliseconds = median(times)
     row = Row(
         what=what,
         form=form,
         mode=mode,
         milliseconds=milliseconds,
-        busy=busy,
+        profiled=share,
         kernels=kernels,
         gigabytes=torch.cuda.max_memory_allocated() / 1e9,
         images=count / milliseconds * 1000,

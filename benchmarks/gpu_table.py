@@ -8,7 +8,7 @@ from dataclasses import dataclass
 MODES = ("eager", "captured", "compiled, captured")
 FIT = "in vpt.fit"
 COLUMNS = (
-    *("what", "form", "mode", "ms", "at work (ms)", "over the limit", "GPU busy", "kernels", "GB", "images/s"),
+    *("what", "form", "mode", "ms", "over the limit", "GPU busy", "with the profiler", "kernels", "GB", "images/s"),
     "compiled in (s)",
 )
 
@@ -22,10 +22,10 @@ class Row:
         form: "fast", "plain", or "library" for the frozen model's own forward pass.
         mode: one of `MODES`, or `FIT`, a step with all that stands around it.
         milliseconds: of a step, forward and backward with a fused optimizer; median of several times ten.
-        busy: share of the time in which the GPU is at work, where it was profiled.
+        profiled: share of the time of steps under torch's profiler in which the GPU is at work, where they were.
         kernels: that a step starts, likewise.
-        at_work: milliseconds of a step in which the GPU is at work, likewise. Over `milliseconds`, in which no profiler
-            takes time between kernels, they are a larger share.
+        at_work: milliseconds of a step in which the GPU is at work, likewise.
+        added: microseconds that the profiler takes behind each kernel.
         gigabytes: most memory in use.
         images: a second.
         limit: the step over two frozen forward passes run in the same way; None for texts.
@@ -36,13 +36,25 @@ class Row:
     form: str
     mode: str
     milliseconds: float
-    busy: float | None
+    profiled: float | None
     kernels: int | None
     gigabytes: float
     images: float
     limit: float | None = None
     seconds: float | None = None
     at_work: float | None = None
+    added: float = 0.0
+
+    @property
+    def busy(self) -> float | None:
+        """Share of a step in which the GPU is at work, where no profiler takes time between kernels.
+
+        That leaves the kernels themselves as long as they are, as `gpu_clock` shows.
+        """
+        if self.at_work is None or self.kernels is None or not self.profiled:
+            return self.profiled
+        waiting = self.at_work * (1 / self.profiled - 1) - self.kernels * self.added / 1000
+        return self.at_work / (self.at_work + max(0.0, waiting))
 
 
 def told(row: Row) -> str:
@@ -61,9 +73,9 @@ def table(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         limit = "" if row.limit is None else f"{row.limit:.2f}"
         seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
-        busy, kernels = ("", "") if row.busy is None else (f"{row.busy:.0%}", row.kernels)
-        at_work = "" if row.at_work is None else f"{row.at_work:.2f}"
-        figures = f"{row.milliseconds:.2f} | {at_work} | {limit} | {busy} | {kernels} | {row.gigabytes:.2f}"
+        shares = " | ".join("" if share is None else f"{share:.1%}" for share in (row.busy, row.profiled))
+        kernels = "" if row.kernels is None else row.kernels
+        figures = f"{row.milliseconds:.2f} | {limit} | {shares} | {kernels} | {row.gigabytes:.2f}"
         lines.append(f"| {row.what} | {row.form} | {row.mode} | {figures} | {row.images:.0f} | {seconds} |")
     return lines
 
