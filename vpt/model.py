@@ -164,9 +164,10 @@ class Prompted(ClassNames, Comparing, Kept, OwnLoop, Shared, nn.Module):
         """Training mode for what is trained; frozen parts stay in evaluation mode."""
         super().train(mode)
         self._folded = None
-        _freeze_modes(self.tower, mode)
-        if self.text is not None:
-            _freeze_modes(self.text.tower, mode)
+        if mode:
+            _freeze_modes(self.tower)
+            if self.text is not None:
+                _freeze_modes(self.text.tower)
         return self
 
     @torch.no_grad()
@@ -313,9 +314,11 @@ def _check_features(features: Tensor, width: int) -> None:
         )
 
 
-def _freeze_modes(module: nn.Module, mode: bool) -> None:
-    """Put `module` in `mode` if a parameter in it is trained; a part without any follows its parent."""
+def _freeze_modes(module: nn.Module) -> None:
+    """Put a module that is in training mode out of it where no parameter in it is trained; one without follows."""
     parameters = list(module.parameters())
-    module.training = mode and (any(p.requires_grad for p in parameters) if parameters else True)
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        module.eval()
+        return
     for child in module.children():
-        _freeze_modes(child, module.training)
+        _freeze_modes(child)
