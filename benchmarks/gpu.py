@@ -123,17 +123,17 @@ def measured(job: Job, limits: dict[str, float]) -> Iterator[Row]:
             twice = 2 * limits[mode] if job.backbone == IMAGE and mode in limits else None
             yield run(job.what, form, mode, step(model, plain=form == "plain"), batch, job.batch, model, twice)
     if job.cached:
-        yield fitted(job, model)
+        yield from (fitted(job, model, steps) for steps in gpu_fit.STEPS)
 
 
-def fitted(job: Job, model: vpt.Prompted) -> Row:
-    """A step of `vpt.fit`, which captures by itself."""
+def fitted(job: Job, model: vpt.Prompted, steps: int) -> Row:
+    """A step of `vpt.fit`, which captures by itself, in epochs of so many."""
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    found = gpu_fit.milliseconds(model, job.batch)
+    found = gpu_fit.milliseconds(model, job.batch, steps)
     memory = torch.cuda.max_memory_allocated() / 1e9
-    return Row(job.what, "fast", FIT, found, None, None, memory, job.batch / found * 1000)
+    return Row(job.what, "fast", f"{FIT}, {steps} steps an epoch", found, None, None, memory, job.batch / found * 1000)
 
 
 def frozen(model: vpt.Prompted) -> Callable[[Any], Tensor]:

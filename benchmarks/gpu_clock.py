@@ -11,7 +11,7 @@ from torch import Tensor
 
 # Programs of a kernel, numbers that each of them works on, and kernels that follow one another in a graph.
 PROGRAMS, NUMBERS, KERNELS = 264, 1024, 300
-# Of the products that it multiplies by in turn, so that it takes as long as those of a step of texts.
+# Products of each number one after another, so that a kernel takes as long as those of a step of texts.
 ROUNDS = 400
 REPEATS = 9
 

@@ -10,7 +10,9 @@ import torch
 import vpt
 from vpt.data.base import Arrays
 
-STEPS, EPOCHS = 20, 8
+# Of an epoch: what its end takes shows where there are few of them.
+STEPS = (20, 100)
+EPOCHS = 8
 # Features are computed before the first epoch, and steps are captured in it.
 BEFORE = 2
 
@@ -28,8 +30,8 @@ class Clock(vpt.Callback):
         self.times.append(time.perf_counter())
 
 
-def milliseconds(model: vpt.Prompted, batch: int, *, steps: int = STEPS, epochs: int = EPOCHS) -> float:
-    """Of a step, the end of each epoch included, on features of noise that are computed once."""
+def milliseconds(model: vpt.Prompted, batch: int, steps: int, *, epochs: int = EPOCHS) -> float:
+    """Of a step in epochs of so many, the end of each included, on features of noise that are computed once."""
     count, (height, width) = batch * steps, model.preprocessing.size
     pixels = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
     images = Arrays(pixels, [index % len(model.classes) for index in range(count)], "noise").named(model.classes)

@@ -20,7 +20,7 @@ class Row:
     Attributes:
         what: method and its size.
         form: "fast", "plain", or "library" for the frozen model's own forward pass.
-        mode: one of `MODES`, or `FIT`, a step with all that stands around it.
+        mode: one of `MODES`, or `FIT` and the steps of an epoch, a step with all that stands around it.
         milliseconds: of a step, forward and backward with a fused optimizer; median of several times ten.
         profiled: share of the time of steps under torch's profiler in which the GPU is at work, where they were.
         kernels: that a step starts, likewise.

@@ -60,7 +60,7 @@ def test_a_step_of_a_run_is_timed_with_what_stands_around_it(monkeypatch: pytest
     model = vpt.attach(image_text_model(), "coop", classes=CLASSES)
     before, steps = {name: tensor.clone() for name, tensor in model.tuned_state().items()}, []
     monkeypatch.setattr(vpt.Callback, "on_step", lambda self, training: steps.append(training.step))
-    found = milliseconds(model, 4, steps=3, epochs=4)
+    found = milliseconds(model, 4, 3, epochs=4)
     assert steps == list(range(1, 13))
     assert any((model.tuned_state()[name] != tensor).any() for name, tensor in before.items())
     assert found > 0

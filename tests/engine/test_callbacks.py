@@ -8,6 +8,7 @@ import pytest
 import vpt
 from tests.engine.test_fit import QUIET, model, pairs
 from vpt import Callback, Training, VptError
+from vpt.engine.callbacks import Callbacks
 
 FIT: dict[str, Any] = {"batch_size": 6, **QUIET}
 
@@ -112,3 +113,18 @@ def _check(train: dict[str, Any]) -> None:
     from vpt import build, config
 
     build.check(config.parse({"backbone": "vpt/vit-nano", "method": "linear", "data": "digits", "train": train}))
+
+
+def test_whoever_does_something_after_a_step_is_known() -> None:
+    """What a captured step takes for constant is looked at again after each step only then."""
+
+    def known(*callbacks: Callback) -> bool:
+        training: Any = None
+        return Callbacks(callbacks, training).look_at_steps
+
+    given = Callback()
+    given.on_step = lambda training: None
+    assert not known()
+    assert not known(Breaks(), Callback())
+    assert known(Breaks(), Stops(step=1))
+    assert known(given)

@@ -85,6 +85,7 @@ class Callbacks:
 
     Attributes:
         ended: whether one of them, in any process, has ended the run.
+        look_at_steps: whether one of them does anything after a step.
 
     Raises:
         TypeError: they are no list, or one is no `Callback`.
@@ -99,6 +100,8 @@ class Callbacks:
         self.callbacks = tuple(callbacks)
         self.training = training
         self.ended = False
+        steps = [getattr(callback.on_step, "__func__", None) for callback in callbacks]
+        self.look_at_steps = any(function is not Callback.on_step for function in steps)
 
     def begin(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Before the first step, with the rows of epochs so far."""

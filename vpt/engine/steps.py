@@ -142,7 +142,7 @@ class Steps:
                 step += 1
                 self.average.update()
                 ends = called.step(epoch + 1, step, loss) or ends or step == self.total
-                if called.callbacks:
+                if called.look_at_steps:
                     self._look_again()
             if ends or index % 10 == 9:
                 figures = tally.figures()
