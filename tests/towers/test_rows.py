@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.text_zoo import clip
 from tests.towers.test_picking import layout
+from vpt.errors import VptError
 from vpt.towers import packing
+from vpt.towers.load import wrap
 from vpt.towers.packing import Placed, packed
 from vpt.towers.rows import LONGEST, MULTIPLE, TILE, Rows, rows_for
 
@@ -55,6 +58,13 @@ def test_rows_are_laid_out_and_gathered_with_their_gradients() -> None:
     assert torch.equal(rows.gathered(laid), x)
     assert torch.autograd.gradcheck(rows.spread, x)
     assert torch.autograd.gradcheck(rows.gathered, laid.detach().requires_grad_())
+
+
+def test_rows_beside_a_context_are_refused() -> None:
+    tower = wrap(clip().model()).pair.text
+    rows = Rows(1, torch.arange(2), torch.arange(2))
+    with pytest.raises(VptError, match="in rows have neither context nor places: leave out rows="):
+        tower.advance(0, torch.zeros(1, 2, tower.width), torch.zeros(1, 1, tower.width), rows=rows)
 
 
 def of_form(monkeypatch: pytest.MonkeyPatch, length: int, *, once: bool, context: int) -> tuple[Placed, Tensor]:

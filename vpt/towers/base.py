@@ -99,7 +99,8 @@ class Tower(nn.Module, ABC):
             (B, N, D), N = L without `read`.
 
         Raises:
-            VptError: a tower that is `placed` is not told where tokens stand.
+            VptError: a tower that is `placed` is not told where tokens stand; or there are rows beside a context or
+                places.
         """
         if self.placed and places is None:
             raise VptError(
@@ -107,6 +108,8 @@ class Tower(nn.Module, ABC):
                 "tower.embedded(images) gives beside the tokens."
             )
         contexts = list(context) if isinstance(context, Sequence) else [] if context is None else [context]
+        if rows is not None and (contexts or places is not None):
+            raise VptError("tokens that attention takes in rows have neither context nor places: leave out rows=….")
         if self.recompute == "block" and torch.is_grad_enabled():
             kept: Tensor = self.computed_again(
                 layer, change, self._advance, layer, x, contexts, mask, change, read, places, rows

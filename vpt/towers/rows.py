@@ -58,8 +58,8 @@ def rows_for(
     In a training step a token costs 48 · width² operations in products, and 14 · width for each token that it is held
     against, as its scores are computed again in the backward pass; these take half as long again, each. A place of rows
     that are attention's alone counts as a thirteenth of a token's products: copies, and what is kept of them. A GPU,
-    whose products are faster, takes tokens in tiles, and four times as long for operations of attention; copies take
-    too long there.
+    whose products are faster, takes tokens in tiles, and four times as long for operations of attention; as it is asked
+    for as little as can be, texts stand in rows throughout there.
 
     Args:
         counts: tokens that each text has of its own.
