@@ -13,7 +13,7 @@ from vpt.around import called, encode_beside, on_grid, read_out
 from vpt.merge import merged
 from vpt.methods.base import Method
 from vpt.towers.attention import Attended
-from vpt.towers.base import Change, ImageTower
+from vpt.towers.base import Change, ImageTower, Tower
 from vpt.towers.hierarchical import HierarchicalTower, in_stages
 from vpt.towers.packing import Texts
 from vpt.towers.picking import Neighbours, Pick
@@ -109,7 +109,8 @@ def _advanced(
                 seen = [*seen, context]
         wanted = own if read is None else read
         fewer = layer == last and wanted + prompts_too < x.shape[1]
-        first = _first(wanted, prompts_too) if fewer else None
+        every = _opened_if_leaner(tower, layer, x, prompted=x.shape[1] > own)
+        first = _first(wanted, prompts_too) if fewer else every
         x = tower.advance(layer, x, seen, change=change, read=first, places=places)
     return x
 
@@ -151,6 +152,15 @@ def encode_grid(
             return x.flatten(1, 2)
     found: Tensor = called(tower, "readout", weights, x)
     return found
+
+
+def _opened_if_leaner(tower: Tower, layer: int, x: Tensor, *, prompted: bool = False) -> Pick | None:
+    """All of `x`, said where gradients come back through a block: one that something is read of is opened.
+
+    Libraries' own blocks copy queries, keys and values, and their gradients, several times.
+    """
+    trained = x.requires_grad and torch.is_grad_enabled()
+    return same if trained and tower.leaner_opened(layer, prompted=prompted) else None
 
 
 def _first(count: int, behind: int) -> Pick:
@@ -283,7 +293,8 @@ def _encode_part(
         # A mask for each row is copied for each head by torch's own attention, and kept for the backward pass: with
         # something to read a block is opened, which does without.
         last = texts.at_the_end() or picked
-        read = last if layer + 1 == tower.depth else None if mask is None else same
+        every = _opened_if_leaner(tower, layer, x) if mask is None else same
+        read = last if layer + 1 == tower.depth else every
         x = tower.advance(layer, x, mask=mask, change=method.text_change, read=read, rows=texts.rows)
     x = flat(x) if texts.order is None else flat(x).index_select(1, texts.order)
     return tower.readout(x.flatten(0, 1)).unflatten(0, (groups, -1))

@@ -11,11 +11,13 @@ from torch import nn
 
 import vpt
 from benchmarks.text import class_names
-from tests.few import several
+from tests.few import few, several
 from tests.operations import fused_attention, operations
+from tests.tower_zoo import TIMM, TIMM_SLOW
 from tests.zoo import HF, SMALL, shaken
 from vpt.methods import available
 from vpt.towers import packing
+from vpt.towers.base import Tower
 from vpt.towers.rows import rows_for
 
 DEPTH = 4
@@ -119,6 +121,23 @@ def test_on_images(tower: str, variant: str) -> None:
         return
     model = vpt.attach(IMAGE_TOWERS[tower](), method, num_classes=5, head="linear", **options).train()
     assert step(model, plain=False) <= step(model, plain=True)
+
+
+ROWS = {**IMAGE_TOWERS, **{name: example.make for name, example in {**TIMM, **TIMM_SLOW}.items()}}
+
+
+@pytest.mark.parametrize("method", ["vpt-shallow", "bias", "full"])
+@pytest.mark.parametrize("tower", few(ROWS, {*IMAGE_TOWERS, *TIMM}))
+def test_blocks_that_nothing_enters_are_opened_where_that_says_less(
+    tower: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = vpt.attach(ROWS[tower](), method, num_classes=5, head="linear").train()
+    opened = step(model, plain=False)
+    monkeypatch.setattr(Tower, "leaner_opened", lambda *_, **__: False)
+    whole = step(model, plain=False)
+    # torch's own module of attention copies a great deal, timm's a gradient.
+    share = 0.8 if tower in ("open_clip", "torchvision") else 0.99 if tower == "timm" else 1
+    assert opened <= share * whole
 
 
 def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompted:

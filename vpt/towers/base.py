@@ -165,6 +165,19 @@ class Tower(nn.Module, ABC):
         found = self.run(layer, both, mask, places)
         return found[:, num_context:] if num_context else found
 
+    def leaner_opened(self, layer: int, *, prompted: bool) -> bool:
+        """Whether a training step says less to a device where block `layer` is opened, with no context beside.
+
+        Args:
+            layer: 0 to depth - 1.
+            prompted: there are tokens without a place among those of the block, for which biases have to be widened.
+        """
+        if self.why_whole(layer) is not None:
+            return False
+        block = self.open(layer)
+        # Several attentions, or one that shares its projections with the MLP, are put together when they are opened.
+        return isinstance(block.out, Out) and (prompted or block.bias is None)
+
     def why_unopened(self, layer: int) -> str | None:
         """Why nothing can be put into block `layer` or beside its parts, or None where it can."""
         return self.why_whole(layer)
