@@ -92,13 +92,14 @@ def _advanced(
     own, prompts = x.shape[1], method.image_prompts
     change = on_grid(tower, method, folded.change if folded else method.image_change, images, x)
     given: Tensor | None = None
+    ready = prompts.for_blocks(x.dtype) if prompts.fixed and folded is None else {}
     for layer in range(last + 1):
         seen = keys_values(method, layer, x.dtype)
         if layer in prompts.enters:
             carried, x = (x[:, own:], x[:, :own]) if x.shape[1] > own else (None, x)
             if carried is not None and given is not None and prompts.looks_back:
                 carried = prompts.made(layer, given, carried)
-            context = folded.attended.get(layer) if folded else None
+            context = folded.attended.get(layer) if folded else ready.get(layer)
             context = prompts.entering(layer, x, carried).to(x.dtype) if context is None else context
             is_read = prompts_too > 0 if layer == last else layer + 1 not in prompts.enters or prompts.looks_back
             given = context if isinstance(context, Tensor) else None
@@ -283,13 +284,15 @@ def _encode_part(
     def picked(x: Tensor) -> Tensor:
         return flat(x).index_select(1, texts.picked).unflatten(1, (len(texts.codes), -1)).flatten(0, 1)
 
+    ready = method.text_prompts.for_blocks(x.dtype)
     for layer in range(tower.depth):
         if texts.then is not None and layer == texts.then.layer:
             source, texts = texts.then.source, texts.then.texts
             x = flat(x).index_select(1, source).unflatten(1, (len(texts.codes), -1)).flatten(0, 1)
             mask = _mask(texts, groups, precision or x.dtype)
         if layer in method.text_prompts.enters:
-            x = _put(x, texts, method.text_prompts.prompts(layer, classes))
+            vectors = ready.get(layer)
+            x = _put(x, texts, method.text_prompts.prompts(layer, classes) if vectors is None else vectors)
         # A mask for each row is copied for each head by torch's own attention, and kept for the backward pass: with
         # something to read a block is opened, which does without.
         last = texts.at_the_end() or picked

@@ -106,6 +106,12 @@ class ImagePrompts(Part):
     read_out: bool = False
     needs_images: bool = False
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # What its base says of all blocks at once is not what it says of each.
+        if ("prompts" in vars(cls) or "entering" in vars(cls)) and "for_blocks" not in vars(cls):
+            cls.for_blocks = ImagePrompts.for_blocks  # type: ignore[method-assign]
+
     def __init__(self, tower: Encoder | None = None) -> None:
         super().__init__()
         self.prefix = 0 if tower is None else tower.prefix
@@ -142,8 +148,18 @@ class ImagePrompts(Part):
             x: the image's tokens before the block, (B, N, D).
             last: what the block before made of its prompts, (B, P, D), where it had any and they were advanced.
         """
-        found = self.prompts(layer, x.shape[0]).to(x.dtype)
-        return self._pre_norm(found) if layer == 0 and self.before_norm else found
+        return self._normed(layer, self.prompts(layer, x.shape[0]).to(x.dtype))
+
+    def for_blocks(self, dtype: torch.dtype) -> Mapping[int, Tensor]:
+        """What `entering` gives where it is `fixed`, (1, P, D) by block, of all blocks in fewer operations.
+
+        Empty where they are asked for block by block, as they may be always, and are of a part that has another
+        `prompts` or `entering` than the one that it derives from, and none of these.
+        """
+        return {}
+
+    def _normed(self, layer: int, prompts: Tensor) -> Tensor:
+        return self._pre_norm(prompts) if layer == 0 and self.before_norm else prompts
 
     def plain(self, layer: int, x: Tensor, given: Tensor | None = None) -> Tensor:
         """The definition: the whole sequence that block `layer` is given, put into what the block before gave.
@@ -221,6 +237,11 @@ class TextPrompts(Part):
     lengthens: int = 0
     looks_at_classes: bool = False
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "prompts" in vars(cls) and "for_blocks" not in vars(cls):
+            cls.for_blocks = TextPrompts.for_blocks  # type: ignore[method-assign]
+
     def context(self, features: Tensor | None) -> Tensor | None:
         """Learned context behind a text's start tokens, (1, n, D), or (B, n, D) for image features (B, F)."""
         return None
@@ -234,6 +255,13 @@ class TextPrompts(Part):
                 where it looks at them.
         """
         raise LookupError(f"no text prompts enter before block {layer}")
+
+    def for_blocks(self, dtype: torch.dtype) -> Mapping[int, Tensor]:
+        """What `prompts` gives, (1, n, D) by block, of all blocks in fewer operations; empty as that of image prompts.
+
+        They depend on no class.
+        """
+        return {}
 
     def codes(self, ids: Tensor, lengths: Tensor, start: int) -> Tensor:
         """What stands at each place of texts, (N, L): an id of the vocabulary, or -2 - j for vector j of the context.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,10 @@ class DeepText(TextPrompts):
         """Text prompts of block `layer`, (1, n, D)."""
         return self.values[layer : layer + 1]
 
+    def for_blocks(self, dtype: torch.dtype) -> Mapping[int, Tensor]:
+        """All of them taken apart once, so that their gradients are put together once."""
+        return dict(zip(sorted(self.enters), self.values[1:].to(dtype).split(1), strict=True)) if self.enters else {}
+
 
 class Coupled(ImagePrompts):
     """Image prompts that one linear layer a block makes of the text prompts (Khattak et al., CVPR 2023, section 3.2).
@@ -82,6 +87,12 @@ class Coupled(ImagePrompts):
         """Image prompts of block `layer`, from its text prompts, (1, n, D)."""
         projected: Tensor = self.project[layer](self._of[0].prompts(layer))
         return projected
+
+    def for_blocks(self, dtype: torch.dtype) -> Mapping[int, Tensor]:
+        """Text prompts taken apart once, and what is made of them brought to `dtype` at once."""
+        rows = self._of[0].values.split(1)
+        made = torch.cat([project(row) for project, row in zip(self.project, rows, strict=True)]).to(dtype).split(1)
+        return {layer: self._normed(layer, row) for layer, row in enumerate(made)}
 
     def count(self) -> int:
         """n."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,9 +38,19 @@ class Fourier(Tokens):
 
     def prompts(self, layer: int, batch: int) -> Tensor:
         """P_layer, (1 or batch, P, D), those that are transformed before the others."""
-        found = super().prompts(layer, batch)
+        return self._transformed(super().prompts(layer, batch))
+
+    def for_blocks(self, dtype: torch.dtype) -> Mapping[int, Tensor]:
+        """All of them, transformed at once."""
+        return super().for_blocks(dtype)
+
+    def _every(self, values: Tensor) -> Tensor:
+        return self._transformed(super()._every(values))
+
+    def _transformed(self, prompts: Tensor) -> Tensor:
+        """(…, P, D), the first of them transformed."""
         if not self.transformed:
-            return found
-        first = full_precision(found[:, : self.transformed])
-        transformed = torch.fft.fft2(first).real.to(found.dtype)
-        return torch.cat([transformed, found[:, self.transformed :]], dim=1)
+            return prompts
+        first = full_precision(prompts[:, : self.transformed])
+        transformed = torch.fft.fft2(first).real.to(prompts.dtype)
+        return torch.cat([transformed, prompts[:, self.transformed :]], dim=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -98,6 +98,20 @@ class Tokens(ImagePrompts):
         if self.training and self.dropout.p:
             prompts = self.dropout(prompts.expand(batch, -1, -1))
         return prompts
+
+    def for_blocks(self, dtype: torch.dtype) -> Mapping[int, Tensor]:
+        """All of them taken apart once, so that their gradients are put together once."""
+        # Masks are drawn where blocks are reached, and so in the plain form.
+        drawn = self.training and self.dropout.p > 0
+        if drawn or self.shared or isinstance(self.values, nn.ParameterList):
+            return {}
+        rows = self._every(self.values).to(dtype).split(1)
+        return {layer: self._normed(layer, row) for layer, row in zip(self.layers, rows, strict=True)}
+
+    def _every(self, values: Tensor) -> Tensor:
+        """The prompts of all blocks, (blocks, P, D), without dropout."""
+        found: Tensor = self.project(values)
+        return found
 
     def count(self) -> int:
         """P."""
