@@ -17,6 +17,7 @@ from vpt.towers.base import Change, ImageTower, Tower
 from vpt.towers.hierarchical import HierarchicalTower, in_stages
 from vpt.towers.packing import Texts
 from vpt.towers.picking import Neighbours, Pick
+from vpt.towers.putting import put
 from vpt.towers.stages import same
 from vpt.towers.text import TextTower
 
@@ -334,19 +335,16 @@ def encode_texts_plain(
 
 def _put(x: Tensor, texts: Texts, vectors: Tensor, positions: Tensor | None = None) -> Tensor:
     """Tokens (G · R, L, D) with learned vectors (1 or G, K, D), and their positions, in the places of context."""
-    count, groups = vectors.shape[1], len(vectors)
     if texts.start is not None:
-        end = texts.start + count
-        vectors = vectors if positions is None else vectors + positions[texts.start : end]
-        vectors = vectors.to(x.dtype)[:, None].expand(-1, len(x) // groups, -1, -1).flatten(0, 1)
-        return torch.cat([x[:, : texts.start], vectors, x[:, end:]], dim=1)
+        vectors = vectors if positions is None else vectors + positions[texts.start : texts.start + vectors.shape[1]]
+        return put(x, vectors.to(x.dtype), texts.start)
     vectors = vectors if texts.context is None else vectors.index_select(1, texts.context)
     if positions is not None:
         vectors = vectors + positions[texts.positions.flatten()[texts.learned]]
     rows = len(texts.codes)
     together = x.unflatten(0, (-1, rows)).flatten(1, 2)
-    put = together.index_copy(1, texts.learned, vectors.to(x.dtype).expand(len(together), -1, -1))
-    return put.unflatten(1, (rows, -1)).flatten(0, 1)
+    found = together.index_copy(1, texts.learned, vectors.to(x.dtype).expand(len(together), -1, -1))
+    return found.unflatten(1, (rows, -1)).flatten(0, 1)
 
 
 def _cast(tower: ImageTower, images: Tensor) -> Tensor:
