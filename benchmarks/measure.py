@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
@@ -231,9 +231,21 @@ def flops(call: Callable[[], Any]) -> int:
     Attention is counted as the matrix products that it consists of: fused kernels repeat some of them in their
     backward pass, which is their own affair and differs between devices.
     """
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with _attention_taken_apart(), FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
+
+
+@contextmanager
+def _attention_taken_apart() -> Iterator[None]:
+    """Matrix products are seen, also those of torch's module of attention, which is one operation without gradients."""
+    as_one = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(as_one)
 
 
 def saved_bytes(forward: Callable[[], Tensor], constants: Iterable[Tensor] = ()) -> int:

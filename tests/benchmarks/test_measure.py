@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.measure import Case, Ratio, Run, Setting, flops, interleave, measure, repeated, saved_bytes
 
@@ -59,6 +59,15 @@ def test_operations_of_attention_are_those_of_its_products() -> None:
     forward = lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q).sum()  # noqa: E731
     assert flops(forward) == 2 * one_product
     assert flops(lambda: forward().backward()) == 6 * one_product
+
+
+def test_operations_of_torchs_module_of_attention_are_seen_with_and_without_gradients() -> None:
+    module, x = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.randn(3, 5, 8)
+    forward = lambda: module(x, x, x, need_weights=False)[0]  # noqa: E731
+    four_projections, two_products = 4 * 2 * 3 * 5 * 8 * 8, 2 * 2 * 3 * 5 * 5 * 8
+    assert flops(forward) == four_projections + two_products
+    assert flops(torch.no_grad()(forward)) == flops(forward)
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_runs_take_turns_and_each_begins_once() -> None:
