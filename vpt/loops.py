@@ -94,8 +94,9 @@ def _advanced(
     change = on_grid(tower, method, folded.change if folded else method.image_change, images, x)
     given: Tensor | None = None
     ready = prompts.for_blocks(x.dtype) if prompts.fixed and folded is None else {}
+    learned = {} if method.keys_values is None else method.keys_values.for_blocks(x.dtype)
     for layer in range(last + 1):
-        seen = keys_values(method, layer, x.dtype)
+        seen = [Attended(*learned[layer])] if layer in learned else keys_values(method, layer, x.dtype)
         if layer in prompts.enters:
             carried, x = (x[:, own:], x[:, :own]) if x.shape[1] > own else (None, x)
             if carried is not None and given is not None and prompts.looks_back:

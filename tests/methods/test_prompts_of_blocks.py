@@ -84,6 +84,23 @@ def test_they_say_less_to_a_device_than_block_by_block(name: str) -> None:
     assert at_once < each
 
 
+@pytest.mark.parametrize("options", [{"prefix": {}}, {"e2vpt": {"num_keys": 2, "dropout": 0.0}}])
+def test_keys_and_values_are_those_of_each_block_in_fewer_operations(options: dict[str, dict[str, object]]) -> None:
+    ((name, given),) = options.items()
+    part = filled(vpt.attach(vit(), name, num_classes=3, **given).double()).method.keys_values
+    ways = (lambda: part.for_blocks(torch.float64), lambda: {layer: part.keys_values(layer) for layer in part.enters})
+    at_once, each = (make() for make in ways)
+    assert at_once.keys() == each.keys() == part.enters
+    for layer, found in at_once.items():
+        torch.testing.assert_close(found, each[layer], rtol=0, atol=0)
+
+    def passes(make: Callable[[], dict[int, tuple[Tensor, Tensor]]]) -> None:
+        torch.stack([key.sin().sum() * value.sum() for key, value in make().values()]).sum().backward()
+
+    counts = [operations(partial(passes, make)).total() for make in ways]
+    assert counts[0] < counts[1]
+
+
 def test_masks_of_images_are_drawn_block_by_block() -> None:
     part = Tokens(vpt.attach(vit(), "linear", num_classes=2).tower, [0, 1], num_tokens=2, dropout=0.5)
     assert not part.for_blocks(torch.float32)

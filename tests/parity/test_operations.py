@@ -11,10 +11,11 @@ from torch import nn
 
 import vpt
 from benchmarks.text import class_names
+from tests import tower_zoo
 from tests.few import few, several
 from tests.operations import fused_attention, operations
-from tests.tower_zoo import TIMM, TIMM_SLOW
 from tests.zoo import HF, SMALL, shaken
+from vpt.errors import VptError
 from vpt.methods import available
 from vpt.towers import packing
 from vpt.towers.base import Tower
@@ -73,12 +74,7 @@ IMAGE_TOWERS = {
     "open_clip": clip,
 }
 PAIRS = {"open_clip": clip, "both ways": partial(clip, no_causal_mask=True), "hf clip": hf_clip}
-ON_IMAGES = {
-    **{name: (name, {}) for name in ("linear", "bias", "partial-k", "full", "vpt-shallow", "vpt-deep", "clip-lora")},
-    "first blocks": ("vpt-deep", {"first": 3}),
-    "dropped out": ("vpt-deep", {"dropout": 0.1}),
-    "projected": ("vpt-deep", {"project": 6}),
-}
+VARIANTS = {"first blocks": {"first": 3}, "dropped out": {"dropout": 0.1}, "projected": {"project": 6}}
 
 
 def step(model: vpt.Prompted, *, plain: bool, batch: int = 4) -> int:
@@ -103,10 +99,30 @@ def step(model: vpt.Prompted, *, plain: bool, batch: int = 4) -> int:
     return found.total()
 
 
-EVERY_IMAGE = list(product(IMAGE_TOWERS, ON_IMAGES))
+# Why a method goes with no tower of a kind.
+REFUSALS = (
+    "cannot be added to block",
+    "which is not opened",
+    "takes the MLP apart in pieces",
+    "need images of one size",
+    "learns keys and values of one size",
+    "looks at the grid of patches",
+    "a convolution, which this encoder has not",
+    "learned is for images of",
+)
+# Attention and MLP of these blocks share their projections, which are taken apart for prompts, and in the last block:
+# fewer products, in some more operations.
+FUSED = ("parallel blocks, fused", "parallel, differential", "parallel, q and k norm")
+FAMILIES = {**IMAGE_TOWERS, **{name: example.make for name, example in tower_zoo.FAMILIES.items()}}
+ON_FEATURES = [name for name, kind in available().items() if "linear" in kind.heads]
+EVERY_FAMILY = [(family, method) for family in FAMILIES for method in ON_FEATURES if family not in FUSED]
 EVERY_TEXT = [(pair, m, n) for pair in PAIRS for m in available() if m not in ("linear", "partial-k") for n in COUNTS]
 # By default every method on one tower, and on all towers those that say the most.
-SOME_IMAGES = {(tower, v) for tower, v in EVERY_IMAGE if tower == "timm" or v in ("vpt-deep", "clip-lora", "full")}
+SOME_FAMILIES = {
+    *(("timm", method) for method in ON_FEATURES),
+    *product(IMAGE_TOWERS, ("clip-lora", "full")),
+    *product([*IMAGE_TOWERS, *tower_zoo.FAST], ("vpt-deep", "prefix", "bias")),
+}
 SOME_TEXTS = {
     (pair, m, n)
     for pair, m, n in EVERY_TEXT
@@ -114,24 +130,34 @@ SOME_TEXTS = {
 }
 
 
-@pytest.mark.parametrize(("tower", "variant"), several(EVERY_IMAGE, SOME_IMAGES))
-def test_on_images(tower: str, variant: str) -> None:
-    method, options = ON_IMAGES[variant]
-    if "norm" in tower and method == "clip-lora":
+@pytest.mark.parametrize(("family", "method"), several(EVERY_FAMILY, SOME_FAMILIES))
+def test_every_method_on_images(family: str, method: str) -> None:
+    options = {"size": 4} if method == "pixel" else {}
+    try:
+        model = vpt.attach(FAMILIES[family](), method, num_classes=5, head="linear", **options).train()
+        if model.needs_images:
+            model.initialise(torch.randn(8, 3, *(model.tower.image_size or (32, 32))))
+        fast, plain = (step(model, plain=form) for form in (False, True))
+    except VptError as refused:
+        if not any(reason in str(refused) for reason in REFUSALS):
+            raise
         return
-    model = vpt.attach(IMAGE_TOWERS[tower](), method, num_classes=5, head="linear", **options).train()
+    assert fast <= plain
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("tower", few(IMAGE_TOWERS, ["timm"]))
+def test_variants_of_deep_prompts(tower: str, variant: str) -> None:
+    model = vpt.attach(IMAGE_TOWERS[tower](), "vpt-deep", num_classes=5, head="linear", **VARIANTS[variant]).train()
     assert step(model, plain=False) <= step(model, plain=True)
 
 
-ROWS = {**IMAGE_TOWERS, **{name: example.make for name, example in {**TIMM, **TIMM_SLOW}.items()}}
-
-
 @pytest.mark.parametrize("method", ["vpt-shallow", "bias", "full"])
-@pytest.mark.parametrize("tower", few(ROWS, {*IMAGE_TOWERS, *TIMM}))
+@pytest.mark.parametrize("tower", few(FAMILIES, {*IMAGE_TOWERS, *tower_zoo.FAST}))
 def test_blocks_that_nothing_enters_are_opened_where_that_says_less(
     tower: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = vpt.attach(ROWS[tower](), method, num_classes=5, head="linear").train()
+    model = vpt.attach(FAMILIES[tower](), method, num_classes=5, head="linear").train()
     opened = step(model, plain=False)
     monkeypatch.setattr(Tower, "leaner_opened", lambda *_, **__: False)
     whole = step(model, plain=False)

@@ -93,9 +93,9 @@ def _siglip2(model: Any, images: Tensor) -> Tensor:
 
 def _beit_pooled(model: Any, x: Tensor) -> Tensor:
     x = model.layernorm(x)
-    if model.pooler is not None:
-        return model.pooler(x)
-    return x[:, 1:].mean(1) if model.config.use_mean_pooling else first_token(x)
+    if not model.config.use_mean_pooling:
+        return first_token(x)
+    return x[:, 1:].mean(1) if model.pooler is None else model.pooler(x)
 
 
 def _beit_shared(model: Any, images: Tensor) -> Tensor | None:

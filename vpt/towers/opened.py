@@ -97,7 +97,8 @@ def advance_opened(
             q, k = block.turn(q, places), _turned_behind(block.turn, k, places, length)
         if block.bias is not None:
             num_context = k.shape[1] - length + sum(context.keys.shape[1] for context in known)
-            bias = F.pad(block.bias(places, length), (num_context, 0))
+            bias = block.bias(places, length)
+            bias = F.pad(bias, (num_context, 0)) if num_context else bias
     if read is not None:
         # Where contexts are shared they are picked already.
         q = q if q.shape[1] < length else read(q)

@@ -80,7 +80,32 @@ class Head(Part):
         """Set what is not trained from features of the training images (N, F), as they are now, and labels (N,)."""
 
 
-class ImagePrompts(Part):
+class Entering(Part):
+    """What enters some of the blocks, each with its own.
+
+    Attributes:
+        enters: those blocks.
+    """
+
+    enters: frozenset[int] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # What its base says of all blocks at once is not what it says of each.
+        if {"prompts", "entering", "keys_values"} & vars(cls).keys() and "for_blocks" not in vars(cls):
+            cls.for_blocks = Entering.for_blocks  # type: ignore[method-assign]
+
+    def for_blocks(self, dtype: torch.dtype) -> Mapping[int, Any]:
+        """What enters each block, as it is asked for block by block, of all of them in fewer operations.
+
+        Only where it depends neither on images nor on classes. Empty where it is asked for block by block, as it may be
+        always, and is of a part that says what enters a block otherwise than the one that it derives from, and not
+        this.
+        """
+        return {}
+
+
+class ImagePrompts(Entering):
     """Tokens that enter the image encoder.
 
     The sequence before block i is [prefix, P_i, patches] or [prefix, patches, P_i]. Prompts have no position. Where the
@@ -98,19 +123,12 @@ class ImagePrompts(Part):
     """
 
     claims = frozenset({"image prompts"})
-    enters: frozenset[int] = frozenset()
     before_norm: bool = False
     behind: bool = False
     looks_back: bool = False
     looks_at_image: bool = False
     read_out: bool = False
     needs_images: bool = False
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        # What its base says of all blocks at once is not what it says of each.
-        if ("prompts" in vars(cls) or "entering" in vars(cls)) and "for_blocks" not in vars(cls):
-            cls.for_blocks = ImagePrompts.for_blocks  # type: ignore[method-assign]
 
     def __init__(self, tower: Encoder | None = None) -> None:
         super().__init__()
@@ -149,14 +167,6 @@ class ImagePrompts(Part):
             last: what the block before made of its prompts, (B, P, D), where it had any and they were advanced.
         """
         return self._normed(layer, self.prompts(layer, x.shape[0]).to(x.dtype))
-
-    def for_blocks(self, dtype: torch.dtype) -> Mapping[int, Tensor]:
-        """What `entering` gives where it is `fixed`, (1, P, D) by block, of all blocks in fewer operations.
-
-        Empty where they are asked for block by block, as they may be always, and are of a part that has another
-        `prompts` or `entering` than the one that it derives from, and none of these.
-        """
-        return {}
 
     def _normed(self, layer: int, prompts: Tensor) -> Tensor:
         return self._pre_norm(prompts) if layer == 0 and self.before_norm else prompts
@@ -200,7 +210,7 @@ class ImagePrompts(Part):
         return x[:, :-count] if self.behind else torch.cat([x[:, : self.prefix], x[:, self.prefix + count :]], dim=1)
 
 
-class KeysValues(Part):
+class KeysValues(Entering):
     """Keys and values that the tokens of the image encoder attend to, which come from no token.
 
     Attributes:
@@ -208,14 +218,13 @@ class KeysValues(Part):
     """
 
     claims = frozenset({"image keys and values"})
-    enters: frozenset[int] = frozenset()
 
     def keys_values(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of block `layer`, (1, M, heads, d) each."""
         raise LookupError(f"no keys and values enter block {layer}")
 
 
-class TextPrompts(Part):
+class TextPrompts(Entering):
     """Vectors that enter the text encoder: context of block 0 among the words, and what takes its places later.
 
     Attributes:
@@ -231,16 +240,10 @@ class TextPrompts(Part):
 
     claims = frozenset({"text prompts"})
     num_context: int = 0
-    enters: frozenset[int] = frozenset()
     conditional: bool = False
     then_at: int | None = None
     lengthens: int = 0
     looks_at_classes: bool = False
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if "prompts" in vars(cls) and "for_blocks" not in vars(cls):
-            cls.for_blocks = TextPrompts.for_blocks  # type: ignore[method-assign]
 
     def context(self, features: Tensor | None) -> Tensor | None:
         """Learned context behind a text's start tokens, (1, n, D), or (B, n, D) for image features (B, F)."""
@@ -255,13 +258,6 @@ class TextPrompts(Part):
                 where it looks at them.
         """
         raise LookupError(f"no text prompts enter before block {layer}")
-
-    def for_blocks(self, dtype: torch.dtype) -> Mapping[int, Tensor]:
-        """What `prompts` gives, (1, n, D) by block, of all blocks in fewer operations; empty as that of image prompts.
-
-        They depend on no class.
-        """
-        return {}
 
     def codes(self, ids: Tensor, lengths: Tensor, start: int) -> Tensor:
         """What stands at each place of texts, (N, L): an id of the vocabulary, or -2 - j for vector j of the context.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,3 +65,10 @@ class LearnedKeysValues(KeysValues):
         keys, values = self.values[layer][0], self.values[layer][-1]
         dropped = [F.dropout(each, self.dropout, self.training) if self.dropout else each for each in (keys, values)]
         return dropped[0][None], dropped[1][None]
+
+    def for_blocks(self, dtype: torch.dtype) -> Mapping[int, tuple[Tensor, Tensor]]:
+        """All of them taken apart once, so that their gradients are put together once."""
+        if self.training and self.dropout:
+            return {}
+        each, count = self.values.to(dtype).flatten(0, 1).split(1), self.values.shape[1]
+        return {layer: (each[count * layer], each[count * (layer + 1) - 1]) for layer in range(len(self.values))}
