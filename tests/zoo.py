@@ -11,6 +11,18 @@ from timm.layers import SwiGLUPacked
 from timm.models.vision_transformer import Block, ParallelScalingBlock, ParallelThingsBlock, ResPostBlock
 from torch import Tensor, nn
 
+# Why a method goes with no backbone of a kind.
+REFUSALS = (
+    "cannot be added to block",
+    "which is not opened",
+    "takes the MLP apart in pieces",
+    "need images of one size",
+    "learns keys and values of one size",
+    "looks at the grid of patches",
+    "a convolution, which this encoder has not",
+    "learned is for images of",
+)
+
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3, "num_classes": 7}
 
 

@@ -5,7 +5,7 @@ import torch
 
 import vpt
 from tests.methods.plain import filled
-from tests.zoo import EXAMPLES
+from tests.zoo import EXAMPLES, REFUSALS
 from vpt.errors import VptError
 
 METHODS = {
@@ -15,15 +15,6 @@ METHODS = {
     "spt": {"num_tokens": 3, "init": "max"},
     "fact": {"form": "tk", "rank": 2},
 }
-REFUSALS = (
-    "cannot be added to block",
-    "which is not opened",
-    "takes the MLP apart in pieces",
-    "need images of one size",
-    "learns keys and values of one size",
-    "looks at the grid of patches",
-    "a convolution, which this encoder has not",
-)
 # Of the simplest tower nothing is refused.
 NONE = ("class token",)
 
