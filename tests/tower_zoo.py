@@ -42,7 +42,7 @@ TIMM = {
     "relative positions": of_timm("vit_relpos_base_patch16_clsgap_224"),
     "naflex": flexible("naflexvit_base_patch16_gap", (24, 40)),
     "parallel blocks, fused": of_timm(
-        "vit_tiny_patch16_224", block_fn=partial(ParallelScalingBlock, fuse_out_proj=True), init_values=0.3
+        "vit_pwee_patch16_reg1_gap_256", block_fn=partial(ParallelScalingBlock, fuse_out_proj=True)
     ),
     "parallel, differential": of_timm("vit_tiny_patch16_224", block_fn=DiffParallelScalingBlock, qk_norm=True),
 }
@@ -74,6 +74,10 @@ TIMM_SLOW = {
         "vit_tiny_patch16_224", attn_layer="diff", block_fn=ParallelThingsBlock, qk_norm=True
     ),
     "parallel, q and k norm": of_timm("vit_dpwee_patch16_reg1_gap_256"),
+    "parallel, fused inwards": of_timm("vit_pwee_patch16_reg1_gap_256"),
+    "parallel, class token": of_timm(
+        "vit_tiny_patch16_224", block_fn=partial(ParallelScalingBlock, fuse_out_proj=True), init_values=0.3
+    ),
 }
 
 SMALL_HF = {**HF, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -101,12 +101,12 @@ def step(model: vpt.Prompted, *, plain: bool, batch: int = 4) -> int:
     return found.total()
 
 
-# Attention and MLP of these blocks share their projections, which are taken apart for prompts, and in the last block:
-# fewer products, in some more operations.
-FUSED = ("parallel blocks, fused", "parallel, differential", "parallel, q and k norm")
+# Where attention and MLP share a projection, and one token is read, the last block multiplies by its two parts apart: a
+# quarter of the arithmetic, in some more operations. No published model is of this kind.
+MORE = {"parallel, class token": 11}
 FAMILIES = {**IMAGE_TOWERS, **{name: example.make for name, example in tower_zoo.FAMILIES.items()}}
 ON_FEATURES = [name for name, kind in available().items() if "linear" in kind.heads]
-EVERY_FAMILY = [(family, method) for family in FAMILIES for method in ON_FEATURES if family not in FUSED]
+EVERY_FAMILY = [(family, method) for family in FAMILIES for method in ON_FEATURES]
 EVERY_TEXT = [(pair, m, n) for pair in PAIRS for m in available() if m not in ("linear", "partial-k") for n in COUNTS]
 # By default every method on one tower, and on all towers those that say the most.
 SOME_FAMILIES = {
@@ -134,7 +134,7 @@ def test_every_method_on_images(family: str, method: str) -> None:
         if family == "timm" or not any(reason in str(refused) for reason in REFUSALS):
             raise
         return
-    assert fast <= plain
+    assert fast <= plain + MORE.get(family, 0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -151,3 +151,13 @@ def in_patches(images: list[torch.Tensor], side: int) -> dict[str, torch.Tensor]
         found["patch_coord"][number, : rows * columns] = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
         found["patch_valid"][number, : rows * columns] = True
     return found
+
+
+@pytest.mark.parametrize("layer", ["in_proj", "out_proj"])
+def test_layers_that_attention_and_mlp_share_are_not_passed_by_where_they_have_hooks(layer: str) -> None:
+    model, seen = FAMILIES["parallel blocks, fused"].make(), []
+    getattr(model.blocks[0], layer).register_forward_hook(lambda module, given, found: seen.append(given))
+    prompted = vpt.attach(model, "vpt-deep", num_tokens=2, num_classes=3)
+    assert "Linear has forward hooks" in prompted.tower.path(0)
+    prompted.features(images_for(model))
+    assert len(seen) == 1

@@ -176,7 +176,7 @@ class Tower(nn.Module, ABC):
             return False
         block = self.open(layer)
         # Several attentions, or one that shares its projections with the MLP, are put together when they are opened.
-        return isinstance(block.out, Out) and (prompted or block.bias is None)
+        return (block.joint is not None or isinstance(block.out, Out)) and (prompted or block.bias is None)
 
     def why_unopened(self, layer: int) -> str | None:
         """Why nothing can be put into block `layer` or beside its parts, or None where it can."""

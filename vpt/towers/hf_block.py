@@ -5,9 +5,7 @@ They are known by the names of their classes, so that no module of transformers 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import reduce
 from operator import attrgetter
 from typing import Any
 
@@ -20,7 +18,8 @@ from vpt.towers.base import why_hooked
 from vpt.towers.hf_relative import bias_of, run_biased
 from vpt.towers.opened import Opened
 from vpt.towers.places import Places
-from vpt.towers.stages import Function, Out, mlp_of, same
+from vpt.towers.scaling import scaled
+from vpt.towers.stages import Function, Out, ending, mlp_of
 
 
 @dataclass(frozen=True)
@@ -184,8 +183,8 @@ def open_layer(block: Any) -> Opened:
         norm=norm1,
         query_key_value=query_key_value,
         key_value=key_value,
-        out=Out(attrgetter(names.output)(block), _end(block, names.end1)),
-        feed=_feed(block, norm2, _end(block, names.end2)),
+        out=Out(attrgetter(names.output)(block), *_end(block, names.end1)),
+        feed=_feed(block, norm2, *_end(block, names.end2)),
         dropout=_dropout(attn) if attn.training else 0.0,
         turn=turn if names.rotary else None,
         bias=(lambda places, length: bias_of(block, places, length)) if names.relative else None,
@@ -213,22 +212,15 @@ def _projections(attn: Any, names: tuple[str, ...]) -> tuple[Any, Any]:
     return fused, key_value
 
 
-def _end(block: Any, names: tuple[str, ...]) -> Function:
-    """What the parts of these names make of a tensor, one after another."""
-    parts = [attrgetter(name)(block) for name in names]
-    steps = [part if isinstance(part, nn.Module) else _times(part) for part in parts if part is not None]
-    return lambda x: reduce(lambda found, step: step(found), steps, x)
+def _end(block: Any, names: tuple[str, ...]) -> tuple[Function, Tensor | None]:
+    """What the parts of these names make of a tensor, one after another, and the scale that comes last."""
+    return ending(*(attrgetter(name)(block) for name in names))
 
 
-def _times(factor: Any) -> Callable[[Tensor], Tensor]:
-    # transformers holds 1.0 where a layer has no scale.
-    return same if isinstance(factor, float) and factor == 1 else lambda x: factor * x
-
-
-def _feed(block: Any, norm: nn.Module, end: Function) -> Function:
+def _feed(block: Any, norm: nn.Module, end: Function, scale: Tensor | None) -> Function:
     if hasattr(block, "mlp"):
-        return mlp_of(block.mlp, norm, end)
-    return lambda x: end(block.output(block.intermediate(norm(x))))
+        return mlp_of(block.mlp, norm, end, scale)
+    return lambda x: scaled(scale, end(block.output(block.intermediate(norm(x)))))
 
 
 def _dropout(attn: Any) -> float:

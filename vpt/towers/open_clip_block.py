@@ -9,7 +9,7 @@ from torch import nn
 
 from vpt.towers.base import why_hooked
 from vpt.towers.opened import Opened, multihead_projections
-from vpt.towers.stages import Out, mlp_of
+from vpt.towers.stages import Out, ending, mlp_of
 
 
 def why_not_residual(block: Any) -> str | None:
@@ -29,7 +29,7 @@ def open_residual(block: Any) -> Opened:
         norm=block.ln_1,
         query_key_value=query_key_value,
         key_value=key_value,
-        out=Out(attn.out_proj, block.ls_1),
-        feed=mlp_of(block.mlp, block.ln_2, block.ls_2),
+        out=Out(attn.out_proj, *ending(block.ls_1)),
+        feed=mlp_of(block.mlp, block.ln_2, *ending(block.ls_2)),
         dropout=attn.dropout if attn.training else 0.0,
     )

@@ -14,8 +14,9 @@ from vpt.towers.attention import Attended, attend, separate, together
 from vpt.towers.picking import Neighbours, Pick, beside
 from vpt.towers.places import Grid, Places
 from vpt.towers.rows import Rows
+from vpt.towers.scaling import added
 from vpt.towers.spread import Packing
-from vpt.towers.stages import Out
+from vpt.towers.stages import Joint, Out, plus, same
 
 Context = Tensor | Attended
 
@@ -38,6 +39,7 @@ class Opened:
         post1: the norm of x + out(…) where norms stand behind the sums, None where they do not.
         post2: likewise of the sum with what the MLP adds.
         parallel: the MLP is given x as the block was, beside attention.
+        joint: attention and MLP together, where they have layers in common; of blocks that are `parallel`.
         grid: where patches stand among the tokens, for changes that look at it.
     """
 
@@ -53,11 +55,24 @@ class Opened:
     post1: Callable[[Tensor], Tensor] | None = None
     post2: Callable[[Tensor], Tensor] | None = None
     parallel: bool = False
+    joint: Joint | None = None
     grid: Grid | None = None
 
     def projected(self, y: Tensor) -> Sequence[Tensor]:
         """Queries, keys and values of normed tokens (B, N, D), (B, N, heads, d) each."""
         return separate(self.query_key_value(y))
+
+    @property
+    def outward(self) -> Joint | None:
+        """`joint`, where nothing else takes the place of what the block adds."""
+        joint = self.joint
+        return joint if joint is not None and (self.out, self.feed) == joint.apart[1:] else None
+
+    @property
+    def inward(self) -> Joint | None:
+        """`outward`, where nothing else takes the place of queries, keys and values."""
+        joint = self.outward
+        return joint if joint is not None and self.query_key_value is joint.apart[0] else None
 
 
 def attended_of(block: Opened, context: Tensor | Attended) -> Attended:
@@ -80,17 +95,7 @@ def advance_opened(
     known = [context for context in contexts if isinstance(context, Attended)]
     length = x.shape[1]
     x, own = (x, x) if read is None else beside(x, read)
-    # Normed tokens enter what is added to few blocks' tokens.
-    reads_y = None if isinstance(block.out, Out) and block.out.before is None else read
-    if len(known) == len(contexts):
-        y = block.norm(x)
-        every_y, y = (y, y) if reads_y is None else beside(y, reads_y)
-        q, k, v = block.projected(every_y)
-    else:
-        asks = read if places is None and isinstance(read, Neighbours) else None
-        tokens = [context for context in contexts if isinstance(context, Tensor)]
-        y, (q, k, v) = _packed(block, x, tokens, asks, turned=places is not None and block.turn is not None)
-        y = y if reads_y is None else reads_y(y)
+    y, (q, k, v), hidden = _inward(block, x, contexts, read, places)
     bias = None
     if places is not None:
         if block.turn is not None:
@@ -104,7 +109,30 @@ def advance_opened(
         q = q if q.shape[1] < length else read(q)
         mask = mask if mask is None else read(mask)
         bias = bias if bias is None else read(bias)
-    return _added(block, own, attend(q, k, v, known, together(mask, bias), block.dropout), y)
+    return _added(block, own, attend(q, k, v, known, together(mask, bias), block.dropout), y, hidden)
+
+
+def _inward(
+    block: Opened, x: Tensor, contexts: Sequence[Context], read: Pick | None, places: Places | None
+) -> tuple[Tensor, Sequence[Tensor], Tensor | None]:
+    """Normed tokens of those that are read; queries, keys and values; and what the MLP makes of `x` with them, if so.
+
+    Contexts whose keys and values are there already are not among these. Queries may be of those that are read alone.
+    """
+    tokens = [context for context in contexts if isinstance(context, Tensor)]
+    # Normed tokens enter what is added to few blocks' tokens.
+    reads_y = None if isinstance(block.out, Out) and block.out.before is None else read
+    if tokens:
+        asks = read if places is None and isinstance(read, Neighbours) else None
+        y, projected = _packed(block, x, tokens, asks, turned=places is not None and block.turn is not None)
+        return y if reads_y is None else reads_y(y), projected, None
+    y = block.norm(x)
+    joint = block.inward if read is None or read is same else None
+    # Where queries, keys and values are copied beside contexts, what they are parts of would be kept with them.
+    if joint is not None and not (contexts and x.requires_grad):
+        return y, *joint.inward(y)
+    every_y, y = (y, y) if reads_y is None else beside(y, reads_y)
+    return y, block.projected(every_y), None
 
 
 def advance_in_rows(block: Opened, x: Tensor, mask: Tensor | None, read: Pick | None, rows: Rows) -> Tensor:
@@ -117,11 +145,18 @@ def advance_in_rows(block: Opened, x: Tensor, mask: Tensor | None, read: Pick | 
     return _added(block, x, given, y)
 
 
-def _added(block: Opened, x: Tensor, given: Tensor, y: Tensor) -> Tensor:
-    """`x` with what the block adds: by what attention gave, of normed tokens `y`, and by its MLP."""
-    attended = x + block.out(given, y)
+def _added(block: Opened, x: Tensor, given: Tensor, y: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """`x` with what the block adds: by what attention gave, of normed tokens `y`, and by its MLP.
+
+    `hidden` is what the MLP's first layer made of `y` where that is there already.
+    """
+    joint = block.outward
+    if joint is not None:
+        found = added(x, joint.outward(given, joint.up(y) if hidden is None else hidden), joint.scale)
+        return found if block.post2 is None else block.post2(found)
+    attended = plus(x, block.out, given, y)
     attended = attended if block.post1 is None else block.post1(attended)
-    found = attended + block.feed(x if block.parallel else attended)
+    found = plus(attended, block.feed, x if block.parallel else attended)
     return found if block.post2 is None else block.post2(found)
 
 

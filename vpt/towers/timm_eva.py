@@ -7,7 +7,6 @@ Fang et al., "EVA-02", 2023; Siméoni et al., "DINOv3", 2025; Bolya et al., "Per
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from vpt.towers.base import why_hooked
 from vpt.towers.opened import Opened
 from vpt.towers.places import Places
 from vpt.towers.stages import same
-from vpt.towers.timm_attention import dropout, feed_of, linear, out_of, projections, scaled
+from vpt.towers.timm_attention import dropout, feed_of, linear, out_of, projections
 from vpt.towers.timm_vit import TimmTower
 
 
@@ -96,23 +95,17 @@ def open_eva_block(block: Any, table: Callable[[Places], Tensor] | None) -> Open
         assert table is not None
         return rotary.turned(x, rotary.rows(table(places), places, x.shape[1]), attn.rotate_half)
 
-    opened = Opened(
-        norm=block.norm1,
+    behind = type(block) is EvaBlockPostNorm
+    ends = (block.norm1, block.norm2) if behind else (block.gamma_1, block.gamma_2)
+    return Opened(
+        norm=same if behind else block.norm1,
         query_key_value=query_key_value,
         key_value=key_value,
-        out=out_of(attn, lambda x: block.drop_path1(scaled(block.gamma_1, x))),
-        feed=feed_of(block.mlp, block.norm2, lambda x: block.drop_path2(scaled(block.gamma_2, x))),
+        out=out_of(attn, ends[0], block.drop_path1),
+        feed=feed_of(block.mlp, same if behind else block.norm2, ends[1], block.drop_path2),
         dropout=dropout(attn),
         linear=linear(attn),
         turn=None if table is None else turn,
-    )
-    if isinstance(block, EvaBlock):
-        return opened
-    return replace(
-        opened,
-        norm=same,
-        out=out_of(attn, lambda x: block.drop_path1(block.norm1(x))),
-        feed=feed_of(block.mlp, same, lambda x: block.drop_path2(block.norm2(x))),
     )
 
 

@@ -7,7 +7,6 @@ place, and their scores get none.
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,14 +19,14 @@ from timm.models.vision_transformer_relpos import (
     ResPostRelPosBlock,
     VisionTransformerRelPos,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from vpt.towers import sizes
 from vpt.towers.base import why_hooked
 from vpt.towers.opened import Opened
 from vpt.towers.places import Places
 from vpt.towers.stages import same
-from vpt.towers.timm_attention import dropout, feed_of, linear, out_of, projections, scaled
+from vpt.towers.timm_attention import dropout, feed_of, linear, out_of, projections
 from vpt.towers.timm_vit import TimmTower
 
 
@@ -100,37 +99,29 @@ class RelativeTower(TimmTower):
         block: Any = self.block(layer)
         attn = block.attn
         query_key_value, key_value = projections(attn)
-        first, second = _scales(block)
+        behind, (first, second) = type(block) is ResPostRelPosBlock, _ends(block)
 
         def bias(places: Places, length: int) -> Tensor:
             found = self._bias(layer, places, length)
             return next(self.parameters()).new_zeros(1, length, length) if found is None else found
 
-        opened = Opened(
-            norm=block.norm1,
+        return Opened(
+            norm=same if behind else block.norm1,
             query_key_value=query_key_value,
             key_value=key_value,
-            out=out_of(attn, lambda x: block.drop_path1(first(x))),
-            feed=feed_of(block.mlp, block.norm2, lambda x: block.drop_path2(second(x))),
+            out=out_of(attn, first, block.drop_path1),
+            feed=feed_of(block.mlp, same if behind else block.norm2, second, block.drop_path2),
             dropout=dropout(attn),
             linear=linear(attn),
             bias=bias,
         )
-        if type(block) is not ResPostRelPosBlock:
-            return opened
-        return replace(
-            opened,
-            norm=same,
-            out=out_of(attn, lambda x: block.drop_path1(block.norm1(x))),
-            feed=feed_of(block.mlp, same, lambda x: block.drop_path2(block.norm2(x))),
-        )
 
 
-def _scales(block: Any) -> tuple[Any, Any]:
-    """A block's two layer scales: BEiT's are tensors, the others' modules."""
-    if isinstance(block, BeitBlock):
-        return lambda x: scaled(block.gamma_1, x), lambda x: scaled(block.gamma_2, x)
-    return getattr(block, "ls1", nn.Identity()), getattr(block, "ls2", nn.Identity())
+def _ends(block: Any) -> tuple[Any, Any]:
+    """What attention and MLP end in: norms that stand behind them, or layer scales, which are tensors in BEiT."""
+    if type(block) is ResPostRelPosBlock:
+        return block.norm1, block.norm2
+    return (block.gamma_1, block.gamma_2) if isinstance(block, BeitBlock) else (block.ls1, block.ls2)
 
 
 def _without_bias(block: Any) -> Any:

@@ -123,7 +123,7 @@ def _ending(stage: Any, last: Function) -> Any:
     """A stage of a block, `vpt.towers.stages.Out` or `Mlp` or a function, with `last` behind it."""
     if is_dataclass(stage):
         whole: Any = stage
-        return replace(whole, end=_then(whole.end, last))
+        return whole.ending(last)
     return lambda *given: last(stage(*given))
 
 
