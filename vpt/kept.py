@@ -49,5 +49,7 @@ class Kept:
         """Whether the last linear map is all of the image side that is trained."""
         model: Any = self
         weight = model.tower.projection_weight()
-        trained = [parameter for parameter in model.tower.parameters() if parameter.requires_grad]
-        return len(trained) == 1 and trained[0] is weight and not model.method.prompts_image
+        # Asked for in each pass: of most models there is no need to look at every parameter.
+        if weight is None or not weight.requires_grad or model.method.prompts_image:
+            return False
+        return sum(parameter.requires_grad for parameter in model.tower.parameters()) == 1
