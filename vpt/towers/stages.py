@@ -111,7 +111,8 @@ class Joint:
 
 def plus(x: Tensor, stage: Callable[..., Tensor], *given: Tensor) -> Tensor:
     """`x` with what a stage makes of what it is given: in one operation with its scale, where it has one."""
-    if isinstance(stage, Out | Mlp):
+    # A tuple: torch 2.7's compiler knows no union of types.
+    if isinstance(stage, (Out, Mlp)):
         return added(x, stage.unscaled(*given), stage.scale)
     return x + stage(*given)
 
