@@ -17,6 +17,9 @@ from tests.zoo import EXAMPLES, Example
 def pytest_configure() -> None:
     # Each of several workers has a core.
     torch.set_num_threads(1 if os.environ.get("PYTEST_XDIST_WORKER") else 2)
+    # Where a process first goes back through a compiled function, autograd starts threads, and none that is forked from
+    # it, as tests/kills.py does, can go back at all.
+    torch.ones(1, requires_grad=True).sum().backward()
 
 
 @pytest.fixture(params=EXAMPLES, ids=list(EXAMPLES))
