@@ -33,6 +33,7 @@ class Tower(nn.Module, ABC):
         depth: number of blocks.
         num_features: size F of what is read out.
         placed: attention depends on where tokens stand, and `advance` has to be told by `places`.
+        multihead: attention of its own blocks is torch's `MultiheadAttention`.
         recompute: what is not kept for the backward pass but computed again there: nothing (None), the MLP of
             each block that can be opened, or each block whole.
     """
@@ -41,6 +42,7 @@ class Tower(nn.Module, ABC):
     depth: int
     num_features: int
     placed: bool = False
+    multihead: bool = False
     recompute: Literal["mlp", "block"] | None = None
 
     @abstractmethod
@@ -165,14 +167,16 @@ class Tower(nn.Module, ABC):
         found = self.run(layer, both, mask, places)
         return found[:, num_context:] if num_context else found
 
-    def leaner_opened(self, layer: int, *, prompted: bool) -> bool:
-        """Whether a training step says less to a device where block `layer` is opened, with no context beside.
+    def leaner_opened(self, layer: int, *, prompted: bool, trained: bool = True) -> bool:
+        """Whether a pass says less to a device where block `layer` is opened, with no context beside.
 
         Args:
             layer: 0 to depth - 1.
             prompted: there are tokens without a place among those of the block, for which biases have to be widened.
+            trained: gradients come back through it. Where none do, libraries' blocks are as lean, but for torch's own
+                attention: it leaves one kernel of attention for two products and a softmax where a GPU prefers cuDNN's.
         """
-        if self.why_whole(layer) is not None:
+        if self.why_whole(layer) is not None or not (trained or self.multihead):
             return False
         block = self.open(layer)
         # Several attentions, or one that shares its projections with the MLP, are put together when they are opened.

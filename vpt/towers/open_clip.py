@@ -33,6 +33,8 @@ from vpt.towers.whole_models import whole_open_clip
 class OpenClipTower(ImageTower):
     """open_clip's own `VisionTransformer`: pooled by class token, average or attention, then projected."""
 
+    multihead = True
+
     def __init__(self, visual: VisionTransformer) -> None:
         super().__init__()
         if not visual.transformer.batch_first:

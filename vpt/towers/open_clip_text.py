@@ -36,6 +36,8 @@ class OpenClipTextTower(TextTower):
         tokenizer: of the model.
     """
 
+    multihead = True
+
     def __init__(self, model: Any, tokenizer: Tokenizer | None) -> None:
         super().__init__()
         text = getattr(model, "text", model)

@@ -32,6 +32,8 @@ SWIN_BLOCKS = {SwinTransformerBlock, SwinTransformerBlockV2}
 class TorchvisionTower(ImageTower):
     """torchvision's `VisionTransformer`, without its classifier."""
 
+    multihead = True
+
     def __init__(self, model: VisionTransformer) -> None:
         super().__init__()
         self.channels = sizes.channels_of(model)
