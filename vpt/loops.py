@@ -160,8 +160,8 @@ def encode_grid(
 def _opened_if_leaner(tower: Tower, layer: int, x: Tensor, *, prompted: bool = False) -> Pick | None:
     """All of `x`, said where a block is leaner opened than as it is: one that something is read of is opened.
 
-    Libraries' own blocks copy queries, keys and values, and their gradients, several times. On a CPU they are as fast
-    where there are no gradients, and give the library's numbers bit by bit.
+    Libraries' own blocks copy queries, keys and values, and their gradients, several times. On a CPU they
+    stay where there are no gradients, and give the library's numbers bit by bit.
     """
     trained = x.requires_grad and torch.is_grad_enabled()
     if not trained and x.device.type == "cpu":

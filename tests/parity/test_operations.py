@@ -24,6 +24,7 @@ from vpt.towers.base import Tower
 from vpt.towers.rows import rows_for
 
 DEPTH = 4
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
 # Classes.
 COUNTS = (20, 100, 1000)
@@ -191,6 +192,8 @@ def test_as_many_are_counted_where_they_are_acted_out(pair: str, method: str, mo
     # torch's own module of attention copies a little more there, and is taken apart also without gradients.
     acted = [step(model, plain=form) for form in (False, True)]
     assert all(0.96 * one <= other <= 1.12 * one for one, other in zip(done, acted, strict=True))
+    if (pair, method) == ("open_clip", "coop"):
+        assert f"{acted[0]} operations in place of {acted[1]} for CoOp" in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("tower", IMAGE_TOWERS)
@@ -239,7 +242,7 @@ def test_counts_on_the_page_of_speed(
     model = vpt.create(backbone, pretrained=False, dtype="bf16", **of, **options).train()
     act_out(model, monkeypatch)
     fast, plain = (step(model, plain=form, batch=32) for form in (False, True))
-    page = (Path(__file__).parents[2] / "docs/performance.md").read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
     row = re.search(rf"^\| {re.escape(named)} \| [\d,]+ \| ([\d,]+) \| ([\d,]+) \|$", page, re.M)
     assert row is not None
     assert row.groups() == (f"{fast:,}", f"{plain:,}")
