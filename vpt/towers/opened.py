@@ -16,7 +16,7 @@ from vpt.towers.places import Grid, Places
 from vpt.towers.rows import Rows
 from vpt.towers.scaling import added
 from vpt.towers.spread import Packing
-from vpt.towers.stages import Joint, Out, plus, same
+from vpt.towers.stages import Joint, Out, plus
 
 Context = Tensor | Attended
 
@@ -89,6 +89,9 @@ def advance_opened(
     places: Places | None,
 ) -> Tensor:
     """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`."""
+    if block.joint is not None and read is not None:
+        # Few tokens' part of what attention and MLP share is more operations than all of it.
+        return read(advance_opened(block, x, contexts, mask, None, places))
     if torch.is_grad_enabled() and not x.requires_grad:
         # Nothing is kept of tokens that nobody trained yet, nor gone back through, where prompts are beside them.
         contexts = [attended_of(block, context) for context in contexts]
@@ -127,7 +130,7 @@ def _inward(
         y, projected = _packed(block, x, tokens, asks, turned=places is not None and block.turn is not None)
         return y if reads_y is None else reads_y(y), projected, None
     y = block.norm(x)
-    joint = block.inward if read is None or read is same else None
+    joint = block.inward
     # Where queries, keys and values are copied beside contexts, what they are parts of would be kept with them.
     if joint is not None and not (contexts and x.requires_grad):
         return y, *joint.inward(y)

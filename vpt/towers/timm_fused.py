@@ -58,7 +58,7 @@ def _inwards(block: Any) -> tuple[Any, Any, Any, Any]:
 
     def projected(y: Tensor, first: int, last: int) -> Tensor:
         weight, bias = block.in_proj.weight[first:last], block.in_proj.bias
-        # Tokens that were picked lie apart, and would be taken for as many products as there are rows.
+        # Tokens behind contexts lie apart, and would be taken for as many products as there are rows.
         found = F.linear(y.flatten(0, 1), weight, None if bias is None else bias[first:last])
         return found.unflatten(0, y.shape[:2])
 
