@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from vpt import VptError, config, experiment, sweep
+from vpt.data import READING
 from vpt.digest import of_file
 from vpt.engine import fit as engine
 from vpt.engine.rundir import RunDir
@@ -96,6 +97,15 @@ def test_finished_runs_of_a_table_are_read_only_while_their_images_are_there(pho
     picture(photos / "cat" / "a_new.png", 99)
     with pytest.raises(VptError, match=NEW):
         sweep.compare(asked, progress=False)
+
+
+def test_images_that_are_read_otherwise_are_the_same_images(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setenv("VPT_CACHE", str(photos.parent / "cache"))
+    run, values = trained(photos), {"broken": "skip", "cache": "memory", "new": "skip", "max_pixels": 10**8}
+    for key in READING:
+        figures = experiment.measure(run, overrides=[f"data.{key}={values.get(key, 'false')}"])
+        assert (figures["split"], figures["images"]) == ("test", 4), key
 
 
 def test_all_of_another_folder_is_measured_and_counted(photos: Path) -> None:

@@ -10,7 +10,7 @@ from vpt import config as configs
 from vpt import saving
 from vpt.build import as_kept, build_model, check, config_of, load_run, read_data, templates_for, undecoded
 from vpt.config import Config, differences
-from vpt.data import DEALING, load_again, load_whole
+from vpt.data import DEALING, READING, load_again, load_whole
 from vpt.data.base import DataSet, Samples
 from vpt.data.joined import everything
 from vpt.data.members import Members, members
@@ -31,8 +31,6 @@ from vpt.tasks.image_text import ImageText
 from vpt.unused import tell_unused
 
 ANEW = "run it again with --overwrite"
-# How images are read, and what is done with new ones.
-READING = ("check", "broken", "cache", "new")
 
 
 def train(

@@ -25,6 +25,8 @@ from vpt.options import checked, options_of, typed
 
 # Options of `load` that say how splits are made of what a source has.
 DEALING = ("shots", "shots_first", "seed", "val_fraction", "test_fraction", "classes_subset")
+# Those that say how images are read, and what is done with new ones: they are the same images.
+READING = ("check", "broken", "cache", "new", "max_pixels")
 
 
 @typed

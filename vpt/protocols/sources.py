@@ -14,9 +14,6 @@ from vpt.errors import VptError
 from vpt.options import options_of
 from vpt.sweep import Row, check_label, make_row
 
-# How files are read, which holds for data sets that are only tested on too.
-READING = ("check", "broken", "cache")
-
 
 class Source(NamedTuple):
     """A data set: its label in tables and paths, its section of the config, and what it changes there (key.path)."""
@@ -46,7 +43,9 @@ def targets(config: Config) -> list[Source]:
     """
     if not config.targets:
         raise VptError("transfer has nothing to test on: give it targets: [NAME, …].")
-    found = _labelled(config.targets, {}, {k: v for k, v in config.data.items() if k in READING}, "targets")
+    # How files are read holds for data sets that are only tested on too.
+    shared = {key: value for key, value in config.data.items() if key in data_sets.READING}
+    found = _labelled(config.targets, {}, shared, "targets")
     for target in found:
         if target.changes:
             key = next(iter(target.changes))
