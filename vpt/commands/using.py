@@ -19,6 +19,7 @@ def add_to(commands: Any) -> None:
     add_run(sub, "a run directory")
     sub.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="other data than the run's")
     text = "by default test of the run's own data, and all of other data"
+    sub.add_argument("--split", choices=["train", "val", "test", "all"], help=text)
     add_processes(sub)
     text = "how well images below this folder, of no class that it knows, are told from test images"
     beyond = sub.add_mutually_exclusive_group()
@@ -27,7 +28,6 @@ def add_to(commands: Any) -> None:
     beyond.add_argument("--line", action="store_true", help=text)
     text = "with --line: also on shifted test images (noise, blur, dark, contrast, grey, jpeg, pixelate, or all)"
     sub.add_argument("--shift", nargs="+", default=[], metavar="NAME", help=text)
-    sub.add_argument("--split", choices=["train", "val", "test", "all"], help=text)
     sub.add_argument("--json", action="store_true", help="print JSON")
 
     sub = add(commands, "predict", predict, "classify image files")
