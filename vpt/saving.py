@@ -103,6 +103,14 @@ def read(
         best = folder / "best"
         hint = f"; it is a run, whose model is in {best}" if (best / FACTS).is_file() else ""
         raise VptError(f"{folder} holds no tuned model: {' and '.join(missing)} missing{hint}.")
+    try:
+        return _read_folder(folder)
+    except OSError as error:
+        # It goes at this moment, or is another user's.
+        raise VptError(f"{folder} cannot be read ({error}): see that it is there, and may be read.") from error
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Facts]:
     facts = _read_facts(folder / FACTS)
     if facts.tensors and facts.tensors != (actual := digest.of_file(folder / TENSORS)):
         # A process that died while it wrote may have left the facts of the new tensors beside those of the old ones.

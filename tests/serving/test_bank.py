@@ -283,7 +283,9 @@ def test_a_folder_of_runs_and_models_is_opened_by_their_names(tmp_path: Path) ->
         vpt.PromptBank.open(tmp_path / "bank" / "notes")
 
 
-def test_a_folder_is_followed_as_tasks_come_change_and_go(tmp_path: Path) -> None:
+def test_a_folder_is_followed_as_tasks_come_change_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import shutil
 
     from vpt.serving.following import Following
@@ -318,7 +320,16 @@ def test_a_folder_is_followed_as_tasks_come_change_and_go(tmp_path: Path) -> Non
     save("comes", "a", "z")
     assert following.look() == ["the task comes has changed, and is served as it is now."]
     assert bank.tasks["comes"].classes == ("a", "z")
-    # By itself it looks now and then.
+    # By itself it looks now and then, also after a look that failed.
+    looks, failed = Following._stamps, []
+
+    def stamps(self: Following) -> Any:
+        if len(failed) < 2:
+            failed.append(self)
+            raise PermissionError("not now")
+        return looks(self)
+
+    monkeypatch.setattr(Following, "_stamps", stamps)
     following.begin()
     save("later", "a", "b")
     for _ in range(400):
@@ -327,3 +338,21 @@ def test_a_folder_is_followed_as_tasks_come_change_and_go(tmp_path: Path) -> Non
         following._ends.wait(0.05)
     following.end()
     assert "later" in bank
+    assert capsys.readouterr().err.count("bank could not be looked at (not now): it is tried again.") == 1
+
+
+def test_a_model_that_goes_while_it_is_read_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vpt import digest
+
+    vpt.create("vpt/vit-nano", "linear", classes=["a", "b"]).save_pretrained(tmp_path / "goes")
+    of_file = digest.of_file
+
+    def gone(path: Path) -> str:
+        path.unlink()
+        return of_file(path)
+
+    monkeypatch.setattr(digest, "of_file", gone)
+    with pytest.raises(VptError, match=r"goes cannot be read \(.+\): see that it is there, and may be read"):
+        vpt.load(tmp_path / "goes")

@@ -15,6 +15,7 @@ from vpt.devices import chosen_device
 from vpt.errors import VptError, did_you_mean
 from vpt.methods.base import Method
 from vpt.predict import ImageLike, Prediction, as_picture, is_one, predictions
+from vpt.preprocessing import transformed
 from vpt.serving.plan import Step
 from vpt.serving.tasks import Fingerprints, Task, read_task
 from vpt.serving.together import encode_together
@@ -218,7 +219,7 @@ class PromptBank:
             if key not in seen:
                 if id(image) not in pictures:
                     pictures[id(image)] = as_picture(image)
-                seen[key] = task.transform(pictures[id(image)])
+                seen[key] = transformed(task.transform, pictures[id(image)], lambda: "an image")
             tensors.append(seen[key])
         found = zip(self.logits_of(tensors, tasks), tasks, strict=True)
         return [predictions(row[None], task.classes)[0] for row, task in found]

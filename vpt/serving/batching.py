@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -68,6 +68,7 @@ class Batcher:
         self.seen: Callable[[int], Any] | None = None
         self._queue: Queue[Any] = Queue(waiting)
         self._closing = False
+        self._letting_in = Lock()
         self._thread = Thread(target=self._work, name="vpt-bank", daemon=True)
         self._thread.start()
 
@@ -93,18 +94,21 @@ class Batcher:
 
     def close(self) -> None:
         """Answer what waits, and end the thread."""
-        if not self._closing:
-            self._closing = True
+        with self._letting_in:
+            ends, self._closing = not self._closing, True
+        if ends:
             self._queue.put(None)
             self._thread.join()
 
     def _put(self, asked: Any) -> None:
-        if self._closing:
-            raise BusyError("the service is shutting down.")
-        try:
-            self._queue.put_nowait(asked)
-        except Full as error:
-            raise BusyError(f"{self._queue.maxsize} requests wait already: ask again in a while.") from error
+        # Nothing may come behind the last, where nobody would answer it.
+        with self._letting_in:
+            if self._closing:
+                raise BusyError("the service is shutting down.")
+            try:
+                self._queue.put_nowait(asked)
+            except Full as error:
+                raise BusyError(f"{self._queue.maxsize} requests wait already: ask again in a while.") from error
 
     def _work(self) -> None:
         while True:

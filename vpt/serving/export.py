@@ -23,6 +23,7 @@ from vpt.files import make_folder, replacing, write
 from vpt.model import Prompted
 from vpt.normalised import normalised
 from vpt.predict import ImageLike, as_picture
+from vpt.preprocessing import transformed
 from vpt.serving.merging import merge
 from vpt.serving.pixels import pixels, resizing
 
@@ -201,7 +202,7 @@ def _pictures(model: Prompted, images: Sequence[ImageLike] | None) -> list[Image
 def _expected(model: Prompted, pictures: Sequence[Image.Image]) -> np.ndarray:
     """What the model says of pictures by its own transform: probabilities, or features where it has no classes."""
     transform, device = model.preprocessing.transform(), next(model.parameters()).device
-    batch = torch.stack([transform(picture) for picture in pictures]).to(device)
+    batch = torch.stack([transformed(transform, picture, lambda: "an image") for picture in pictures]).to(device)
     found = model(batch).float().softmax(-1) if model.classes else normalised(model.features(batch).float())
     return found.cpu().numpy()
 

@@ -83,6 +83,13 @@ class Following:
         return found
 
     def _work(self) -> None:
+        failed = ""
         while not self._ends.wait(self.seconds):
-            for sentence in self.look():
+            try:
+                said, failed = self.look(), ""
+            except Exception as error:
+                # Whatever a look meets, the next one may go well; what fails again and again is told once.
+                sentence = f"{self.folder} could not be looked at ({error}): it is tried again."
+                said, failed = [] if sentence == failed else [sentence], sentence
+            for sentence in said:
                 tell(sentence)

@@ -13,6 +13,7 @@ from torch import Tensor
 from vpt.errors import VptError
 from vpt.images import find_images, open_image
 from vpt.normalised import normalised
+from vpt.preprocessing import transformed
 from vpt.report.notes import tell
 from vpt.report.progress import Progress
 from vpt.serving.bank import PromptBank
@@ -68,7 +69,7 @@ class Gallery:
         transform = self.bank.backbone.preprocessing.transform()
         for path in paths:
             try:
-                image = transform(open_image(path))
+                image = transformed(transform, open_image(path), path.__str__)
             except VptError as error:
                 tell(str(error))
                 continue
@@ -93,7 +94,11 @@ class Gallery:
         """
         if not 0 <= number < len(self.files):
             raise VptError(f"there is no image {number}.")
-        image = open_image(self.files[number])
+        try:
+            image = open_image(self.files[number])
+        except VptError as error:
+            # Who asks is not told where the service keeps its files.
+            raise VptError(f"image {number} can no longer be read.") from error
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         out = io.BytesIO()
         image.save(out, "JPEG", quality=85)

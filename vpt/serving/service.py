@@ -16,7 +16,7 @@ from torch import Tensor
 from vpt import __version__
 from vpt.images import decode
 from vpt.predict import predictions
-from vpt.preprocessing import Preprocessing
+from vpt.preprocessing import Preprocessing, transformed
 from vpt.serving.bank import PromptBank
 from vpt.serving.batching import Batcher
 from vpt.serving.gallery import Gallery
@@ -177,7 +177,7 @@ def _read(content: bytes, tasks: list[Task]) -> tuple[tuple[int, int], list[Tens
     known: dict[Preprocessing, Tensor] = {}
     for task in tasks:
         if task.preprocessing not in known:
-            known[task.preprocessing] = task.transform(picture)
+            known[task.preprocessing] = transformed(task.transform, picture, lambda: "the image")
     return picture.size, [known[task.preprocessing] for task in tasks]
 
 
