@@ -108,6 +108,18 @@ def test_images_that_are_read_otherwise_are_the_same_images(photos: Path, monkey
         assert (figures["split"], figures["images"]) == ("test", 4), key
 
 
+def test_a_run_is_not_tested_on_what_it_has_learned_from_where_its_images_are_dealt_anew(photos: Path) -> None:
+    run = trained(photos)
+    for override in ("data.split_seed=3", "data.test_fraction=0.4"):
+        with pytest.raises(
+            VptError, match=r"test images of .*photos dealt so are training or validation images of .*run"
+        ):
+            experiment.measure(run, overrides=[override])
+    # These are other images of the same deal, or asked for by name.
+    assert experiment.measure(run, overrides=["data.seed=3"])["images"] == 4
+    assert experiment.measure(run, "val", ["data.split_seed=3"])["split"] == "val"
+
+
 def test_all_of_another_folder_is_measured_and_counted(photos: Path) -> None:
     run = trained(photos)
     for number in range(6):

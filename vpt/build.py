@@ -91,7 +91,7 @@ def config_of(run: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def read_data(config: Config) -> DataSet | PairSet:
-    """The data set of a checked config; the experiment's seed is that of splits and shots, if none is given."""
+    """The data set of a checked config; the experiment's seed is that of its shots, if none is given."""
     options = {"seed": config.seed} | _options(config.data)
     return datasets.load(config.data["name"], **options)
 

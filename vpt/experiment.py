@@ -13,7 +13,7 @@ from vpt.config import Config, differences
 from vpt.data import DEALING, READING, load_again, load_whole
 from vpt.data.base import DataSet, Samples
 from vpt.data.joined import everything
-from vpt.data.members import Members, members
+from vpt.data.members import Members, learned_in, members
 from vpt.data.pairs import Pairs, PairSet
 from vpt.data.unlabelled import learned_from
 from vpt.engine.batch import largest_batch
@@ -232,16 +232,36 @@ def measure(
             return _measure_saved(run, split, overrides, weights)
         raise VptError(f"{run} is no run directory: name a folder that `vpt train` wrote.")
     own, config = (_measured(config_of(run, changes)) for changes in ((), overrides))
-    others = _source(own) != _source(config)
+    others = source_of(own) != source_of(config)
     split = split or ("all" if others else "test")
     if others and split == "all":
         data = load_whole(**config.data)
-    elif others or any(own.data.get(key) != config.data.get(key) for key in DEALING):
+    elif others:
         data = read_data(config)
+    elif any(own.data.get(key) != config.data.get(key) for key in DEALING):
+        data = read_data(config)
+        if split == "test":
+            check_unseen(data, run)
     else:
         data = data_of(config, run)
     values = measure_model(load_run(run, weights=weights), data, config, split)
     return {"run": str(run), "split": split, "images": len(_split(data, split)), **values}
+
+
+def check_unseen(data: DataSet | PairSet, run: Path) -> None:
+    """Nothing, if a run neither learned from test images of its own data dealt anew, nor was selected by any.
+
+    Raises:
+        VptError: it has met some.
+    """
+    if not (run / IMAGES).is_file() or data.test is None:
+        return
+    met = learned_in(data, Members(**read_json(run / IMAGES, Members, ANEW)))
+    if met:
+        raise VptError(
+            f"{len(met)} of the {len(data.test)} test images of {data.name} dealt so are training or validation images "
+            f"of {run}, first {met[0]}: change nothing of how its images are dealt, or name other data."
+        )
 
 
 def _measure_saved(folder: Path, split: str | None, overrides: Sequence[str], weights: str | None) -> dict[str, Any]:
@@ -267,7 +287,7 @@ def _measured(config: Config) -> Config:
     return config.model_copy(update={"data": {k: v for k, v in config.data.items() if k != "unlabelled"}})
 
 
-def _source(config: Config) -> dict[str, Any]:
+def source_of(config: Config) -> dict[str, Any]:
     """Which images a checked config reads, but for how they are dealt and read."""
     values = {key: value for key, value in config.data.items() if key not in (*DEALING, *READING)}
     return values | ({"path": Path(values["path"]).resolve()} if "path" in values else {})

@@ -69,12 +69,12 @@ def test_a_table_for_each_split(tmp_path: Path) -> None:
 def test_splits_that_are_missing_are_dealt_by_image(tmp_path: Path) -> None:
     rows = [f"pictures/{i}.png\tcaption {j} of {i}" for j in range(5) for i in range(20)]
     path = captions_table(tmp_path, "t.tsv", "\n".join(["filepath\ttitle", *rows]), images=20)
-    data = vpt.data.load("captions", path=path, seed=1)
+    data = vpt.data.load("captions", path=path, split_seed=1)
     assert sizes(data) == {"train": 14, "val": 3, "test": 3}
     assert len({name for split in data.splits() for name in files(data, split)}) == 20
     assert data.facts()["captions"] == {"train": 70, "val": 15, "test": 15}
-    assert data.facts()["digests"] == vpt.data.load("captions", path=path, seed=1).facts()["digests"]
-    assert data.facts()["digests"] != vpt.data.load("captions", path=path, seed=2).facts()["digests"]
+    assert data.facts()["digests"] == vpt.data.load("captions", path=path, split_seed=1, seed=3).facts()["digests"]
+    assert data.facts()["digests"] != vpt.data.load("captions", path=path, split_seed=2).facts()["digests"]
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1), st.floats(0, 0.45), st.floats(0, 0.45), st.integers(0, 9))

@@ -51,6 +51,18 @@ def test_val_comes_from_train_and_a_test_split_is_never_touched(tmp_path: Path) 
     assert all("/test/" in data.test.name(i) for i in range(8))
 
 
+def test_all_seeds_are_tested_on_the_same_images_where_a_test_split_is_dealt(tmp_path: Path) -> None:
+    folder_of(tmp_path / "flat", {"a": 20, "b": 20})
+    first, second = (vpt.data.load("folder", path=tmp_path / "flat", seed=seed, shots=5) for seed in (1, 2))
+    assert first.facts()["digests"]["test"] == second.facts()["digests"]["test"]
+    assert first.facts()["digests"]["train"] != second.facts()["digests"]["train"]
+    assert sizes(first) == sizes(second) == {"train": 10, "val": 6, "test": 6}
+    for split in ("train", "test"):
+        folder_of(tmp_path / "halves" / split, {"a": 20, "b": 20})
+    first, second = (vpt.data.load("folder", path=tmp_path / "halves", seed=seed) for seed in (1, 2))
+    assert first.facts()["digests"]["val"] != second.facts()["digests"]["val"]
+
+
 def test_a_path_is_also_looked_for_below_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder_of(tmp_path / "flowers", {"a": 8, "b": 8})
     monkeypatch.setenv("VPT_DATA", str(tmp_path))
@@ -90,7 +102,7 @@ def test_a_class_that_training_lacks_is_named(tmp_path: Path) -> None:
 def test_the_same_data_have_the_same_digest_wherever_they_lie(tmp_path: Path) -> None:
     first = vpt.data.load("folder", path=folder_of(tmp_path / "x", {"a": 9, "b": 9})).facts()
     second = vpt.data.load("folder", path=folder_of(tmp_path / "y", {"a": 9, "b": 9})).facts()
-    third = vpt.data.load("folder", path=tmp_path / "y", seed=1).facts()
+    third = vpt.data.load("folder", path=tmp_path / "y", split_seed=1).facts()
     assert first["digests"] == second["digests"] != third["digests"]
 
 

@@ -24,7 +24,7 @@ from vpt.images import limit_pixels
 from vpt.options import checked, options_of, typed
 
 # Options of `load` that say how splits are made of what a source has.
-DEALING = ("shots", "shots_first", "seed", "val_fraction", "test_fraction", "classes_subset")
+DEALING = ("shots", "shots_first", "seed", "split_seed", "val_fraction", "test_fraction", "classes_subset")
 # Those that say how images are read, and what is done with new ones: they are the same images.
 READING = ("check", "broken", "cache", "new", "max_pixels")
 
@@ -36,6 +36,7 @@ def load(
     shots: int | None = None,
     shots_first: Literal["train", "val"] = "train",
     seed: int = 0,
+    split_seed: int = 0,
     val_fraction: float | None = None,
     test_fraction: float | None = None,
     broken: Literal["stop", "skip"] = "stop",
@@ -59,7 +60,9 @@ def load(
             a set for testing only nothing is left out. Of labelled images only.
         shots_first: the images that are drawn first: "train" as in CoOp's code, or "val" as in CLIP-LoRA's. One random
             generator draws both, so that other images come of it.
-        seed: of the split and of the shots.
+        seed: of the shots, and of a val split that is dealt beside a test split that the data set has.
+        split_seed: of a test split that is dealt, and of the val split that is dealt with it: one number for all runs
+            that are compared, so that whatever seed they have none learns from, or is chosen by, another's test images.
         val_fraction: share of the images for a val split to be made, in [0, 1); 0.15 by default.
         test_fraction: likewise for a test split; 0 makes none.
         broken: stop at images that cannot be decoded, or skip and count them.
@@ -78,7 +81,8 @@ def load(
     Raises:
         VptError: no such data set or option, something missing, broken files, or a split with no images.
     """
-    _check_numbers(shots=shots, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    _check_shares(val_fraction=val_fraction, test_fraction=test_fraction)
+    _check_counts(shots=shots, seed=seed, split_seed=split_seed)
     _check_choices(broken=broken, classes_subset=classes_subset, cache=cache, new=new, shots_first=shots_first)
     if not isinstance(check, bool):
         raise VptError(f"data.check={check!r}: give true or false.")
@@ -94,14 +98,14 @@ def load(
             raise VptError(f"data.cache and data.classes_subset are for labelled images, and {data.name} has captions.")
         if unlabelled is not None:
             raise VptError(f"data.unlabelled goes with labelled images, and {data.name} has captions: leave it out.")
-        data = _with_splits(data, val_fraction, test_fraction, seed)
+        data = _with_splits(data, val_fraction, test_fraction, seed, split_seed)
         if check:
             tell_identical(data)
         return data
     if len(data.classes) < 2:
         raise VptError(f"{data.name} has images of {len(data.classes)} classes: there must be 2 or more.")
     pool = len(everything(data)) if shots is not None or classes_subset != "all" else 0
-    data = _with_splits(data, val_fraction, test_fraction, seed)
+    data = _with_splits(data, val_fraction, test_fraction, seed, split_seed)
     if shots is not None and len(data.train):
         tell_few(data, shots)
         train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed, shots_first)
@@ -117,15 +121,19 @@ def load(
     return _cached(replace(data, pool=pool), cache)
 
 
-def _check_numbers(*, shots: int | None, seed: int, val_fraction: float | None, test_fraction: float | None) -> None:
-    for key, count in (("shots", shots), ("seed", seed)):
+def _check_counts(**counts: int | None) -> None:
+    for key, count in counts.items():
         if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
             raise VptError(f"data.{key}={count!r} is no whole number: give one.")
-    if shots is not None and shots < 1:
-        raise VptError(f"data.shots={shots} leaves nothing to train on: give 1 or more.")
-    if seed < 0:
-        raise VptError(f"data.seed={seed} is below 0, where Python's generator takes it for {-seed}: give 0 or more.")
-    for key, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if key == "shots" and count is not None and count < 1:
+            raise VptError(f"data.shots={count} leaves nothing to train on: give 1 or more.")
+        if count is not None and count < 0:
+            told = f"data.{key}={count} is below 0, where Python's generator takes it for {-count}"
+            raise VptError(f"{told}: give 0 or more.")
+
+
+def _check_shares(**shares: float | None) -> None:
+    for key, fraction in shares.items():
         number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
         if fraction is not None and not (number and 0 <= fraction < 1):
             raise VptError(f"data.{key}={fraction!r} is no share: give 0 or more, and less than 1.")
@@ -222,8 +230,10 @@ def _cached(data: DataSet, cache: Literal["none", "memory", "disk"]) -> DataSet:
     return replace(data, **kept)
 
 
-def _with_splits(data: Kind, val_fraction: float | None, test_fraction: float | None, seed: int) -> Kind:
-    """`data` with the splits made that are missing and wanted."""
+def _with_splits(
+    data: Kind, val_fraction: float | None, test_fraction: float | None, seed: int, split_seed: int
+) -> Kind:
+    """`data` with the splits made that are missing and wanted, by `split_seed` where test is among them."""
     if not len(data.train):
         if val_fraction or test_fraction:
             raise VptError(f"{data.name} is for testing only: leave data.val_fraction and data.test_fraction out.")
@@ -239,6 +249,7 @@ def _with_splits(data: Kind, val_fraction: float | None, test_fraction: float | 
         raise VptError(f"val_fraction {val} and test_fraction {test} leave nothing to train on: give less.")
     if not len(data.train) or (not val and not test):
         return data
+    seed = split_seed if test else seed
     if isinstance(data, PairSet):
         parts = dealt([data.train.name(index) for index in range(len(data.train))], [val, test], seed)
     else:

@@ -93,6 +93,14 @@ def restored(data: DataSet | PairSet, kept: Members, new: Changed) -> DataSet | 
     return found
 
 
+def learned_in(data: DataSet | PairSet, kept: Members) -> list[str]:
+    """Names of test images of `data`, the same set dealt anew, that a run has learned from or was selected by."""
+    if data.test is None:
+        return []
+    wanted = {*kept.splits.get("train", []), *kept.splits.get("val", [])} - {*kept.splits.get("test", [])}
+    return sorted(_places([data.test.name(index) for index in range(len(data.test))], wanted, 2))
+
+
 def _check_new(data: DataSet | PairSet, names: Sequence[str], known: set[int], kept: Members, new: Changed) -> None:
     """Stop at images that the run did not have, all of `names` but those `known`, or tell them."""
     others = [name for place, name in enumerate(names) if place not in known]

@@ -55,6 +55,8 @@ def measure_elsewhere(run: Run, sections: Mapping[str, Mapping[str, Any]], *, pr
         kept = _kept(path, config)
         if kept is None:
             data = build.read_data(config)
+            if experiment.source_of(run.config) == experiment.source_of(config):
+                experiment.check_unseen(data, run.config.out)
             model = model or build.load_run(run.config.out)
             outputs: list[Any] = []
             test = experiment.measure_model(model, data, config, progress=progress, outputs=outputs)

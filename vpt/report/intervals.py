@@ -119,8 +119,8 @@ def paired_bootstrap(first: Sequence[bool], second: Sequence[bool]) -> dict[str,
 def with_intervals(table: Sequence[dict[str, Any]], measured: Mapping[str, Measured]) -> list[dict[str, Any]]:
     """`table` with the interval of each row's test top-1, and whether it can be told apart from that of the best row.
 
-    Of several seeds it is the mean, taken as if it were of the test images of one: other seeds have mostly the same
-    images. What another seed would have learned is not in the interval; the deviation over seeds shows it.
+    Of several seeds it is the mean, taken as if it were of the test images of one: other seeds have the same. What
+    another seed would have learned is not in the interval; the deviation over seeds shows it.
 
     Args:
         table: rows with a "run".
