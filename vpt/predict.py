@@ -15,6 +15,7 @@ from torch import Tensor
 from vpt.capture import repeated
 from vpt.errors import VptError
 from vpt.images import open_image, picture, to_rgb
+from vpt.modes import evaluating
 from vpt.precision import full_precision
 from vpt.preprocessing import transformed
 
@@ -50,16 +51,13 @@ def predict(model: Prompted, images: Any, batch_size: int) -> list[Prediction]:
     if batch_size < 1:
         raise VptError(f"batch_size={batch_size}: give 1 or more.")
     transform, device = model.preprocessing.transform(), next(model.parameters()).device
-    was_training = model.training
     found: list[Prediction] = []
-    try:
+    with evaluating(model):
         of = predictor(model, len(images) // batch_size)
         for start in range(0, len(images), batch_size):
             pictures = [as_picture(image) for image in images[start : start + batch_size]]
             batch = torch.stack([transformed(transform, picture, lambda: "an image") for picture in pictures])
             found += of(batch.to(device))
-    finally:
-        model.train(was_training)
     return found
 
 

@@ -26,6 +26,7 @@ class Seen(Callback):
         self.events.append((training.epoch, training.step))
 
     def on_epoch(self, training: Training) -> None:
+        assert not training.model.training
         self.events.append(training.row["epoch"])
 
     def on_end(self, training: Training) -> None:

@@ -2,8 +2,11 @@
 
 import json
 import math
+import random
+from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -250,6 +253,39 @@ def test_two_precisions_in_one_process() -> None:
         prompted = model()
         vpt.fit(prompted, pairs(), epochs=1, batch_size=6, precision=precision, **QUIET)
         assert {tensor.dtype for tensor in prompted.tuned_state().values()} == {torch.float32}
+
+
+def test_gradients_of_before_are_none_of_a_run() -> None:
+    expected, looked_at = model(), model()
+    vpt.fit(expected, pairs(), epochs=1, batch_size=6, **QUIET)
+    looked_at.train()
+    (100 * looked_at(torch.randn(2, 3, 32, 32)).square().sum()).backward()
+    vpt.fit(looked_at, pairs(), epochs=1, batch_size=6, **QUIET)
+    for name, tensor in expected.tuned_state().items():
+        assert torch.equal(looked_at.tuned_state()[name], tensor)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_run_leaves_the_random_numbers_of_its_caller_as_they_were(breaks: bool) -> None:
+    def drawn() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), torch.rand(1).item()
+
+    class Breaks(vpt.Callback):
+        def on_epoch(self, training: vpt.Training) -> None:
+            if breaks:
+                raise LookupError
+
+    expected: list[tuple[float, float, float]] = []
+    for fits in (False, True):
+        prompted = model("vpt-deep", dropout=0.3)
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        if fits:
+            with pytest.raises(LookupError) if breaks else nullcontext():
+                vpt.fit(prompted, pairs(), epochs=1, batch_size=6, callbacks=[Breaks()], **QUIET)
+        expected.append(drawn())
+    assert expected[0] == expected[1]
 
 
 def test_fitting_leaves_nothing_behind_on_the_model() -> None:

@@ -22,6 +22,7 @@ from vpt.engine.speed import switched
 from vpt.engine.workers import told_workers
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.modes import evaluating
 from vpt.options import typed
 from vpt.precision import full_precision
 from vpt.processes import processes
@@ -96,29 +97,27 @@ def score(
     """`evaluate` over prepared batches."""
     if not len(batches):
         raise VptError("there is nothing to evaluate: the data set is empty.")
-    was_training = model.training
-    model.compile_prompts()
     metrics = task.metrics().to(accelerator.device)
     total_loss = torch.zeros((), device=accelerator.device)
-    count = 0
-    hits = []
+    count, hits = 0, []
 
     def forward(images: Tensor) -> Tensor:
         with accelerator.autocast():
             logits: Tensor = model(images)
             return logits
 
-    logits_of = repeated(forward, model, len(batches))
-    for batch in progress.bar(batches, "evaluating"):
-        logits = logits_of(batch[0])
-        logits, labels = accelerator.gather_for_metrics((full_precision(logits), batch[1]))
-        total_loss = total_loss + torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-        hits.append(logits.argmax(-1) == labels)
-        metrics.update(logits.softmax(-1), labels)
-        count += len(labels)
-        if outputs is not None:
-            outputs.append((logits.cpu(), labels.cpu()))
-    model.train(was_training)
+    with evaluating(model):
+        model.compile_prompts()
+        logits_of = repeated(forward, model, len(batches))
+        for batch in progress.bar(batches, "evaluating"):
+            logits = logits_of(batch[0])
+            logits, labels = accelerator.gather_for_metrics((full_precision(logits), batch[1]))
+            total_loss = total_loss + torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+            hits.append(logits.argmax(-1) == labels)
+            metrics.update(logits, labels)
+            count += len(labels)
+            if outputs is not None:
+                outputs.append((logits.cpu(), labels.cpu()))
     values: dict[str, Any] = {"loss": total_loss.item() / count}
     for name, value in metrics.compute().items():
         values[name] = value.tolist() if value.ndim else value.item()

@@ -15,6 +15,7 @@ from vpt.data.loading import loader
 from vpt.data.pairs import Pairs
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.modes import evaluating
 from vpt.precision import full_precision
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
@@ -75,8 +76,6 @@ def image_features(
     seed: int | None,
 ) -> Tensor:
     """Features of `views` augmented views of every image, (V, N, F), on the CPU; every process computes them all."""
-    was_training = model.training
-    model.eval()
     # A batch of features may be larger than one of images can be.
     batches: Any = loader(data, transform, batch_size=min(batch_size, AT_ONCE), seed=seed, workers=workers)
 
@@ -84,15 +83,15 @@ def image_features(
         with accelerator.autocast():
             return full_precision(model.kept(images))
 
-    features_of = repeated(forward, model, views * len(batches))
     found = []
-    for view in range(views):
-        batches.sampler.set_epoch(view)
-        parts = []
-        for images, _ in progress.bar(batches, f"image features, view {view + 1}/{views}"):
-            parts.append(features_of(images.to(accelerator.device)).cpu())
-        found.append(torch.cat(parts))
-    model.train(was_training)
+    with evaluating(model):
+        features_of = repeated(forward, model, views * len(batches))
+        for view in range(views):
+            batches.sampler.set_epoch(view)
+            parts = []
+            for images, _ in progress.bar(batches, f"image features, view {view + 1}/{views}"):
+                parts.append(features_of(images.to(accelerator.device)).cpu())
+            found.append(torch.cat(parts))
     return torch.stack(found)
 
 

@@ -14,6 +14,7 @@ from vpt.engine.evaluate import Source
 from vpt.engine.keeping import Keeping
 from vpt.engine.optim import ScheduleKind
 from vpt.engine.prepare import Preparation
+from vpt.engine.randomness import put_back
 from vpt.engine.record import FitResult
 from vpt.engine.rundir import RunDir, room_needed
 from vpt.engine.settings import Settings
@@ -114,7 +115,8 @@ def fit(
             each image; epochs take them in turn. By default one where nothing is augmented; 0 computes them anew.
         task: the loss of images with captions; symmetric InfoNCE by default.
         workers: processes that load images.
-        seed: of order, augmentation and dropout.
+        seed: of order, augmentation and dropout, for which the generators of Python, numpy and torch are seeded; they
+            go on afterwards from where they were.
         callbacks: called after each step and epoch, in every process; they may end the run.
         trackers: that are told the figures of each epoch: names that Accelerate has ("tensorboard", "wandb", "mlflow",
             "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio", and those registered with it), each alone or
@@ -138,7 +140,8 @@ def fit(
             return _as_it_is(prepared, run, tracked, called)
         model.method.whole_steps = True
         try:
-            return _train(prepared, run, tracked, called)
+            with put_back(prepared.accelerator.device):
+                return _train(prepared, run, tracked, called)
         finally:
             model.method.whole_steps = False
             tracked.end()
@@ -184,6 +187,7 @@ def _train(prepared: Preparation, run: RunDir | None, tracked: Trackers, called:
         row = measured(row) if due else row
         kept(row)
         shown.epoch_line(row)
+        model.eval()
         if called.epoch(row):
             if not due:
                 # It is the last one now, which is always evaluated.

@@ -11,6 +11,7 @@ from torch import Tensor
 from vpt.data.pairs import Pairs
 from vpt.errors import VptError
 from vpt.model import Prompted
+from vpt.modes import evaluating
 from vpt.normalised import normalised
 from vpt.precision import full_precision
 from vpt.report.progress import Progress
@@ -34,16 +35,14 @@ def measure_retrieval(
     """
     if not len(pairs):
         raise VptError("there is nothing to evaluate: the data set is empty.")
-    was_training = model.training
-    model.eval()
     images = []
-    for batch in progress.bar(batches, "evaluating images"):
-        with accelerator.autocast():
-            features = model.features(batch[0])
-        images.append(accelerator.gather_for_metrics(normalised(full_precision(features))))
     captions = [(owner, caption) for owner, of_image in enumerate(pairs.captions) for caption in of_image]
-    texts = text_features(model, [caption for _, caption in captions], accelerator, progress)
-    model.train(was_training)
+    with evaluating(model):
+        for batch in progress.bar(batches, "evaluating images"):
+            with accelerator.autocast():
+                features = model.features(batch[0])
+            images.append(accelerator.gather_for_metrics(normalised(full_precision(features))))
+        texts = text_features(model, [caption for _, caption in captions], accelerator, progress)
     owners = torch.tensor([owner for owner, _ in captions], device=texts.device)
     return retrieval_metrics(torch.cat(images), texts, owners)
 

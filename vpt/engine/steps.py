@@ -103,6 +103,9 @@ class Steps:
         self.per_epoch = per_epoch
         self.total = total
         self.seed = seed
+        for parameter in self.tuned:
+            # A gradient that somebody looked at before, or a run that was interrupted left, is none of this run's.
+            parameter.grad = None
         self.anew()
 
     def anew(self) -> None:

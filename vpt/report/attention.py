@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vpt.errors import VptError
 from vpt.images import open_image, picture
+from vpt.modes import evaluating
 from vpt.preprocessing import transformed
 
 if TYPE_CHECKING:
@@ -114,11 +115,8 @@ def attention(model: Any, images: Tensor, *, blocks: Sequence[int] | None = None
         why = tower.why_whole(layer)
         if why is not None:
             raise VptError(f"the attention of block {layer} cannot be looked at ({why}): choose others by blocks.")
-    was_training = model.training
-    try:
-        given = model.eval().block_inputs(images)
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        given = model.block_inputs(images)
     grid = (images.shape[-2] // tower.patch_size, images.shape[-1] // tower.patch_size)
     found = []
     places = tower.embedded(images.to(tower.dtype))[1] if tower.placed else None

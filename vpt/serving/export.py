@@ -21,6 +21,7 @@ from vpt import saving
 from vpt.errors import VptError
 from vpt.files import make_folder, replacing, write
 from vpt.model import Prompted
+from vpt.modes import evaluating
 from vpt.normalised import normalised
 from vpt.predict import ImageLike, as_picture
 from vpt.preprocessing import transformed
@@ -146,9 +147,7 @@ def export(
             f"{model.method.name} cannot be exported: the features of its class names depend on each image, so that "
             "the text encoder would have to be in the file; export a model of another method, such as coop."
         )
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         pictures = _pictures(model, images)
         expected = _expected(model, pictures)
         program = Program(model, input)
@@ -167,8 +166,6 @@ def export(
                     f"{len(pictures)} images with another label): nothing was written; try the other kind of file."
                 )
         write(beside, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    finally:
-        model.train(was_training)
     return facts
 
 
