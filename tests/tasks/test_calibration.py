@@ -28,9 +28,12 @@ def test_the_temperature_undoes_what_made_logits_too_sharp(sharper: float) -> No
         assert found["ece"] > 0.1
 
 
-def test_the_calibration_error_is_the_bins_weighted_gap() -> None:
-    logits, labels = drawn(2000, sharper=2.0)
+@pytest.mark.parametrize("sharper", [2.0, 50.0])
+def test_the_calibration_error_is_the_bins_weighted_gap(sharper: float) -> None:
+    logits, labels = drawn(2000, sharper=sharper)
+    logits = logits.float()
     confidence, said = logits.softmax(-1).max(-1)
+    assert (confidence == 1).any() == (sharper == 50.0)
     rows = reliability(confidence, said == labels)
     assert sum(row["images"] for row in rows) == 2000
     gap = sum(row["images"] * abs(row["accuracy"] - row["confidence"]) for row in rows) / 2000

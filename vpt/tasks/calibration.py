@@ -11,6 +11,8 @@ from vpt.report.reliability import BINS
 
 # Of a temperature: outside of them probabilities are all the same, or all 0 and 1.
 LOWEST, HIGHEST = 0.01, 100.0
+# In float32.
+LARGEST = 1 - 2**-24
 
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -36,8 +38,14 @@ def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
     """Expected calibration error of probabilities (N, C) in 15 bins of equal width (section 2)."""
     from torchmetrics.functional.classification import multiclass_calibration_error
 
+    given = below_one(probabilities.float())
     classes = probabilities.shape[1]
-    return float(multiclass_calibration_error(probabilities.float(), labels.long(), num_classes=classes, n_bins=BINS))
+    return float(multiclass_calibration_error(given, labels.long(), num_classes=classes, n_bins=BINS))
+
+
+def below_one(probabilities: Tensor) -> Tensor:
+    """Probabilities in float32, those of 1 a little less: torchmetrics has a bin of its own, a sixteenth, for these."""
+    return probabilities.clamp(max=LARGEST)
 
 
 def calibration(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from vpt.model import Prompted
+from vpt.report.reliability import BINS
 from vpt.tasks.shares import own, share, weighted
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Classification:
         return weighted(loss, model.method.share), own(logits.detach(), sizes), own(labels, sizes)
 
     def metrics(self) -> MetricCollection:
-        """Metrics to be updated with probabilities (B, C) and labels (B,); all are shares from 0 to 1.
+        """Metrics to be updated with logits (B, C) and labels (B,); all are shares from 0 to 1.
 
         "top1", "top5" (or the top C of fewer classes), "mean_per_class" (over classes that have images), "ece"
         (expected calibration error in 15 bins, Guo et al., 2017) and "confusion", counts (C, C) with a row for each
@@ -59,13 +60,9 @@ class Classification:
         """
         # With it come audio, text and plots: more than all else that is imported before the first step.
         from torchmetrics import MetricCollection
-        from torchmetrics.classification import (
-            MulticlassAccuracy,
-            MulticlassCalibrationError,
-            MulticlassConfusionMatrix,
-        )
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-        from vpt.tasks.per_class import MeanPerClass
+        from vpt.tasks.metrics import CalibrationError, MeanPerClass
 
         options: dict[str, Any] = {"num_classes": self.num_classes, "sync_on_compute": False}
         return MetricCollection(
@@ -73,7 +70,7 @@ class Classification:
                 "top1": MulticlassAccuracy(average="micro", **options),
                 "top5": MulticlassAccuracy(average="micro", top_k=min(5, self.num_classes), **options),
                 "mean_per_class": MeanPerClass(**options),
-                "ece": MulticlassCalibrationError(n_bins=15, **options),
+                "ece": CalibrationError(n_bins=BINS, **options),
                 "confusion": MulticlassConfusionMatrix(**options),
             },
             compute_groups=False,

@@ -1,9 +1,11 @@
-"""The mean over classes of how often each is recognised."""
+"""Metrics of torchmetrics where theirs say something else."""
 
 from __future__ import annotations
 
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassCalibrationError, MulticlassConfusionMatrix
+
+from vpt.tasks.calibration import below_one
 
 
 class MeanPerClass(MulticlassConfusionMatrix):
@@ -19,3 +21,11 @@ class MeanPerClass(MulticlassConfusionMatrix):
         there = images > 0
         mean: Tensor = (counts.diagonal()[there] / images[there]).mean()
         return mean
+
+
+class CalibrationError(MulticlassCalibrationError):
+    """Expected calibration error of logits, in bins of equal width of which the last holds 1."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take in logits (B, C) and labels (B,)."""
+        super().update(below_one(preds.softmax(-1)), target)
