@@ -14,6 +14,7 @@ PACKAGE = Path(vpt.__file__).parent
 # Each room and what it may import, beside itself and the leaves.
 LEAVES = {
     "capture",
+    "modes",
     "devices",
     "errors",
     "extras",

@@ -23,6 +23,11 @@ def holding() -> Iterator[list[Any]]:
         _HOLDING.reset(token)
 
 
+def is_holding() -> bool:
+    """Whether a step is being captured in this thread."""
+    return _HOLDING.get() is not None
+
+
 def held(value: T) -> T:
     """`value`, which was computed once and may be replaced: a step that is being captured holds on to it.
 

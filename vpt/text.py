@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import VptError
-from vpt.held import held
+from vpt.held import held, is_holding
 from vpt.loops import TextLoop, encode_texts, encode_texts_plain
 from vpt.methods.base import Method
 from vpt.normalised import normalised
@@ -263,8 +263,8 @@ class TextSide(nn.Module):
             return compute()
         if image is not None or plain or (torch.is_grad_enabled() and not self.frozen_under(method)):
             return compute()
-        key = (tuple(classes), tuple(templates), mean, id(seen), *self._state(method))
-        return self._once(f"{type(method).__name__} {lengths}", key, compute)
+        key = (tuple(classes), tuple(templates), mean, id(seen))
+        return self._features_once(f"{type(method).__name__} {lengths}", key, method, compute)
 
     def sentence_features(self, method: Method, sentences: Sequence[Sequence[str]]) -> Tensor:
         """L2-normalised features of S sentences about each of C classes, (C, S, F), computed once."""
@@ -275,7 +275,7 @@ class TextSide(nn.Module):
             found = [self.encode(method, self.tower.tokenize(list(each), method.num_context)) for each in texts]
             return normalised(torch.stack(found, dim=1))
 
-        return self._once("sentences", (id(sentences), *self._state(method)), compute)
+        return self._features_once("sentences", (id(sentences),), method, compute)
 
     def frozen_under(self, method: Method) -> bool:
         """Whether training with `method` leaves text features as they are."""
@@ -302,23 +302,36 @@ class TextSide(nn.Module):
         key = (tuple(classes), self.chunk, self.logit_scale.device)
         return self._once(f"{type(method).__name__} {template} {method.num_context}", key, compute)
 
+    def _features_once(self, name: str, key: tuple[Any, ...], method: Method, compute: Callable[[], Tensor]) -> Tensor:
+        """Features without gradients, remembered until `key` or anything that they are made of changes."""
+        if self.training and is_holding() and not self.frozen_under(method):
+            # Training changes them from step to step: a replay is to compute them, as steps do that run as they are.
+            with torch.no_grad():
+                return compute()
+        return self._once(name, (*key, *self._state(method)), compute)
+
     def _once(self, name: str, key: Any, compute: Callable[[], T]) -> T:
         """What `compute` gives, remembered until `key` changes."""
-        if name not in self._remembered or self._remembered[name][0] != key:
+        if name in self._remembered and self._remembered[name][0] == key:
+            known: T = self._remembered[name][1]
+            return held(known)
 
-            def apart() -> T:
-                # What is remembered may be met again while gradients are kept, where no inference tensor may be.
-                with torch.inference_mode(False), torch.no_grad():
-                    return compute()
+        def apart() -> T:
+            # What is remembered may be met again while gradients are kept, where no inference tensor may be.
+            with torch.inference_mode(False), torch.no_grad():
+                return compute()
 
-            if torch.compiler.is_exporting():
-                # Ids and places of tokens are constants of the program; another thread computes and does not trace.
-                with ThreadPoolExecutor(1) as other:
-                    self._remembered[name] = (key, other.submit(apart).result())
-            else:
-                self._remembered[name] = (key, apart())
-        found: T = self._remembered[name][1]
-        return held(found)
+        if torch.compiler.is_exporting():
+            # Ids and places of tokens are constants of the program; another thread computes and does not trace.
+            with ThreadPoolExecutor(1) as other:
+                found = other.submit(apart).result()
+        else:
+            found = apart()
+        if is_holding():
+            # What a capture computes has no values before it is replayed, and none at all where it fails.
+            return found
+        self._remembered[name] = (key, found)
+        return found
 
     def _state(self, method: Method) -> tuple[Any, ...]:
         """Changes whenever text features do."""

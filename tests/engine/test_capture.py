@@ -5,13 +5,14 @@ import random
 import weakref
 from collections.abc import Callable, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import vpt
@@ -20,15 +21,17 @@ from tests.few import few
 from tests.tape import TapeRecorder
 from tests.taught import taught
 from tests.text_models import CLASSES, image_text_model
+from vpt import VptError
 from vpt.capture import Graphs
 from vpt.data.base import Samples
 from vpt.engine import prepare
 from vpt.engine.evaluate import make_accelerator
 from vpt.methods import available
 from vpt.methods.parts.distances import NearTexts
+from vpt.text import TextSide
 
 RUN: dict[str, Any] = {**QUIET, "epochs": 3, "batch_size": 5, "lr": 0.02, "views": 0}
-VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+VARIANTS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     # A frame of 30 pixels leaves nothing of small images.
     **{name: (name, {"size": 4} if name == "pixel" else {}, {}) for name in available()},
     # A norm over a batch needs two images, and the last of eleven would be alone.
@@ -38,6 +41,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "class-specific context": ("coop", {"csc": True}, {}),
     "accumulated and clipped": ("maple", {}, {"accumulate": 2, "clip_norm": 0.1}),
     "accumulated, corrected": ("prograd", {}, {"accumulate": 2}),
+    "accumulated, frozen features change": (["kgcoop", "bias"], {}, {"accumulate": 2, "batch_size": 2}),
+    "accumulated, sentences": (["coprompt", "bias"], {}, {"accumulate": 2, "batch_size": 2}),
     "averaged over steps": ("vpt-deep", {"head": "text"}, {"ema": 0.9}),
     "smoothed labels": ("coop", {}, {"label_smoothing": 0.1}),
     "prompt dropout": ("vpt-deep", {"dropout": 0.4}, {}),
@@ -70,7 +75,7 @@ class Drawn(Samples):
 
 
 def fitted(
-    name: str,
+    name: str | list[str],
     options: dict[str, Any],
     run: dict[str, Any],
     recorder: TapeRecorder | None,
@@ -93,7 +98,13 @@ def fitted(
 # One of each way in which steps differ: of images, of texts, of both, with a loss or gradients of its own, of
 # features, with numbers drawn at random, and of several passes.
 BY_DEFAULT = {"vpt-deep", "coop", "cocoop", "promptsrc", "prograd", "tip-adapter-f", "clip-lora", "prompt dropout"}
-BY_DEFAULT |= {"accumulated and clipped", "averaged over steps", "features computed once", "blocks computed again"}
+BY_DEFAULT |= {
+    "accumulated, frozen features change",
+    "accumulated and clipped",
+    "averaged over steps",
+    "features computed once",
+    "blocks computed again",
+}
 
 
 @pytest.mark.parametrize("variant", few(VARIANTS, BY_DEFAULT))
@@ -192,17 +203,18 @@ class Freezes(vpt.Callback):
                 parameter.requires_grad_(name.startswith("context"))
 
 
-CHANGES: dict[str, tuple[str, vpt.Callback]] = {
-    "moved": ("coop", Moves()),
-    "annealed": ("kgcoop", Anneals()),
-    "frozen in part": ("maple", Freezes()),
+CHANGES: dict[str, tuple[str, vpt.Callback, dict[str, Any]]] = {
+    "moved": ("coop", Moves(), {}),
+    "annealed": ("kgcoop", Anneals(), {}),
+    "frozen in part": ("maple", Freezes(), {}),
+    "frozen in part, accumulated": ("maple", Freezes(), {"accumulate": 2}),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_a_callback_changes_is_captured_anew(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, callback = CHANGES[change]
-    recorder, run = TapeRecorder(), {"callbacks": [callback], "epochs": 6}
+    name, callback, more = CHANGES[change]
+    recorder, run = TapeRecorder(), {"callbacks": [callback], "epochs": 6, **more}
     expected = fitted(name, {}, run, None, monkeypatch)
     found = fitted(name, {}, run, recorder, monkeypatch)
     for key, tensor in expected.tuned_state().items():
@@ -258,6 +270,93 @@ def test_a_step_that_hooks_look_at_runs_as_it_is(
     # Three steps an epoch, each of which has the hook called.
     assert set(range(6, 15)) <= set(seen)
     assert capsys.readouterr().err.count("hooks, which a graph would not call") == 1
+
+
+class Counting(nn.Linear):
+    """A head that gives more and more from call to call."""
+
+    calls = 0
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.calls += self.training
+        return super().forward(input) * (1 + self.calls)
+
+
+def test_a_head_of_ones_own_that_counts_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder, found = TapeRecorder(), []
+    for at in (None, recorder):
+        monkeypatch.setattr(prepare, "recorder_of", lambda *_, at=at, **__: at)
+        torch.manual_seed(0)
+        head = Counting(12, len(CLASSES))
+        model = vpt.attach(image_text_model(), "vpt-deep", classes=CLASSES, head=head).double()
+        vpt.fit(model, Drawn(), **{**RUN, "batch_size": 2})
+        found.append(model.tuned_state())
+    assert recorder.replayed == 0
+    assert capsys.readouterr().err.count("changes plain attributes of the method") == 1
+    for key, tensor in found[0].items():
+        torch.testing.assert_close(found[1][key], tensor, rtol=0, atol=0)
+
+
+class Fails(TapeRecorder):
+    """A capture that fails at its end, of which nothing has been computed, as on a GPU."""
+
+    def capture(self, call: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        made: list[Tensor] = []
+        once = TextSide._once
+
+        def noted(side: TextSide, name: str, key: Any, compute: Callable[[], Any]) -> Any:
+            def of() -> Any:
+                made.append(compute())
+                return made[-1]
+
+            return once(side, name, key, of)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TextSide, "_once", noted)
+            super().capture(call)
+        for tensor in made:
+            tensor.fill_(torch.nan)
+        raise RuntimeError("not permitted while a stream is captured")
+
+
+def test_a_capture_that_fails_leaves_nothing_that_was_never_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = fitted(["kgcoop", "bias"], {}, {}, None, monkeypatch)
+    found = fitted(["kgcoop", "bias"], {}, {}, Fails(), monkeypatch)
+    for key, tensor in expected.tuned_state().items():
+        torch.testing.assert_close(found.tuned_state()[key], tensor, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", ["coop", "accumulated, corrected"])
+def test_a_captured_run_that_was_interrupted_goes_on_as_one_that_was_not(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, options, run = VARIANTS[variant]
+    expected = fitted(name, options, {**run, "epochs": 4}, None, monkeypatch)
+
+    class Interrupts(vpt.Callback):
+        def on_epoch(self, training: vpt.Training) -> None:
+            if training.epoch == 3:
+                raise KeyboardInterrupt
+
+    run = {**run, "epochs": 4, "run_dir": tmp_path / "run"}
+    with pytest.raises(KeyboardInterrupt):
+        fitted(name, options, {**run, "callbacks": [Interrupts()]}, TapeRecorder(), monkeypatch)
+    recorder = TapeRecorder()
+    found = fitted(name, options, {**run, "resume": True}, recorder, monkeypatch)
+    for key, tensor in expected.tuned_state().items():
+        torch.testing.assert_close(found.tuned_state()[key], tensor, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("graph", "sentence"),
+    [(True, r"steps cannot be captured \(there is no GPU that captures\): leave it out"), ("yes", "not one of auto")],
+)
+def test_what_cannot_be_captured_is_told_before_training(graph: Any, sentence: str) -> None:
+    model = vpt.attach(image_text_model(), "coop", classes=CLASSES)
+    with pytest.raises(VptError, match=sentence):
+        vpt.fit(model, Drawn(), graph=graph, **RUN)
 
 
 class Forgetful:

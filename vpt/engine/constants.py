@@ -22,7 +22,7 @@ class Facts(NamedTuple):
         places: where tensors lie.
         trained: which of what is trained still is.
         classes: their names, and the templates.
-        plain: attributes of the method's modules and of the task, one dictionary each.
+        plain: attributes of the modules of method and head and of the task, one dictionary each.
         hooks: how many there are on modules.
     """
 
@@ -45,7 +45,8 @@ class Constants:
     def __init__(self, model: Prompted, task: Any, tuned: Sequence[nn.Parameter]) -> None:
         self.model = model
         self.tuned = list(tuned)
-        self.parts = [*model.method.modules(), task]
+        head = [] if model.head is None else model.head.modules()
+        self.parts = [*model.method.modules(), *head, task]
         # Encoders are moved as a whole.
         self.frozen: list[Tensor] = [next(model.tower.parameters())]
         if model.text is not None:

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from vpt.capture import repeated
 from vpt.data.pairs import Pairs
 from vpt.errors import VptError
 from vpt.model import Prompted
@@ -37,11 +38,16 @@ def measure_retrieval(
         raise VptError("there is nothing to evaluate: the data set is empty.")
     images = []
     captions = [(owner, caption) for owner, of_image in enumerate(pairs.captions) for caption in of_image]
+
+    def features(given: Tensor) -> Tensor:
+        with accelerator.autocast():
+            return normalised(full_precision(model.features(given)))
+
     with evaluating(model):
+        features_of = repeated(features, model, len(batches))
         for batch in progress.bar(batches, "evaluating images"):
-            with accelerator.autocast():
-                features = model.features(batch[0])
-            images.append(accelerator.gather_for_metrics(normalised(full_precision(features))))
+            # What a captured pass gives is overwritten by the next.
+            images.append(accelerator.gather_for_metrics(features_of(batch[0]).clone()))
         texts = text_features(model, [caption for _, caption in captions], accelerator, progress)
     owners = torch.tensor([owner for owner, _ in captions], device=texts.device)
     return retrieval_metrics(torch.cat(images), texts, owners)

@@ -103,6 +103,7 @@ class Steps:
         self.per_epoch = per_epoch
         self.total = total
         self.seed = seed
+        self.told: set[str] = set()
         for parameter in self.tuned:
             # A gradient that somebody looked at before, or a run that was interrupted left, is none of this run's.
             parameter.grad = None
@@ -116,7 +117,13 @@ class Steps:
             self.facts: Facts | None = None
             # An epoch's last batch, as it is, would take its memory beside that of the graph of all others.
             again = int(self.compiled)
-            self.graphs = Graphs(self._passes, self.recorder, failed=tell_failed, again=again, checked=self._checked)
+            self.graphs = Graphs(self._passes, self.recorder, failed=self._failed, again=again, checked=self._checked)
+
+    def _failed(self, reason: str) -> None:
+        """Say why steps run as they are: once, also of a run in several stages."""
+        if reason not in self.told:
+            self.told.add(reason)
+            tell_failed(reason)
 
     def epoch(self, epoch: int, shown: Progress, called: Callbacks) -> dict[str, Any]:
         """Train epoch 0, 1, …; its row but for what validation adds.
@@ -183,6 +190,9 @@ class Steps:
             return
         now = self.constants.now()
         if self.facts not in (None, now):
+            for parameter in self.tuned:
+                # Gradients of accumulated steps stay where they are, and one of zeros moves what is no longer trained.
+                parameter.grad = None
             self.anew()
         self.facts = now
 

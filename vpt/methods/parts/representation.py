@@ -127,8 +127,7 @@ class Representations(OfTrained):
         mixed = self.alpha * of_class + (1 - self.alpha) * self.of_tokens(image, text, scale)
         if self.places is None:
             return mixed
-        known = (self.places >= 0).to(mixed.device)
-        return torch.where(known, mixed, of_class)
+        return torch.where(self.places >= 0, mixed, of_class)
 
     def of_tokens(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
         """Similarities of f_r."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,14 @@ from torch import Tensor, nn
 from vpt.errors import VptError
 from vpt.methods.parts.classifier import Classifier, similarities
 from vpt.normalised import normalised
+
+
+def beside(part: nn.Module, places: Sequence[int] | None) -> Tensor | None:
+    """Numbers of classes as a tensor where a part's own tensors lie: no pass is to bring it there."""
+    if places is None:
+        return None
+    own = next(chain(part.parameters(), part.buffers()), None)
+    return torch.tensor(places, device=None if own is None else own.device)
 
 
 class OfTrained(Classifier):
@@ -22,15 +31,16 @@ class OfTrained(Classifier):
         places: number of each class in use among those of training, -1 for others; None where they are the same.
     """
 
-    places: Tensor | None = None
+    places: Tensor | None
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
+        self.register_buffer("places", None, persistent=False)
 
     def set_classes(self, places: Sequence[int] | None) -> None:
         """Which of what was learned is each class's."""
-        self.places = None if places is None else torch.tensor(places)
+        self.places = beside(self, places)
 
     def chosen(self, learned: Tensor, otherwise: Tensor) -> Tensor:
         """What was learned for each class in use, (C, …), and for one that was not trained what `otherwise` has."""
@@ -38,9 +48,8 @@ class OfTrained(Classifier):
             return learned
         if self.training:
             raise VptError(f"{self.name} has learned for other classes than those in use: make a model for these.")
-        places = self.places.to(learned.device)
-        known = (places >= 0).view(-1, *[1] * (learned.ndim - 1))
-        return torch.where(known, learned[places.clamp(min=0)], otherwise.to(learned.dtype))
+        known = (self.places >= 0).view(-1, *[1] * (learned.ndim - 1))
+        return torch.where(known, learned[self.places.clamp(min=0)], otherwise.to(learned.dtype))
 
 
 class Rows(OfTrained):

@@ -12,6 +12,7 @@ from vpt.errors import VptError
 from vpt.methods.parts.classifier import Classifier, similarities
 from vpt.methods.parts.objective import Objective
 from vpt.methods.parts.outputs import Outputs
+from vpt.methods.parts.rows import beside
 from vpt.normalised import normalised
 from vpt.precision import full_precision
 
@@ -35,13 +36,14 @@ class Student(Classifier):
     needs_teacher = True
 
     text: Tensor
-    places: Tensor | None = None
+    places: Tensor | None
 
     def __init__(self, num_features: int, name: str) -> None:
         super().__init__()
         self.name = name
         self.num_features = num_features
         self.register_buffer("text", torch.empty(0, 0))
+        self.register_buffer("places", None, persistent=False)
         # It has names and no numbers until it is known how wide the teacher's features are.
         self._build(1)
         for parameter in self.network.parameters():
@@ -70,7 +72,7 @@ class Student(Classifier):
         """
         if places is not None and -1 in places and len(self.text):
             raise VptError(f"{self.name} has its teacher's texts of the classes it was trained with, and of no others.")
-        self.places = None if places is None else torch.tensor(places)
+        self.places = beside(self, places)
 
     def logits(self, image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
         """(B, C) of image features (B, F) as they are; the student's own texts are not looked at."""
@@ -84,7 +86,7 @@ class Student(Classifier):
                 "train.batch_size, or train.drop_last=true."
             )
         found = normalised(self.network(image.to(self.text.dtype)))
-        used = self.text if self.places is None else self.text[self.places.to(self.text.device)]
+        used = self.text if self.places is None else self.text[self.places]
         return similarities(found, used, scale)
 
 
