@@ -12,10 +12,26 @@ from torch.utils._pytree import tree_leaves
 
 
 class OneDevice(TorchDispatchMode):
-    """Operations on tensors of two devices are errors; copies, and numbers that are tensors, are not."""
+    """Operations on tensors of two devices are errors; copies, and numbers that are tensors, are not.
+
+    Args:
+        warm: copies to the device are errors too, as all that is brought there once is there.
+    """
+
+    def __init__(self, *, warm: bool = False) -> None:
+        super().__init__()
+        self.warm = warm
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
-        devices = {tensor.device.type for tensor in tensors}
-        assert len(devices) < 2 or "copy" in func.name(), f"{func.name()} is given tensors on {devices}"
-        return func(*args, **(kwargs or {}))
+        given = {leaf.device.type for leaf in _tensors((args, kwargs)) if leaf.ndim or "copy" in func.name()}
+        found = func(*args, **(kwargs or {}))
+        if "copy" not in func.name():
+            assert len(given) < 2, f"{func.name()} is given tensors on {given}"
+        elif self.warm:
+            there = {leaf.device.type for leaf in _tensors(found)}
+            assert len(given | there) < 2, f"{func.name()} copies from {given} to {there}"
+        return found
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

@@ -42,6 +42,7 @@ LEAVES = {
 }
 MAY_IMPORT = {
     "capture": set(),
+    "modes": set(),
     "errors": set(),
     "extras": set(),
     "paths": set(),

@@ -8,10 +8,12 @@ from torch import Tensor
 
 import vpt
 from tests.devices import OneDevice
+from tests.few import few
 from tests.taught import taught
 from tests.text_models import CLASSES, image_text_model
 from tests.text_zoo import TEXT_EXAMPLES
 from tests.zoo import EXAMPLES
+from vpt import VptError
 from vpt.methods import available
 from vpt.methods.base import Method
 from vpt.tasks.classification import Classification
@@ -46,6 +48,10 @@ def test_what_is_asked_for_here_is_seen() -> None:
     here, there = torch.ones(2), torch.ones(2, device="meta")
     with OneDevice(), pytest.raises(AssertionError, match="is given tensors on"):
         torch.nn.functional.embedding(here.long(), there[:, None])
+    with OneDevice(warm=True), pytest.raises(AssertionError, match=r"copies from \{'cpu'\} to \{'meta'\}"):
+        here.to("meta")
+    with OneDevice(warm=True), pytest.raises(AssertionError, match="copies from"):
+        there[:1] = here[:1]
     with pytest.raises(RuntimeError, match="meta tensors"):
         int(there.max())
 
@@ -54,10 +60,11 @@ def test_what_is_asked_for_here_is_seen() -> None:
 def test_a_step_stays_on_its_device_and_reads_nothing(variant: str) -> None:
     model = on_device(*VARIANTS[variant]).train()
     tuned = [parameter for group in model.parameter_groups().values() for parameter in group]
-    with OneDevice():
-        loss, _, _ = Classification(len(CLASSES)).loss(model, batch())
-        if tuned:
-            loss.backward()
+    for warm in (False, True):
+        with OneDevice(warm=warm):
+            loss, _, _ = Classification(len(CLASSES)).loss(model, batch())
+            if tuned:
+                loss.backward()
     assert loss.device.type == "meta"
     # The rows of 2SFS wait for its second stage.
     waiting = model.method.classifier.weight if variant == "2sfs" else None
@@ -65,12 +72,23 @@ def test_a_step_stays_on_its_device_and_reads_nothing(variant: str) -> None:
     assert all(parameter.grad is not None and parameter.grad.device.type == "meta" for parameter in reached)
 
 
+OTHERS = {"as trained": None, "reordered": CLASSES[::-1], "some": CLASSES[:2], "new": [CLASSES[0], "zebra", "tram"]}
+
+
+@pytest.mark.parametrize("classes", few(OTHERS, ["as trained", "new"]))
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_so_does_inference(variant: str) -> None:
-    model = on_device(*VARIANTS[variant])
-    with OneDevice(), torch.inference_mode():
-        assert model.eval()(batch()[0]).device.type == "meta"
-        assert model.compile_prompts()(batch()[0]).shape == (4, len(CLASSES))
+def test_so_does_inference(variant: str, classes: str) -> None:
+    model = on_device(*VARIANTS[variant]).eval()
+    if OTHERS[classes] is not None:
+        try:
+            model.set_classes(OTHERS[classes])
+        except VptError:
+            # What was learned belongs to the classes that it was learned for: test_text and tests/methods say of which.
+            return
+    for warm in (False, True):
+        with OneDevice(warm=warm), torch.inference_mode():
+            assert model.eval()(batch()[0]).device.type == "meta"
+            assert model.compile_prompts()(batch()[0]).shape == (4, len(model.classes))
 
 
 @pytest.mark.parametrize("name", ["zero-shot", "vpt-deep", "ivlp", "maple", "full"])
