@@ -23,9 +23,11 @@ class OneDevice(TorchDispatchMode):
         self.warm = warm
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {leaf.device.type for leaf in _tensors((args, kwargs)) if leaf.ndim or "copy" in func.name()}
+        # Without gradients `to` is not taken apart.
+        copies = "copy" in func.name() or func.name().startswith("aten::to.")
+        given = {leaf.device.type for leaf in _tensors((args, kwargs)) if leaf.ndim or copies}
         found = func(*args, **(kwargs or {}))
-        if "copy" not in func.name():
+        if not copies:
             assert len(given) < 2, f"{func.name()} is given tensors on {given}"
         elif self.warm:
             there = {leaf.device.type for leaf in _tensors(found)}
