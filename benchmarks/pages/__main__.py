@@ -1,4 +1,4 @@
-"""Write what docs and README have of the code: a page and a picture of each method, their table, a chart."""
+"""Write what docs and README have of the code: a page and a picture of each method, their table, keys, a chart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.pages import accuracy, methods
+from benchmarks.pages import accuracy, config, methods
 from benchmarks.pages.facts import ROOT, facts
 from vpt.methods import available
 
@@ -18,6 +18,7 @@ def made() -> Iterator[tuple[Path, str]]:
     everything = [facts(name) for name in sorted(available())]
     docs = ROOT / "docs"
     yield docs / "images" / "accuracy.svg", accuracy.chart()
+    yield docs / "config.md", put((docs / "config.md").read_text(encoding="utf-8"), config.tables())
     tables = {ROOT / "README.md": "docs/methods/", docs / "methods.md": "methods/"}
     for path, below in tables.items():
         yield path, put(path.read_text(encoding="utf-8"), methods.tables(everything, below))

@@ -29,12 +29,12 @@ def page(facts: Facts, said: list[str], cost: list[tuple[str, str]]) -> str:
     where = f"`{facts.file}`"
     parts = [
         f"# {facts.name}",
-        f"{BEGIN}\n\n{' · '.join(each for each in (_sentence(note.learned), paper, where) if each)}",
+        f"{BEGIN}\n\n{' · '.join(each for each in (sentence(note.learned), paper, where) if each)}",
         f"![{facts.name}: {'; '.join(said) or 'nothing is learned in the encoders'}]({facts.page}.svg)",
         facts.idea,
     ]
     if said:
-        parts.append("\n".join(f"- {_sentence(each)}" for each in said))
+        parts.append("\n".join(f"- {sentence(each)}" for each in said))
     parts += [
         "## When",
         f"**When to take it**: {_small(note.take)}",
@@ -66,13 +66,13 @@ def trial(facts: Facts) -> str:
 
 
 def _options(facts: Facts) -> str:
-    rows = [f"| `{name}` | `{default}` | {_sentence(told)} |" for name, default, told in facts.options()]
+    rows = [f"| `{name}` | `{default}` | {sentence(told)} |" for name, default, told in facts.options()]
     if not rows:
         return "None."
     return "\n".join(["| option | default | what |", "| --- | --- | --- |", *rows])
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """With a capital, and `|` as Markdown's tables want it."""
     text = text.replace("|", "\\|")
     return text[:1].upper() + text[1:] if not text.startswith("`") else text

@@ -116,7 +116,7 @@ def test_figures_of_speed_in_the_readme_are_those_of_the_page() -> None:
     readme, page = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/performance.md"))
     said = re.search(r"^A training step with.*\n.*$", readme, re.M)
     assert said is not None
-    step, plain, texts, on_a_gpu = re.findall(r"\d+(?:\.\d+)?(?= times)", said.group())
+    step, plain, texts, captured, on_a_gpu = re.findall(r"\d+(?:\.\d+)?(?= times)", said.group())
     assert re.search(rf"^\| ViT-B/16 \| 100 \| {step} \([^|]*\| {plain} \(", page, re.M)
     found = re.search(r"^\| coop \| 100 \| 16 \| [^|]* \| ([0-9.]+) \(", page, re.M)
     assert found is not None
@@ -124,6 +124,9 @@ def test_figures_of_speed_in_the_readme_are_those_of_the_page() -> None:
     times = re.search(r"coop, 100 classes: plain, eager over fast, captured \| ([0-9.]+) ", page)
     assert times is not None
     assert f"{float(times.group(1)):.0f}" == on_a_gpu
+    rows = (rf"^\| coop, 100 classes \| {form} \| captured \| ([0-9.]+) " for form in ("plain", "fast"))
+    whole, cut = (float(ms) for row in rows for ms in re.findall(row, page, re.M))
+    assert f"{whole / cut:.1f}" == captured
 
 
 @pytest.mark.parametrize("name", ["vpt-shallow", "2sfs"])
