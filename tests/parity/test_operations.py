@@ -135,6 +135,34 @@ def test_every_method_on_images(family: str, method: str) -> None:
     assert fast <= plain
 
 
+# Prompts with what is learned in the blocks, for which block 0 is gone back through though its tokens are frozen.
+TOGETHER = [
+    *product(["vpt-deep"], ["clip-lora", "lora", "fact", "repadapter", "adaptformer", "bias"]),
+    ("prefix", "lora"),
+]
+
+
+@pytest.mark.parametrize("methods", TOGETHER, ids="+".join)
+@pytest.mark.parametrize("tower", few(IMAGE_TOWERS, ["timm"]))
+def test_several_methods_at_once(tower: str, methods: tuple[str, ...]) -> None:
+    try:
+        model = vpt.attach(IMAGE_TOWERS[tower](), list(methods), num_classes=5, head="linear").train()
+    except VptError as refused:
+        if tower == "timm" or not any(reason in str(refused) for reason in REFUSALS):
+            raise
+        return
+    assert step(model, plain=False) <= step(model, plain=True)
+
+
+@pytest.mark.parametrize(
+    "methods", [("ivlp", "clip-lora"), ("promptsrc", "clip-lora"), ("kgcoop", "vpt-deep")], ids="+".join
+)
+def test_several_methods_at_once_with_class_names(methods: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = of_classes(clip, list(methods), COUNTS[0])
+    act_out(model, monkeypatch)
+    assert step(model, plain=False) <= step(model, plain=True)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("tower", few(IMAGE_TOWERS, ["timm"]))
 def test_variants_of_deep_prompts(tower: str, variant: str) -> None:
@@ -156,7 +184,7 @@ def test_blocks_that_nothing_enters_are_opened_where_that_says_less(
     assert opened <= share * whole
 
 
-def of_classes(make: Any, method: str, count: int, **options: Any) -> vpt.Prompted:
+def of_classes(make: Any, method: str | list[str], count: int, **options: Any) -> vpt.Prompted:
     import open_clip
 
     tokenizer = {} if hasattr(backbone := make(), "visual") else {"tokenizer": open_clip.tokenize}

@@ -146,7 +146,7 @@ class Tower(nn.Module, ABC):
                 block = replace(block, feed=partial(self.computed_again, layer, change, block.feed))
             if rows is not None:
                 return advance_in_rows(block, x, mask, read, rows)
-            return advance_opened(block, x, contexts, mask, read, places)
+            return advance_opened(block, x, contexts, mask, read, places, changed=change is not None)
         x = self._advance_whole(layer, x if rows is None else rows.spread(x), contexts, mask, places)
         x = x if rows is None else rows.gathered(x)
         return x if read is None else read(x)

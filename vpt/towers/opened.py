@@ -87,13 +87,19 @@ def advance_opened(
     mask: Tensor | None,
     read: Pick | None,
     places: Places | None,
+    *,
+    changed: bool = False,
 ) -> Tensor:
-    """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`."""
+    """The block's own arithmetic for `x`, with the contexts' keys and values beside those of `x`.
+
+    `changed` says that a method has a part in it.
+    """
     if block.joint is not None and read is not None:
         # Few tokens' part of what attention and MLP share is more operations than all of it.
-        return read(advance_opened(block, x, contexts, mask, None, places))
-    if torch.is_grad_enabled() and not x.requires_grad:
+        return read(advance_opened(block, x, contexts, mask, None, places, changed=changed))
+    if torch.is_grad_enabled() and not x.requires_grad and not changed:
         # Nothing is kept of tokens that nobody trained yet, nor gone back through, where prompts are beside them.
+        # What a method has learned in the block is gone back through for all of them.
         contexts = [attended_of(block, context) for context in contexts]
     known = [context for context in contexts if isinstance(context, Attended)]
     length = x.shape[1]
