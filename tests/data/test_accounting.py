@@ -10,6 +10,8 @@ from PIL import Image
 import vpt
 from tests.data.replicas import WHOLE, folder_of, picture, refused, sizes
 from vpt import VptError
+from vpt.data.base import DataSet, Files
+from vpt.data.identical import tell_identical
 
 Told = Callable[[], str]
 
@@ -122,6 +124,19 @@ def test_identical_files_with_captions_are_named(tmp_path: Path, told: Told) -> 
     (tmp_path / "t.csv").write_text("image,caption,split\n0.png,x,train\n1.png,y,train\n2.png,z,test\n")
     vpt.data.load("captions", path=tmp_path / "t.csv", val_fraction=0)
     assert "1 test images are the same files as training images" in told()
+
+
+def test_one_file_in_two_splits_is_named_but_where_val_is_test_by_design(tmp_path: Path, told: Told) -> None:
+    paths = [picture(tmp_path / f"{i}.png", i) for i in range(4)]
+    train, held = Files(paths[:2], [0, 1]), Files(paths[2:], [0, 1])
+    tell_identical(DataSet("x", ("ant", "bee"), train, held, held))
+    assert told() == ""
+    tell_identical(DataSet("x", ("ant", "bee"), train, unlabelled=held, test=Files(paths[1:3], [1, 0])))
+    said = told()
+    assert "1 test images are the same files as training images, first" in said
+    assert "1 unlabelled images are the same files as test images, first" in said
+    tell_identical(DataSet("x", ("ant", "bee"), Files([paths[0], paths[0]], [0, 1])))
+    assert "1 training images are in two classes, first" in told()
 
 
 @pytest.fixture
