@@ -63,6 +63,11 @@ def test_tar_shards_with_captions_in_json(tmp_path: Path) -> None:
         ({"png": b"", "txt": b"\xff"}, {}, "000000.txt is no txt in UTF-8"),
         ({"png": b"", "json": b"{"}, {"caption_key": "json"}, "000000.json is no JSON"),
         ({"png": b"", "json": b'{"text": 1}'}, {"caption_key": "json"}, "no field 'caption', but text: set data.json"),
+        (
+            {"png": b"", "json": b'{"caption": {"en": "x"}}'},
+            {"caption_key": "json"},
+            "json has {'en': 'x'} for a caption",
+        ),
         ({"png": b"nonsense", "txt": b"x"}, {}, "1 images cannot be decoded"),
         ({"cls": b"3"}, {}, "holds no images with captions"),
     ],

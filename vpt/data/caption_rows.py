@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vpt.data.pairs import FilePairs, PairSet
 from vpt.data.texts import read_text
@@ -85,6 +85,30 @@ def pair_set(
         skipped=tuple(without),
         empty=len(blank),
     )
+
+
+def texts_of(value: Any, place: str) -> list[str]:
+    """The captions that a value is, one or a list of several; an empty list is one empty caption.
+
+    Raises:
+        VptError: something that is no text.
+    """
+    values = value if isinstance(value, list) and value else [value]
+    for text in values:
+        if isinstance(text, float | bool | Mapping) or (isinstance(text, list) and text):
+            raise VptError(f"{place} has {text!r} for a caption: write a text, or a list of texts.")
+    return ["" if text is None or text == [] else str(text) for text in values]
+
+
+def text_of(value: Any, place: str) -> str:
+    """The caption that a value of a published file is; null is an empty one.
+
+    Raises:
+        VptError: something that is no text.
+    """
+    if value is not None and not isinstance(value, str):
+        raise VptError(f"{place} has {value!r} for a caption: write a text.")
+    return value or ""
 
 
 def check_empty(places: Sequence[str], total: int, source: Path | str, empty: Literal["stop", "skip"]) -> None:
