@@ -54,6 +54,15 @@ def test_tar_shards_with_captions_in_json(tmp_path: Path) -> None:
     assert data.train.captions[3] == ("grey 3", "grey")
 
 
+@pytest.mark.parametrize("key", ["txt", "json"])
+def test_a_byte_order_mark_is_no_part_of_a_caption(key: str, tmp_path: Path) -> None:
+    marked = [
+        {name: (b"\xef\xbb\xbf" if name == key else b"") + content for name, content in samples_of(range(1))[0].items()}
+    ]
+    data = vpt.data.load("webdataset", path=str(shard(tmp_path / "a.tar", marked)), caption_key=key, **WHOLE)
+    assert data.train.captions[0][0] == "grey 0"
+
+
 @pytest.mark.parametrize(
     ("sample", "options", "sentence"),
     [

@@ -211,7 +211,8 @@ def _read(shard: Path, caption_key: str, json_field: str) -> list[tuple[Member, 
 def _texts(content: bytes, caption_key: str, json_field: str, place: str) -> list[str]:
     """The captions in one file of a shard."""
     try:
-        text = content.decode("utf-8")
+        # With the mark that some editors begin a file with, which is no part of the caption.
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise VptError(f"{place} is no {caption_key} in UTF-8 ({error}): mend it.") from error
     if caption_key != "json":
