@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
+from vpt.data.columns import check_columns
 from vpt.data.pairs import FilePairs, PairSet
 from vpt.data.texts import read_text
 from vpt.errors import VptError
@@ -139,10 +140,11 @@ def image_root(given: Path | None, beside: Path, first: str) -> Path:
 
 
 def read_csv(file: Path, separator: str | None = None, quotes: bool = True) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and rows of a table with a header; without `separator` the commonest of the header's.
+    """The lines that rows begin on, and the rows; without `separator` it is the commonest of the header's.
 
     Raises:
-        VptError: a line has another number of columns than the header, or quotation marks that do not close.
+        VptError: a line has another number of columns than the header, or quotation marks that do not close; or two
+            columns have one name.
     """
     text = read_text(file)
     header = text.partition("\n")[0]
@@ -154,21 +156,23 @@ def read_csv(file: Path, separator: str | None = None, quotes: bool = True) -> I
         strict=True,
     )
     columns: list[str] = []
+    number = 1
     try:
         for row in reader:
+            begun, number = number, reader.line_num + 1
             if not any(value.strip() for value in row) and len(row) <= 1:
                 continue
             if not columns:
-                columns = [value.strip() for value in row]
+                columns = check_columns([value.strip() for value in row], file)
                 continue
             if len(row) != len(columns):
                 raise VptError(
-                    f"{file}, line {reader.line_num} has {len(row)} columns and the first line {len(columns)}: mend "
+                    f"{file}, line {begun} has {len(row)} columns and the first line {len(columns)}: mend "
                     "it, or put quotation marks around a caption that holds the separator."
                 )
-            yield reader.line_num, dict(zip(columns, row, strict=True))
+            yield begun, dict(zip(columns, row, strict=True))
     except csv.Error as error:
         raise VptError(
-            f"{file}, line {reader.line_num} has quotation marks that are not closed or doubled ({error}): mend it, "
+            f"{file}, line {number} has quotation marks that are not closed or doubled ({error}): mend it, "
             "or read it by data.name=captions with data.quotes=false if they mean nothing."
         ) from error

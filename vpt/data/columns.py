@@ -25,6 +25,18 @@ class Place(NamedTuple):
         return f"{self.table}, {self.row}"
 
 
+def check_columns(columns: Sequence[str], table: Path) -> list[str]:
+    """The names of a table's columns, each of which there is once; those without a name say nothing.
+
+    Raises:
+        VptError: two columns have one name, so that either may be meant.
+    """
+    twice = next((column for column in columns if column and columns.count(column) > 1), None)
+    if twice is not None:
+        raise VptError(f"{table} has two columns {twice!r}: rename or remove one.")
+    return list(columns)
+
+
 def split_column(asked: str, rows: Sequence[Mapping[str, Any]], others: Sequence[str], table: Path) -> str | None:
     """The column of a table that says train, val or test, or None where there is none.
 
