@@ -219,6 +219,11 @@ def test_whole_numbers_with_a_point_are_these_numbers(labels: tuple[str, ...], p
     assert "has whole numbers with a point" in told()
 
 
+def test_labels_that_go_over_several_lines_are_told(photos: Path, told: Told) -> None:
+    assert labelled(photos, '"a\nb"', "bee").classes == ("a\nb", "bee")
+    assert r"has labels of several lines, 'a\nb': mend the quotation marks" in told()
+
+
 @pytest.mark.parametrize("labels", [("0.0", "0.5", "1.0"), ("v1.0", "v2.0"), ("1.0", "other")])
 def test_other_names_with_a_point_stay(labels: tuple[str, ...], photos: Path, told: Told) -> None:
     assert labelled(photos, *labels).classes == labels
