@@ -224,6 +224,14 @@ def test_labels_that_go_over_several_lines_are_told(photos: Path, told: Told) ->
     assert r"has labels of several lines, 'a\nb': mend the quotation marks" in told()
 
 
+def test_one_number_written_in_two_ways_is_two_classes_in_a_fixed_order_which_is_told(photos: Path, told: Told) -> None:
+    # In order of number and text, whichever way a set of texts runs.
+    assert labelled(photos, "2", "1", "001", "10", "01").classes == ("001", "01", "1", "2", "10")
+    assert "the labels '001' and '01' are two classes: write them alike if they mean one number" in told()
+    assert labelled(photos, "1", "9" * 5000).classes == ("1", "9" * 5000)
+    assert told() == ""
+
+
 @pytest.mark.parametrize("labels", [("0.0", "0.5", "1.0"), ("v1.0", "v2.0"), ("1.0", "other")])
 def test_other_names_with_a_point_stay(labels: tuple[str, ...], photos: Path, told: Told) -> None:
     assert labelled(photos, *labels).classes == labels

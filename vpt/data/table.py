@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 from vpt.data.base import DataSet, Files
@@ -26,6 +27,9 @@ NO_TABLES = frozenset({".feather", ".json", ".ods", ".parquet", ".pkl", ".xls", 
 NOTHING = frozenset({"<na>", "n/a", "na", "none", "null", "undefined"})
 # Whole numbers as programs write them in a column where some numbers are missing.
 WHOLE = re.compile(r"-?[0-9]+(\.0+)?")
+
+# Digits that Python makes a number of at once.
+LONGEST_NUMBER = 4000
 
 Row = dict[str, str]
 
@@ -247,5 +251,14 @@ def _as_meant(rows: list[Labelled[str]], column: str) -> list[Labelled[str]]:
 
 
 def _classes(labels: set[str]) -> list[str]:
-    """In numeric order where every label is a whole number, otherwise in order of name."""
-    return sorted(labels, key=int) if all(label.removeprefix("-").isdecimal() for label in labels) else sorted(labels)
+    """In numeric order where every label is a whole number, otherwise in order of name.
+
+    Those that write one number in two ways are classes of their own, always in the same order, which is told.
+    """
+    if not all(label.removeprefix("-").isdecimal() and len(label) < LONGEST_NUMBER for label in labels):
+        return sorted(labels)
+    ordered = sorted(labels, key=lambda label: (int(label), label))
+    alike = next(((one, other) for one, other in pairwise(ordered) if int(one) == int(other)), None)
+    if alike is not None:
+        tell(f"the labels {alike[0]!r} and {alike[1]!r} are two classes: write them alike if they mean one number.")
+    return ordered
