@@ -98,6 +98,13 @@ def test_folders_that_will_not_do(folder: str, sentence: str, photos: Path) -> N
         vpt.data.load("folder", path=photos, unlabelled=photos.parent / folder, check=False)
 
 
+def test_the_folder_may_be_a_text_as_that_of_the_data_set_may_be(photos: Path) -> None:
+    data = vpt.data.load("folder", path=str(photos), unlabelled=str(photos.parent / "others"), check=False)
+    assert len(data.unlabelled) == 6
+    with pytest.raises(VptError, match=r"unlabelled=5 "):
+        vpt.data.load("folder", path=str(photos), unlabelled=5)
+
+
 def test_captions_have_none() -> None:
     with pytest.raises(VptError, match=r"data\.unlabelled goes with labelled images, and .* has captions"):
         vpt.data.load("scenes", train=2, val=1, test=1, unlabelled=Path("others"))

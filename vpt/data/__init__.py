@@ -45,7 +45,7 @@ def load(
     cache: Literal["none", "memory", "disk"] = "none",
     new: Changed = "stop",
     max_pixels: int | None = None,
-    unlabelled: Path | None = None,
+    unlabelled: str | Path | None = None,
     **options: Any,
 ) -> DataSet | PairSet:
     """The data set `name`, of labelled images or of images with captions, checked and its missing splits made.
@@ -155,7 +155,7 @@ def load_again(
     check: bool = True,
     cache: Literal["none", "memory", "disk"] = "none",
     max_pixels: int | None = None,
-    unlabelled: Path | None = None,
+    unlabelled: str | Path | None = None,
     **options: Any,
 ) -> DataSet | PairSet:
     """The data set of a run with the run's own splits, whatever has been added to it since.

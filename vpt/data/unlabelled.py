@@ -18,7 +18,7 @@ from vpt.paths import resolve
 from vpt.report.notes import tell
 
 
-def with_unlabelled(data: DataSet, path: Path, *, broken: Literal["stop", "skip"], check: bool) -> DataSet:
+def with_unlabelled(data: DataSet, path: str | Path, *, broken: Literal["stop", "skip"], check: bool) -> DataSet:
     """`data` with the images below a folder that none of its splits has.
 
     So that of one folder a few images may have labels that count, and all others be learned from without.
@@ -45,7 +45,7 @@ def with_unlabelled(data: DataSet, path: Path, *, broken: Literal["stop", "skip"
 
 
 def restored_unlabelled(
-    data: DataSet, path: Path, kept: Members, new: Changed, *, broken: Literal["stop", "skip"], check: bool
+    data: DataSet, path: str | Path, kept: Members, new: Changed, *, broken: Literal["stop", "skip"], check: bool
 ) -> DataSet:
     """`data`, in the splits of a run, with the images without labels that the run had.
 
@@ -70,7 +70,7 @@ def learned_from(data: DataSet) -> Samples:
     return JoinedSamples(parts).named(data.classes)
 
 
-def _images(path: Path) -> tuple[Path, list[Path]]:
+def _images(path: str | Path) -> tuple[Path, list[Path]]:
     root = resolve(path)
     if not root.is_dir():
         raise VptError(f"data.unlabelled={root} is a file: give a folder of images.")
