@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vpt.data.folder import SPLITS
+from vpt.data.layout import SPLITS
 from vpt.errors import VptError, did_you_mean
 from vpt.report.notes import first_of, tell
 
