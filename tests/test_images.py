@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,6 +168,46 @@ def test_sixteen_bits_of_which_a_sensor_uses_some_are_from_black_to_white(
     read = np.asarray(open_image(tmp_path / f"x{suffix}"))
     assert read.shape == (8, 64, 3)
     assert np.abs(read[0, :, 0] - np.linspace(0, 255, 64)).max() < 1
+
+
+def png(values: np.ndarray, bits: int, clear: int | tuple[int, ...] | None = None, turned: int = 1) -> io.BytesIO:
+    """A PNG of grey (H, W) or colour (H, W, 3) of so many bits, with a transparent colour and a turning in EXIF."""
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 2 * (values.ndim - 2), 0, 0, 0)
+    colours = [clear] if isinstance(clear, int) else list(clear or ())
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turned
+    rows = [np.unpackbits(row.astype(">u2").view(np.uint8)).reshape(-1, 16)[:, -bits:] for row in values]
+    chunks = [
+        (b"IHDR", head),
+        *([(b"tRNS", struct.pack(f">{len(colours)}H", *colours))] if colours else []),
+        (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + np.packbits(row).tobytes() for row in rows))),
+        (b"IEND", b""),
+    ]
+    whole = b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + whole)
+
+
+@pytest.mark.parametrize("largest", [1023, 65535])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_turned_and_laid_over_white_as_eight_are(channels: int, largest: int) -> None:
+    # The transparent colour and its neighbour differ in the lower byte alone, or in the upper one.
+    grey = np.array([[300, 301, 300 + 256], [0, largest, 0]], np.uint16)
+    values = grey if channels == 1 else np.repeat(grey[..., None], 3, -1)
+    clear = 300 if channels == 1 else (300, 300, 300)
+    seen = np.asarray(decode(png(values, 16, clear, turned=6), "x.png"))[..., 0].astype(int)
+    expected = np.where(grey == 300, 255, grey / largest * 255)
+    assert seen.shape == (3, 2)
+    assert np.abs(seen - np.rot90(expected, -1)).max() <= 1
+    plain = np.asarray(decode(png(values, 16, turned=3), "x.png"))[..., 0]
+    assert np.abs(plain - np.rot90(grey / largest * 255, 2)).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_grey_of_few_bits_is_laid_over_white(bits: int) -> None:
+    values = np.arange(8 // bits)[None] % 2
+    seen = np.asarray(decode(png(values, bits, 1), "x.png"))[0, :, 0]
+    assert seen.tolist() == (255 * values[0]).tolist()
 
 
 def test_what_would_take_too_much_memory_is_refused_before_it_is_decoded(

@@ -94,7 +94,8 @@ def decode(source: str | Path | BinaryIO, name: str) -> Image.Image:
     try:
         with Image.open(source, formats=_formats()) as image:
             _check_size(image, name)
-            return to_rgb(_sixteen_bits(image, source) or image)
+            _spread(image, source)
+            return to_rgb(image)
     except UnidentifiedImageError as error:
         raise VptError(f"{name} is no image that can be read: replace or remove it.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -253,25 +254,42 @@ def _too_large(name: str, shape: str) -> VptError:
     )
 
 
-def _sixteen_bits(image: Image.Image, source: str | Path | BinaryIO) -> Image.Image | None:
-    """An image of several channels of 16 bits that use fewer, in 8 bits; PIL would keep the upper 8 of them, all dark.
+def _spread(image: Image.Image, source: str | Path | BinaryIO) -> None:
+    """Read anew what PIL misreads of a file's bits, in the image itself, which so keeps what its file says besides.
 
-    PIL reads one byte of two. The other is what it reads where the order of bytes is said to be the other way round.
+    Of 16 bits it keeps the upper 8, which are all dark where fewer than 16 are used, and looks for the transparent
+    colour in the wrong ones; of 2 or 4 bits of grey it spreads the pixels and not the transparent one.
     """
     kind = _raw_mode(image)
+    clear = image.info.get("transparency")
+    if image.mode == "L" and kind in ("L;2", "L;4") and isinstance(clear, int):
+        image.info["transparency"] = clear * 255 // (2 ** int(kind[-1]) - 1)
     if ";16" not in kind or image.mode not in ("RGB", "RGBA", "LA"):
-        return None
+        return
     upper = np.asarray(image).astype(np.uint16)
     colours = 1 if image.mode == "LA" else 3
-    if upper[..., :colours].max() >= 2 ** (DEPTHS[-2] - 8):
-        return None
+    dark = upper[..., :colours].max() < 2 ** (DEPTHS[-2] - 8)
+    if not dark and clear is None:
+        return
+    values = 256 * upper + _lower(source, kind)
+    if dark:
+        eight = np.concatenate([_scaled(values[..., :colours]), upper[..., colours:]], -1)
+        image.paste(Image.fromarray(eight.astype(np.uint8), image.mode))
+    if clear is not None:
+        image.putalpha(_opaque((values != clear).any(-1)))
+        del image.info["transparency"]
+
+
+def _lower(source: str | Path | BinaryIO, kind: str) -> np.ndarray:
+    """The lower bytes of 16 bits: what PIL reads where the order of bytes is said to be the other way round."""
     with Image.open(source, formats=_formats()) as again:
         swapped = kind[:-1] + OTHER_ORDER[kind[-1]]
         again.tile = [tile._replace(args=_with_mode(tile.args, swapped)) for tile in again.tile]
-        values = 256 * upper + np.asarray(again)
-    values[..., :colours] = _scaled(values[..., :colours])
-    values[..., colours:] //= 256
-    return Image.fromarray(values.astype(np.uint8), image.mode)
+        return np.asarray(again)
+
+
+def _opaque(where: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.where(where, 255, 0).astype(np.uint8))
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -291,7 +309,10 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode == "F" or values.min() < 0 or values.max() > 2 ** DEPTHS[-1] - 1:
         grey = (values - values.min()) / max(values.max() - values.min(), 1e-12) * 255
         return Image.fromarray(grey.round().astype(np.uint8))
-    return Image.fromarray(_scaled(values).astype(np.uint8))
+    scaled = Image.fromarray(_scaled(values).astype(np.uint8))
+    if isinstance(image.info.get("transparency"), int):
+        scaled.putalpha(_opaque(values != image.info["transparency"]))
+    return scaled
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

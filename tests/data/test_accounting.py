@@ -10,6 +10,8 @@ from PIL import Image
 import vpt
 from tests.data.replicas import WHOLE, folder_of, picture, refused, sizes
 from vpt import VptError
+from vpt.data.base import DataSet, Files
+from vpt.data.identical import tell_identical
 
 Told = Callable[[], str]
 
@@ -124,6 +126,19 @@ def test_identical_files_with_captions_are_named(tmp_path: Path, told: Told) -> 
     assert "1 test images are the same files as training images" in told()
 
 
+def test_one_file_in_two_splits_is_named_but_where_val_is_test_by_design(tmp_path: Path, told: Told) -> None:
+    paths = [picture(tmp_path / f"{i}.png", i) for i in range(4)]
+    train, held = Files(paths[:2], [0, 1]), Files(paths[2:], [0, 1])
+    tell_identical(DataSet("x", ("ant", "bee"), train, held, held))
+    assert told() == ""
+    tell_identical(DataSet("x", ("ant", "bee"), train, unlabelled=held, test=Files(paths[1:3], [1, 0])))
+    said = told()
+    assert "1 test images are the same files as training images, first" in said
+    assert "1 unlabelled images are the same files as test images, first" in said
+    tell_identical(DataSet("x", ("ant", "bee"), Files([paths[0], paths[0]], [0, 1])))
+    assert "1 training images are in two classes, first" in told()
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     for i in range(8):
@@ -202,6 +217,19 @@ def labelled(photos: Path, *labels: str) -> vpt.data.DataSet:
 def test_whole_numbers_with_a_point_are_these_numbers(labels: tuple[str, ...], photos: Path, told: Told) -> None:
     assert labelled(photos, *labels).classes == tuple(sorted((x.partition(".")[0] for x in labels), key=int))
     assert "has whole numbers with a point" in told()
+
+
+def test_labels_that_go_over_several_lines_are_told(photos: Path, told: Told) -> None:
+    assert labelled(photos, '"a\nb"', "bee").classes == ("a\nb", "bee")
+    assert r"has labels of several lines, 'a\nb': mend the quotation marks" in told()
+
+
+def test_one_number_written_in_two_ways_is_two_classes_in_a_fixed_order_which_is_told(photos: Path, told: Told) -> None:
+    # In order of number and text, whichever way a set of texts runs.
+    assert labelled(photos, "2", "1", "001", "10", "01").classes == ("001", "01", "1", "2", "10")
+    assert "the labels '001' and '01' are two classes: write them alike if they mean one number" in told()
+    assert labelled(photos, "1", "9" * 5000).classes == ("1", "9" * 5000)
+    assert told() == ""
 
 
 @pytest.mark.parametrize("labels", [("0.0", "0.5", "1.0"), ("v1.0", "v2.0"), ("1.0", "other")])

@@ -126,6 +126,42 @@ def test_each_way_to_resize_has_a_cache_of_its_own_and_augmentations_share_it(ph
     assert len(caches(tmp_path)) == 4
 
 
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_steps_that_differ_in_what_their_repr_omits_have_caches_of_their_own(place: cache.Place, photos: Files) -> None:
+    from timm.data.transforms import CenterCropOrPad, ResizeKeepRatio
+    from torchvision import transforms as T
+
+    kept = Cached(photos, place)
+    ways: list[dict[str, Any]] = [{"fill": 0}, {"fill": 255}, {"padding_mode": "reflect"}, {"fill": 0}]
+    for options in ways:
+        transform = T.Compose([CenterCropOrPad(60, **options), T.ToTensor()])
+        assert torch.equal(epoch(kept, transform), epoch(photos, transform))
+    for longest in (0.5, 0.5004):
+        transform = T.Compose([ResizeKeepRatio(900, longest=longest), T.CenterCrop(16), T.ToTensor()])
+        assert torch.equal(epoch(kept, transform), epoch(photos, transform))
+
+
+def test_a_backbones_mode_of_training_is_no_other_way_to_resize() -> None:
+    from torchvision import transforms as T
+
+    assert cache.recipe_of([T.Resize(16)]) == cache.recipe_of([T.Resize(16).eval()])
+    assert cache.recipe_of([T.Resize(16)]) != cache.recipe_of([T.CenterCrop(16)])
+
+
+def test_few_images_are_decoded_ahead_of_the_one_that_is_written(
+    photos: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    many = photos.subset([index % 6 for index in range(60)])
+    begun: list[int] = []
+    plain = many.image
+    monkeypatch.setattr(many, "image", lambda index: (begun.append(index), plain(index))[1])
+    images = cache._images(many, [])
+    for taken in range(60):
+        assert np.array_equal(next(images), np.asarray(plain(taken)))
+        assert len(begun) <= taken + cache.AHEAD
+
+
 def test_a_cache_that_was_broken_off_leaves_nothing(photos: Files, tmp_path: Path) -> None:
     photos.paths[4].write_bytes(b"nonsense")
     with pytest.raises(VptError, match=r"4.jpg is no image that can be read"):
@@ -139,6 +175,15 @@ def test_a_cache_may_be_deleted_and_is_named_when_damaged(photos: Files, tmp_pat
     folder = next((tmp_path / "cache/images").iterdir())
     os.truncate(folder / cache.PIXELS, 100)
     with pytest.raises(VptError, match=r"is damaged \(it is cut off\): delete it"):
+        epoch(Cached(photos, "disk"), transform)
+    whole = (folder / cache.SHAPES).read_bytes()
+    others = [np.lib.format.magic(1, 0) + b"\x02\0{\n", whole.replace(b"False", b"False(")]
+    for shapes in (*(whole[:size] for size in (0, 5, 60, len(whole) - 1)), *others):
+        (folder / cache.SHAPES).write_bytes(shapes)
+        with pytest.raises(VptError, match=r"the cache .* is damaged \(.*\): delete it"):
+            epoch(Cached(photos, "disk"), transform)
+    np.save(folder / cache.SHAPES, np.zeros((0, 2), np.int64))
+    with pytest.raises(VptError, match=r"the cache .* is damaged \(.*\): delete it"):
         epoch(Cached(photos, "disk"), transform)
     for path in folder.iterdir():
         path.unlink()

@@ -93,6 +93,24 @@ def test_folders_that_are_no_domains(tmp_path: Path) -> None:
         vpt.data.load("domains", path=tmp_path, test_domains="a")
 
 
+def test_domains_that_hold_splits_are_asked_about(tmp_path: Path) -> None:
+    for domain in ("photo", "sketch"):
+        for split in ("train", "test"):
+            folder_of(tmp_path / domain / split, {"dog": 2, "guitar": 2})
+    with pytest.raises(
+        VptError, match=r"test, train in .*photo hold folders .* dog, guitar, .*: put the folders of the"
+    ):
+        vpt.data.load("domains", path=tmp_path, test_domains="sketch")
+
+
+def test_a_domain_that_lies_in_itself_is_entered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for domain in ("photo", "sketch"):
+        folder_of(tmp_path / "pacs" / "pacs" / domain / domain, {"dog": 2, "guitar": 2})
+    data = vpt.data.load("domains", path=tmp_path / "pacs", test_domains="sketch", val_fraction=0)
+    assert (data.classes, sizes(data)) == (("dog", "guitar"), {"train": 4, "test": 4})
+    assert "photo holds no other folder than photo" in capsys.readouterr().err
+
+
 def test_a_class_that_training_lacks_is_named(pacs: Path) -> None:
     folder_of(pacs / "sketch", {"dogs": 1})
     with pytest.raises(VptError, match="sketch/dogs is a class that the training images lack: did you mean 'dog'"):

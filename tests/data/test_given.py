@@ -1,5 +1,6 @@
 """Data sets and loaders in hand: what is taken, and what is told in a sentence before anything is trained."""
 
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,63 @@ def test_classes_go_by_name_where_both_tell_them(kind: str, tmp_path: Path) -> N
         checked_source(data, ("x", "y"))
     assert [int(label) for _, label in checked_source(data, ("0", "1"))] == [0, 1]
     assert [int(label) for _, label in checked_source(data, ("x", "y"), by_number=True)] == [0, 1]
+
+
+def part(*classes: str) -> Listed:
+    """A dataset of one image of each of its classes, labelled in their order."""
+    return Listed([(IMAGES[i], i) for i in range(len(classes))], classes=list(classes))
+
+
+MODELS = ("ant", "bee", "cow")
+ALIKE = {
+    "both": lambda: ConcatDataset([part("cow", "ant"), part("cow", "ant")]),
+    "with a subset inside": lambda: ConcatDataset([Subset(part("cow", "ant"), [0, 1]), part("cow", "ant")]),
+    "with a subset around": lambda: Subset(ConcatDataset([part("cow", "ant")] * 3), [0, 1, 4, 5]),
+    "nested": lambda: ConcatDataset([ConcatDataset([part("cow", "ant")]), Subset(part("cow", "ant"), [0, 1])]),
+}
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_datasets_put_together_go_by_the_names_that_all_tell(kind: str) -> None:
+    whole = ALIKE[kind]()
+    for data in (whole, DataLoader(whole)):
+        assert [int(label) for _, label in checked_source(data, MODELS)] == [2, 0, 2, 0]
+        with pytest.raises(VptError, match="the data has the class 'cow' and the model does not know it"):
+            checked_source(data, ("ant", "bee"))
+
+
+def test_each_of_several_datasets_goes_by_its_own_names() -> None:
+    whole = ConcatDataset([part("bee", "cow"), Subset(ConcatDataset([part("x"), part("ant", "bee")]), [1, 2])])
+    found = checked_source(whole, MODELS)
+    assert [int(label) for _, label in found] == [1, 2, 0, 1]
+    assert [int(label) for _, label in pickle.loads(pickle.dumps(found))] == [1, 2, 0, 1]
+    assert checked_source(Subset(whole, [3, 0]), MODELS)[0][1] == 1
+    with pytest.raises(
+        VptError, match=r"count their classes differently, 0 is not one class .* give the dataset itself"
+    ):
+        checked_source(DataLoader(whole), MODELS)
+    # What says the same of every label may be mixed in a batch too.
+    alike = DataLoader(ConcatDataset([part("ant", "bee"), part("ant"), part(*MODELS)]))
+    assert [int(label) for _, label in checked_source(alike, MODELS)] == [0, 1, 0, 0, 1, 2]
+
+
+def test_datasets_of_which_some_tell_no_names_or_the_model_none() -> None:
+    nameless = Listed([(IMAGES[0], 0)])
+    assert [int(label) for _, label in checked_source(ConcatDataset([part("ant"), nameless]), MODELS)] == [0, 0]
+    for data in (whole := ConcatDataset([part("bee"), nameless]), DataLoader(whole)):
+        with pytest.raises(VptError, match=r"calls its classes bee, .* another part does not tell names: give it"):
+            checked_source(data, MODELS)
+    for data in (whole := ConcatDataset([part("ant", "bee"), part("bee", "ant")]), DataLoader(whole)):
+        with pytest.raises(VptError, match=r"call their classes ant, bee and bee, ant, and those of the model have no"):
+            checked_source(data, ("0", "1"))
+
+
+def test_the_transform_of_each_dataset_put_together_is_looked_at(tmp_path: Path) -> None:
+    picture(tmp_path / "ant" / "0.png")
+    raw = ImageFolder(tmp_path, transform=T.ToTensor())
+    for data in (ConcatDataset([raw, raw]), Subset(ConcatDataset([raw, raw]), [0])):
+        with pytest.raises(VptError, match="ends in numbers from 0 to 1"):
+            checked_source(data, MODELS, preprocessing=model().preprocessing)
 
 
 def test_evaluation_goes_by_name(tmp_path: Path) -> None:

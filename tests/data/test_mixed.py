@@ -24,6 +24,19 @@ def test_several_sources_together(tmp_path: Path) -> None:
     assert data.facts() == vpt.data.load("mixed", sources=sources).facts()
 
 
+def test_one_file_that_a_source_trains_on_and_another_tests_on_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flickr8k(tmp_path)
+    (tmp_path / "t.csv").write_text("image,caption,split\nImages/5_x.jpg,a dog,train\nImages/4_x.jpg,a dog,train\n")
+    table = {"name": "captions", "path": str(tmp_path / "t.csv"), "repeat": 2}
+    vpt.data.load("mixed", sources=[{"name": "flickr8k", "path": str(tmp_path)}, table])
+    said = capsys.readouterr().err
+    assert "1 test images are the same files as training images, first" in said
+    assert "Images/5_x.jpg: keep it in one." in said
+    assert "1 validation images are the same files as training images, first" in said
+
+
 def test_splits_of_a_mixture_are_dealt_without_sharing_what_is_repeated(tmp_path: Path) -> None:
     sources = [{"name": "folder_captions", "path": str(class_folder(tmp_path)), "repeat": 3}]
     data = vpt.data.load("mixed", sources=sources)

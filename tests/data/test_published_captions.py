@@ -108,6 +108,32 @@ def test_cocos_captions_that_are_not_whole(tmp_path: Path) -> None:
     assert "captions_val2017.json is no file of COCO's captions (KeyError(7))" in refused("coco_captions", path=root)
 
 
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_null_is_an_empty_caption_in_published_files_too(value: str | None, tmp_path: Path) -> None:
+    file = karpathy(tmp_path / "k")
+    file.write_text(file.read_text().replace('"0 1"', json.dumps(value)))
+    assert "1 of the 25 captions of" in (said := refused("karpathy", path=file))
+    assert "0.jpg, sentence 2; write them, or say data.empty=skip" in said
+    assert vpt.data.load("karpathy", path=file, empty="skip").train.captions[0] == ("0 0", "0 2", "0 3", "0 4")
+    root = coco(tmp_path)
+    file = root / "annotations" / "captions_train2017.json"
+    file.write_text(file.read_text().replace('"1 "', json.dumps(value), 1))
+    assert "1 of the 30 captions of" in refused("coco_captions", path=root)
+    assert vpt.data.load("coco_captions", path=root, empty="skip").train.captions[0] == ("0", "2", "3", "4")
+
+
+@pytest.mark.parametrize("value", [5, 0, 1.5, True, ["x"], {"raw": "x"}])
+def test_what_is_no_text_is_refused_with_its_place_in_published_files(value: object, tmp_path: Path) -> None:
+    file = karpathy(tmp_path / "k")
+    file.write_text(file.read_text().replace('"0 1"', json.dumps(value)))
+    assert f"dataset_coco.json, 0.jpg, sentence 2 has {value!r} for a caption" in refused("karpathy", path=file)
+    root = coco(tmp_path)
+    file = root / "annotations" / "captions_train2017.json"
+    file.write_text(file.read_text().replace('"1 "', json.dumps(value), 1))
+    said = refused("coco_captions", path=root)
+    assert f"captions_train2017.json, 000000000000.jpg, caption 2 has {value!r} for a caption: write a text" in said
+
+
 @pytest.mark.shared_data
 @pytest.mark.skipif(
     not Path(os.environ.get("VPT_DATA", "data"), "flickr8k", "captions.txt").exists(), reason="VPT_DATA lacks flickr8k"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import vpt
-from tests.data.replicas import folder_of, picture, sizes
+from tests.data.replicas import folder_of, picture, refused, sizes
 from vpt import VptError
 from vpt.data.torchvision_sets import names as torchvision_names
 
@@ -143,6 +143,22 @@ def test_spaces_around_what_a_table_holds_mean_nothing(tmp_path: Path) -> None:
     assert vpt.data.load("table", path=tmp_path / "t.csv").classes == ("cat", "dog")
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "\u2028", "\x0c"])
+def test_a_value_of_a_table_may_go_over_several_lines(end: str, tmp_path: Path) -> None:
+    for i in (1, 2, 3):
+        picture(tmp_path / f"{i}.png", i)
+    rows = [f'1.png,cat,"a{end}cat"', f'2.png,dog,"a ""big{end}dog"""', "3.png,cat,x"]
+    (tmp_path / "t.csv").write_bytes("\n".join(["path,label,said", *rows, ""]).encode())
+    data = vpt.data.load("table", path=tmp_path / "t.csv", val_fraction=0, test_fraction=0)
+    assert (data.classes, data.train.labels) == (("cat", "dog"), [0, 1, 0])
+    (tmp_path / "t.csv").write_bytes("\n".join(["path,label,said", *rows, "4.png,,x", ""]).encode())
+    line = 5 + 2 * end.count("\n")
+    assert f"t.csv, line {line}: the column 'label' is empty" in refused("table", path=tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes("\n".join(["path,label,said", *rows[:1], f'2.png,,"x{end}"', ""]).encode())
+    line = 3 + end.count("\n")
+    assert f"t.csv, line {line}: the column 'label' is empty" in refused("table", path=tmp_path / "t.csv")
+
+
 def test_a_label_of_null_is_no_label(tmp_path: Path) -> None:
     picture(tmp_path / "1.png")
     (tmp_path / "t.jsonl").write_text('{"path": "1.png", "label": "a"}\n{"path": "1.png", "label": null}\n')
@@ -172,6 +188,9 @@ def test_a_table_for_each_split(tmp_path: Path) -> None:
         ("path,label\n", "t.csv holds no rows"),
         ("path,label,label\n1.png,a,b\n", "t.csv has two columns 'label'"),
         ('path,label\n1.png,"a\n2.png,b\n', "t.csv, line 2 has quotation marks that are not closed"),
+        ('path,label\n1.png,"a\n2.png,"b"\n', "t.csv, line 2 has quotation marks that are not closed"),
+        ('path,label\n1.png,"a\n2.png,"b\n3.png,c\n', "t.csv, line 2 has quotation marks that are not closed"),
+        ('path,label\n1.png,"' + 200_000 * "a\n", "t.csv, line 2 has quotation marks that are not closed"),
         ("path,label\n1.png,a\n2.png,nan\n", "t.csv, line 3: the label 'nan' is no class"),
         ("path,label\n1.png,a\n2.png,\"['a', 'b']\"\n", "t.csv, line 3: the label \"['a', 'b']\" is no class"),
         ("path,label\n1.png,a\n./1.png,b\n", "has the labels 'a', at "),

@@ -53,6 +53,31 @@ def test_what_few_shots_leave_of_a_folder_may_be_learned_from_without_labels(
         assert f"{len(known)} of 20 images of {folder} are in the splits" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [{}, {"shots": 1}])
+def test_a_test_image_of_a_class_that_is_left_out_is_not_learned_from(
+    options: dict[str, Any], photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, Any] = {"path": photos, "check": False, **options}
+    parts = {half: vpt.data.load("folder", classes_subset=half, **asked) for half in ("base", "new")}
+    data = vpt.data.load("folder", classes_subset="base", unlabelled=photos, **asked)
+    learned = set(names_below(learned_from(data)))
+    tested = {name for part in parts.values() for name in names_below(part.test)}
+    assert {Path(name).parent.name for name in tested} == {"owl", "tree_frog"}
+    assert not learned & tested
+    # Images of both halves are learned from otherwise, as the method is published.
+    assert set(names_below(parts["new"].train)) <= learned
+    said = capsys.readouterr().err
+    assert (
+        f"{len(parts['new'].test)} test images of {photos}'s other classes, in {photos}, are not learned from" in said
+    )
+    kept = Members.model_validate_json(members(data).model_dump_json())
+    again = load_again("folder", kept, classes_subset="base", unlabelled=photos, **asked)
+    assert again.facts()["digests"] == data.facts()["digests"]
+    picture(photos / "owl" / "new.png", 7)
+    with pytest.raises(VptError, match=r"has 1 images that the run did not have"):
+        load_again("folder", kept, classes_subset="base", unlabelled=photos, **asked)
+
+
 def names_below(samples: Any) -> list[str]:
     return ["/".join(Path(samples.name(index)).parts[-2:]) for index in range(len(samples))]
 
@@ -96,6 +121,13 @@ def test_folders_that_will_not_do(folder: str, sentence: str, photos: Path) -> N
     (photos.parent / "empty").mkdir()
     with pytest.raises(VptError, match=sentence):
         vpt.data.load("folder", path=photos, unlabelled=photos.parent / folder, check=False)
+
+
+def test_the_folder_may_be_a_text_as_that_of_the_data_set_may_be(photos: Path) -> None:
+    data = vpt.data.load("folder", path=str(photos), unlabelled=str(photos.parent / "others"), check=False)
+    assert len(data.unlabelled) == 6
+    with pytest.raises(VptError, match=r"unlabelled=5 "):
+        vpt.data.load("folder", path=str(photos), unlabelled=5)
 
 
 def test_captions_have_none() -> None:

@@ -54,6 +54,15 @@ def test_tar_shards_with_captions_in_json(tmp_path: Path) -> None:
     assert data.train.captions[3] == ("grey 3", "grey")
 
 
+@pytest.mark.parametrize("key", ["txt", "json"])
+def test_a_byte_order_mark_is_no_part_of_a_caption(key: str, tmp_path: Path) -> None:
+    marked = [
+        {name: (b"\xef\xbb\xbf" if name == key else b"") + content for name, content in samples_of(range(1))[0].items()}
+    ]
+    data = vpt.data.load("webdataset", path=str(shard(tmp_path / "a.tar", marked)), caption_key=key, **WHOLE)
+    assert data.train.captions[0][0] == "grey 0"
+
+
 @pytest.mark.parametrize(
     ("sample", "options", "sentence"),
     [
@@ -63,6 +72,11 @@ def test_tar_shards_with_captions_in_json(tmp_path: Path) -> None:
         ({"png": b"", "txt": b"\xff"}, {}, "000000.txt is no txt in UTF-8"),
         ({"png": b"", "json": b"{"}, {"caption_key": "json"}, "000000.json is no JSON"),
         ({"png": b"", "json": b'{"text": 1}'}, {"caption_key": "json"}, "no field 'caption', but text: set data.json"),
+        (
+            {"png": b"", "json": b'{"caption": {"en": "x"}}'},
+            {"caption_key": "json"},
+            "json has {'en': 'x'} for a caption",
+        ),
         ({"png": b"nonsense", "txt": b"x"}, {}, "1 images cannot be decoded"),
         ({"cls": b"3"}, {}, "holds no images with captions"),
     ],

@@ -45,7 +45,7 @@ def load(
     cache: Literal["none", "memory", "disk"] = "none",
     new: Changed = "stop",
     max_pixels: int | None = None,
-    unlabelled: Path | None = None,
+    unlabelled: str | Path | None = None,
     **options: Any,
 ) -> DataSet | PairSet:
     """The data set `name`, of labelled images or of images with captions, checked and its missing splits made.
@@ -75,7 +75,7 @@ def load(
             `load_again`. Not read here, where every image counts.
         max_pixels: decode images of up to so many pixels, from now on; see `vpt.images.limit_pixels`.
         unlabelled: a folder of images without labels, for methods that look at none (promptkd), which learn from them
-            beside the training images; what is in a split already is left out.
+            beside the training images; what is in a split is left out, and so are test images of other classes.
         options: of the data set's own source, e.g. path for "folder".
 
     Raises:
@@ -105,7 +105,7 @@ def load(
     if len(data.classes) < 2:
         raise VptError(f"{data.name} has images of {len(data.classes)} classes: there must be 2 or more.")
     pool = len(everything(data)) if shots is not None or classes_subset != "all" else 0
-    data = _with_splits(data, val_fraction, test_fraction, seed, split_seed)
+    data = whole = _with_splits(data, val_fraction, test_fraction, seed, split_seed)
     if shots is not None and len(data.train):
         tell_few(data, shots)
         train, val = few_shot(data.train.labels, data.val.labels if data.val else None, shots, seed, shots_first)
@@ -115,7 +115,7 @@ def load(
     tell_lacking(data)
     tell_alike(data.classes, data.name)
     if unlabelled is not None:
-        data = with_unlabelled(data, unlabelled, broken=broken, check=check)
+        data = with_unlabelled(data, unlabelled, whole, broken=broken, check=check)
     if check:
         tell_identical(data)
     return _cached(replace(data, pool=pool), cache)
@@ -155,7 +155,7 @@ def load_again(
     check: bool = True,
     cache: Literal["none", "memory", "disk"] = "none",
     max_pixels: int | None = None,
-    unlabelled: Path | None = None,
+    unlabelled: str | Path | None = None,
     **options: Any,
 ) -> DataSet | PairSet:
     """The data set of a run with the run's own splits, whatever has been added to it since.
@@ -177,11 +177,12 @@ def load_again(
     if max_pixels is not None:
         limit_pixels(max_pixels)
     own = {key: value for key, value in options.items() if key not in DEALING}
-    data = restored(_read(name, own, broken, check), kept, new)
-    if isinstance(data, PairSet):
+    whole = _read(name, own, broken, check)
+    data = restored(whole, kept, new)
+    if isinstance(data, PairSet) or isinstance(whole, PairSet):
         return data
     if unlabelled is not None:
-        data = restored_unlabelled(data, unlabelled, kept, new, broken=broken, check=check)
+        data = restored_unlabelled(data, unlabelled, whole, kept, new, broken=broken, check=check)
     return _cached(data, cache)
 
 

@@ -6,8 +6,9 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +23,10 @@ from vpt.paths import cache_root
 from vpt.preprocessing import ImageTransform
 from vpt.report.progress import Progress
 
-FORMAT = 1
+FORMAT = 2
 PIXELS, SHAPES = "pixels.bin", "shapes.npy"
+# Images that are decoded ahead of the one that is written, for each core.
+AHEAD = 4
 
 Place = Literal["memory", "disk"]
 
@@ -73,7 +76,7 @@ class Cached(Samples):
             VptError: an image cannot be read, there is no room, or the images have no files to tell changes by.
         """
         steps, rest = divided(transform)
-        recipe = repr(steps)
+        recipe = recipe_of(steps)
         if recipe not in self.kept:
             make = _in_memory if self.place == "memory" else _on_disk
             self.kept[recipe] = make(self.samples, steps)
@@ -121,7 +124,8 @@ class OnDisk:
             self.ends = np.cumsum(self.shapes.prod(1) * 3)
             if self.path.stat().st_size != self.ends[-1]:
                 raise ValueError("it is cut off")
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            # A header that is damaged is read as Python, and raises whatever that makes Python say.
             raise VptError(f"the cache {folder} is damaged ({error}): delete it.") from error
 
     def __getitem__(self, index: int) -> np.ndarray:
@@ -130,6 +134,16 @@ class OnDisk:
         # Not a memory map, which a worker process that is not forked would be sent as a copy of the whole.
         pixels = np.fromfile(self.path, np.uint8, size, offset=int(self.ends[index]) - size)
         return pixels.reshape(height, width, 3)
+
+
+def recipe_of(steps: Sequence[Any]) -> str:
+    """What tells steps apart: the class of each and all that it was made with, of which its repr tells a part."""
+    return repr([(f"{type(step).__module__}.{type(step).__qualname__}", _made_with(step)) for step in steps])
+
+
+def _made_with(step: Any) -> list[tuple[str, Any]]:
+    # `training` is of every module of torch's, and no still step looks at it.
+    return sorted((name, value) for name, value in vars(step).items() if name[0] != "_" and name != "training")
 
 
 def _in_memory(samples: Samples, steps: list[Any]) -> Kept:
@@ -176,7 +190,18 @@ def _images(samples: Samples, steps: list[Any]) -> Iterator[np.ndarray]:
     prepare = _prepare(samples, steps)
     # PIL lets go of the interpreter while it decodes and resizes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from Progress().bar(pool.map(prepare, range(len(samples))), "caching images", total=len(samples))
+        yield from Progress().bar(_in_order(pool, prepare, len(samples)), "caching images", total=len(samples))
+
+
+def _in_order(pool: ThreadPoolExecutor, prepare: Callable[[int], np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """Every image in order, few at a time: all that are decoded and not yet taken may be more than memory holds."""
+    waiting: deque[Future[np.ndarray]] = deque()
+    for index in range(count):
+        waiting.append(pool.submit(prepare, index))
+        if len(waiting) >= AHEAD * (os.cpu_count() or 1):
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _prepare(samples: Samples, steps: list[Any]) -> Callable[[int], np.ndarray]:
@@ -207,7 +232,7 @@ def _check_room(samples: Samples, steps: list[Any], free: int, what: str, where:
 
 def _key(samples: Samples, steps: list[Any]) -> str:
     libraries = [version(name) for name in ("pillow", "torchvision", "timm")]
-    digest = hashlib.sha256(f"{FORMAT} {libraries} {steps!r}".encode())
+    digest = hashlib.sha256(f"{FORMAT} {libraries} {recipe_of(steps)}".encode())
     for index in range(len(samples)):
         stamp = samples.stamp(index)
         if stamp is None:

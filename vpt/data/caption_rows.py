@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from vpt.data.columns import check_columns
 from vpt.data.pairs import FilePairs, PairSet
 from vpt.data.texts import read_text
 from vpt.errors import VptError
@@ -87,6 +88,30 @@ def pair_set(
     )
 
 
+def texts_of(value: Any, place: str) -> list[str]:
+    """The captions that a value is, one or a list of several; an empty list is one empty caption.
+
+    Raises:
+        VptError: something that is no text.
+    """
+    values = value if isinstance(value, list) and value else [value]
+    for text in values:
+        if isinstance(text, float | bool | Mapping) or (isinstance(text, list) and text):
+            raise VptError(f"{place} has {text!r} for a caption: write a text, or a list of texts.")
+    return ["" if text is None or text == [] else str(text) for text in values]
+
+
+def text_of(value: Any, place: str) -> str:
+    """The caption that a value of a published file is; null is an empty one.
+
+    Raises:
+        VptError: something that is no text.
+    """
+    if value is not None and not isinstance(value, str):
+        raise VptError(f"{place} has {value!r} for a caption: write a text.")
+    return value or ""
+
+
 def check_empty(places: Sequence[str], total: int, source: Path | str, empty: Literal["stop", "skip"]) -> None:
     """Raise a `VptError` if captions at `places` are empty and should not be, or say that they are skipped."""
     if places and empty == "stop":
@@ -115,10 +140,11 @@ def image_root(given: Path | None, beside: Path, first: str) -> Path:
 
 
 def read_csv(file: Path, separator: str | None = None, quotes: bool = True) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and rows of a table with a header; without `separator` the commonest of the header's.
+    """The lines that rows begin on, and the rows; without `separator` it is the commonest of the header's.
 
     Raises:
-        VptError: a line has another number of columns than the header, or quotation marks that do not close.
+        VptError: a line has another number of columns than the header, or quotation marks that do not close; or two
+            columns have one name.
     """
     text = read_text(file)
     header = text.partition("\n")[0]
@@ -130,21 +156,23 @@ def read_csv(file: Path, separator: str | None = None, quotes: bool = True) -> I
         strict=True,
     )
     columns: list[str] = []
+    number = 1
     try:
         for row in reader:
+            begun, number = number, reader.line_num + 1
             if not any(value.strip() for value in row) and len(row) <= 1:
                 continue
             if not columns:
-                columns = [value.strip() for value in row]
+                columns = check_columns([value.strip() for value in row], file)
                 continue
             if len(row) != len(columns):
                 raise VptError(
-                    f"{file}, line {reader.line_num} has {len(row)} columns and the first line {len(columns)}: mend "
+                    f"{file}, line {begun} has {len(row)} columns and the first line {len(columns)}: mend "
                     "it, or put quotation marks around a caption that holds the separator."
                 )
-            yield reader.line_num, dict(zip(columns, row, strict=True))
+            yield begun, dict(zip(columns, row, strict=True))
     except csv.Error as error:
         raise VptError(
-            f"{file}, line {reader.line_num} has quotation marks that are not closed or doubled ({error}): mend it, "
+            f"{file}, line {number} has quotation marks that are not closed or doubled ({error}): mend it, "
             "or read it by data.name=captions with data.quotes=false if they mean nothing."
         ) from error

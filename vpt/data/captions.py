@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from vpt.data.caption_rows import Row, image_root, pair_set, read_csv
+from vpt.data.caption_rows import Row, image_root, pair_set, read_csv, texts_of
 from vpt.data.columns import Place, split_of
 from vpt.data.columns import split_column as find_split_column
 from vpt.data.pairs import PairSet
@@ -79,7 +79,7 @@ def load(
             if not str(row[image] or "").strip():
                 raise VptError(f"{table}, {place}: the column {image!r} is empty; fill it or remove the line.")
             split = split_of(row, of_splits, of_table, list(tables), Place(table, place))
-            for text in _texts(row[caption], f"{table}, {place}"):
+            for text in texts_of(row[caption], f"{table}, {place}"):
                 rows.append(Row(split, placed(base, str(row[image]).strip()), text, place))
     return pair_set(str(tables["train"]), rows, source=tables["train"], empty=empty)
 
@@ -127,16 +127,3 @@ def _column(asked: str | None, usual: Sequence[str], columns: Sequence[str], tab
         shown = ", ".join(map(repr, columns[:8]))
         raise VptError(f"{table} has no known column of {what}s, but {shown}: set data.{what}_column to one of them.")
     return found
-
-
-def _texts(value: Any, place: str) -> list[str]:
-    """The captions in one cell; an empty list is one empty caption.
-
-    Raises:
-        VptError: something that is no text.
-    """
-    values = value if isinstance(value, list) and value else [value]
-    for text in values:
-        if isinstance(text, float | bool | Mapping) or (isinstance(text, list) and text):
-            raise VptError(f"{place} has {text!r} for a caption: write a text, or a list of texts.")
-    return ["" if text is None or text == [] else str(text) for text in values]

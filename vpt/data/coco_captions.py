@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from vpt.data.caption_rows import Row, pair_set
+from vpt.data.caption_rows import Row, pair_set, text_of
 from vpt.data.pairs import PairSet
 from vpt.data.texts import read_json
 from vpt.errors import VptError
@@ -58,12 +58,12 @@ def _rows(file: Path, folder: Path, split: str) -> Iterator[Row]:
     """Images in the file's order, each with its captions; one that has none gives an empty one."""
     content = read_json(file)
     try:
-        captions: dict[int, list[str]] = {image["id"]: [] for image in content["images"]}
+        captions: dict[int, list[Any]] = {image["id"]: [] for image in content["images"]}
         for annotation in content["annotations"]:
             captions[annotation["image_id"]].append(annotation["caption"])
         for image in content["images"]:
             for number, text in enumerate(captions[image["id"]] or [""], 1):
                 place = f"{image['file_name']}, caption {number}"
-                yield Row(split, folder / image["file_name"], text, place)
+                yield Row(split, folder / image["file_name"], text_of(text, f"{file}, {place}"), place)
     except (KeyError, TypeError, AttributeError) as error:
         raise VptError(f"{file} is no file of COCO's captions ({error!r}): download it again.") from error

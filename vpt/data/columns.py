@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vpt.data.folder import SPLITS
+from vpt.data.layout import SPLITS
 from vpt.errors import VptError, did_you_mean
 from vpt.report.notes import first_of, tell
 
@@ -23,6 +23,18 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.table}, {self.row}"
+
+
+def check_columns(columns: Sequence[str], table: Path) -> list[str]:
+    """The names of a table's columns, each of which there is once; those without a name say nothing.
+
+    Raises:
+        VptError: two columns have one name, so that either may be meant.
+    """
+    twice = next((column for column in columns if column and columns.count(column) > 1), None)
+    if twice is not None:
+        raise VptError(f"{table} has two columns {twice!r}: rename or remove one.")
+    return list(columns)
 
 
 def split_column(asked: str, rows: Sequence[Mapping[str, Any]], others: Sequence[str], table: Path) -> str | None:

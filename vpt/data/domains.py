@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vpt.data.base import DataSet, Files
-from vpt.data.folder import folders_in, read_classes
+from vpt.data.folder import read_classes
+from vpt.data.layout import check_no_splits, entered, folders_in
 from vpt.errors import VptError, did_you_mean
 from vpt.paths import resolve
 
@@ -30,9 +31,11 @@ def load(
         test_domains: names of the folders to test on; all that are not trained on by default.
 
     Raises:
-        VptError: neither is given, a domain does not exist or is in both, or domains differ in their classes.
+        VptError: neither is given, a domain does not exist or is in both, domains differ in their classes, or what are
+            taken for classes look like splits.
     """
     root = resolve(path)
+    root = entered(root) if root.is_dir() else root
     there = [folder.name for folder in folders_in(root)] if root.is_dir() else []
     if not there:
         raise VptError(f"{root} holds no folders: there must be one for each domain, with one for each class in it.")
@@ -49,8 +52,11 @@ def load(
     if both or not train or not test:
         wrong = f"{both[0]} is in both" if both else f"no domain of {root} is left to {'test' if train else 'train'} on"
         raise VptError(f"data.train_domains and data.test_domains will not do: {wrong}.")
-    classes = sorted({folder.name for domain in train for folder in folders_in(root / domain)})
-    parts = {domain: read_classes(root / domain, classes) for domain in train + test}
+    folders = {domain: entered(root / domain) for domain in train + test}
+    for folder in folders.values():
+        check_no_splits(folders_in(folder), "put the folders of the classes into that of the domain")
+    classes = sorted({folder.name for domain in train for folder in folders_in(folders[domain])})
+    parts = {domain: read_classes(folder, classes) for domain, folder in folders.items()}
     learned = {label for domain in train for label in parts[domain].labels}
     if len(learned) < max(len(classes), 2):
         raise VptError(f"{', '.join(train)} in {root}: there must be 2 or more classes, each with images in a domain.")

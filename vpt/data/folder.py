@@ -2,71 +2,50 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from vpt.data.base import DataSet, Files
+from vpt.data.layout import SPLITS, check_no_splits, entered, folders_in, tell_beside, tell_splits_within
 from vpt.errors import VptError, did_you_mean
-from vpt.images import find_files, is_hidden, tell_others
+from vpt.images import find_files, tell_others
 from vpt.paths import resolve
 from vpt.report.notes import first_of, tell
 
 NAMES = ("folder",)
 
-# What people call splits, in lower case.
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-
 
 def load(name: str, *, path: Path) -> DataSet:
     """Classes are the folders' names, in order; images may lie in folders below a class, and folders may be links.
 
-    What is there and is not read is counted and named on standard error.
+    What is there and is not read is counted and named on standard error. A folder that holds nothing but one of its
+    own name, as archives are unpacked, is that one.
 
     Args:
         name: "folder".
         path: the root, as it stands or below VPT_DATA.
 
     Raises:
-        VptError: there are no classes, a class has no images, or splits differ in their classes.
+        VptError: there are no classes, a class has no images, splits differ in their classes, or folders that are
+            taken for classes look like splits.
     """
     root = resolve(path)
     if not root.is_dir():
         raise VptError(f"{root} is a file, and data.name=folder needs a folder: for a list of images say table.")
-    splits = _splits(root)
-    train = splits.get("train", root)
-    classes = [folder.name for folder in folders_in(train)]
+    top = entered(root)
+    splits = _splits(top) or {"train": top}
+    train = splits["train"]
+    folders = folders_in(train)
+    classes = [folder.name for folder in folders]
     if not classes:
         raise VptError(f"{train} holds no folders of images: there must be one for each of 2 or more classes.")
-    samples = {split: read_classes(folder, classes) for split, folder in (splits or {"train": root}).items()}
+    check_no_splits(folders, "rename them to train and test, or let data.path lead into one of them")
+    tell_splits_within(folders)
+    samples = {split: read_classes(folder, classes) for split, folder in splits.items()}
     empty = [classes[label] for label in range(len(classes)) if label not in set(samples["train"].labels)]
     if empty:
         raise VptError(f"{train / empty[0]} holds no images ({len(empty)} such classes): add some or remove it.")
     return DataSet(str(root), tuple(classes), samples["train"], samples.get("val"), samples.get("test"))
-
-
-def folders_in(root: Path) -> list[Path]:
-    """The folders in `root`, in order of name, without hidden ones.
-
-    Raises:
-        VptError: it cannot be read, or a name is in no UTF-8.
-    """
-    try:
-        folders = sorted(entry for entry in root.iterdir() if os.path.isdir(entry) and not is_hidden(entry))
-    except OSError as error:
-        raise VptError(f"the folder {root} cannot be read ({error.strerror}): correct its rights.") from error
-    for folder in folders:
-        if any("\ud800" <= sign <= "\udfff" for sign in folder.name):
-            raise VptError(f"the name of the folder {folder} is no UTF-8: rename it, as it may be that of a class.")
-    return folders
 
 
 def read_classes(folder: Path, classes: Sequence[str]) -> Files:
@@ -87,7 +66,7 @@ def read_classes(folder: Path, classes: Sequence[str]) -> Files:
         labels += [places[entry.name]] * len(found.images)
         others += found.others
     tell_others(others, folder)
-    _tell_beside(folder)
+    tell_beside(folder)
     return Files(paths, labels)
 
 
@@ -106,6 +85,7 @@ def _splits(root: Path) -> dict[str, Path]:
         if split:
             splits[split] = folder
     others = [folder for folder in folders if folder not in splits.values()]
+    splits = {split: entered(folder) for split, folder in splits.items()}
     flat = [folder for folder in splits.values() if not folders_in(folder)]
     if len(splits) == len(flat) == 1 and others:
         tell(f"{flat[0]} holds images and no folders of classes: it is taken for a class, and not for a split.")
@@ -126,13 +106,5 @@ def _splits(root: Path) -> dict[str, Path]:
     if beside:
         tell(f"folders beside the splits of {root} are not read: {first_of([folder.name for folder in beside])}.")
     if splits:
-        _tell_beside(root)
+        tell_beside(root)
     return splits
-
-
-def _tell_beside(folder: Path) -> None:
-    """Say which files lie beside the folders of classes or splits, where they have no class."""
-    beside = sorted(entry for entry in folder.iterdir() if not os.path.isdir(entry) and not is_hidden(entry))
-    if beside:
-        names = first_of([path.name for path in beside], 3)
-        tell(f"{len(beside)} files beside the folders in {folder} are not read, as they have no class: {names}.")

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
-from vpt.data.aligned import aligned, class_places
+from vpt.data.aligned import aligned
 from vpt.data.base import NO_LABEL, DataSet, Samples
+from vpt.data.by_name import ByName
 from vpt.data.loading import seeded
 from vpt.data.pairs import Pairs, PairSet
 from vpt.data.transforms import check_normalised
@@ -91,7 +92,7 @@ class Given:
     Args:
         source: of (image, label), or of dictionaries of the two.
         classes: names of the model's classes; a dataset that tells names in `classes`, as torchvision's do, is taken
-            by name.
+            by name, and so is each of several that are put together.
         by_number: as in `vpt.data.aligned.aligned`.
         unlabelled: likewise.
     """
@@ -102,10 +103,7 @@ class Given:
         self.source = source
         self.unlabelled = unlabelled
         self.count = len(classes)
-        names = _names(source)
-        self.places = class_places(names, classes, by_number=by_number)
-        if self.places is None and len(names) > self.count:
-            raise VptError(f"the data has {len(names)} classes, and the model {self.count}.")
+        self.by_name = ByName(source, classes, by_number=by_number)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -115,7 +113,8 @@ class Given:
         number = label_of(label, f"item {index}")
         if self.unlabelled and number == NO_LABEL:
             return picture_of(image, f"item {index}"), number
-        number = number if self.places is None else self.places.get(number, -1)
+        places = self.by_name.of(index)
+        number = number if places is None else places.get(number, -1)
         if not 0 <= number < self.count:
             raise VptError(f"item {index} has the label {label}: labels go from 0 to {self.count - 1}.")
         return picture_of(image, f"item {index}"), number
@@ -236,7 +235,7 @@ def _checked_loader(data: DataLoader[Any], classes: Sequence[str], what: str, by
         raise VptError(f"{what} is a loader of a stream, which has no length: give one of a dataset with a length.")
     if not len(data):
         raise VptError(f"{what} is a loader that has no batches: give it images, or drop_last=False.")
-    places = class_places(_names(data.dataset), classes, by_number=by_number)
+    places = ByName(data.dataset, classes, by_number=by_number).of_all()
     loader = copy.copy(data)
     loader.collate_fn = CheckedBatches(data.collate_fn, len(classes), places)
     return loader
@@ -247,8 +246,8 @@ def _transforms(data: Any) -> list[Any]:
     source = data.dataset if isinstance(data, DataLoader) else data
     if isinstance(source, ConcatDataset):
         return [transform for part in source.datasets for transform in _transforms(part)]
-    while isinstance(source, Subset):
-        source = source.dataset
+    if isinstance(source, Subset):
+        return _transforms(source.dataset)
     transform = getattr(source, "transform", None)
     return [transform] if callable(transform) else []
 
@@ -264,12 +263,3 @@ def _tell_raw(image: Tensor, preprocessing: Preprocessing, what: str) -> None:
             "the backbone was trained on normalised ones: give PIL images, or subtract "
             f"{preprocessing.mean} and divide by {preprocessing.std}."
         )
-
-
-def _names(source: Any) -> list[str]:
-    """The names of classes that a dataset tells, as torchvision's do in `classes`; empty where it tells none."""
-    while isinstance(source, Subset):
-        source = source.dataset
-    names = getattr(source, "classes", None)
-    told = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return list(names) if told and names is not None else []

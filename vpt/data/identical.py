@@ -25,7 +25,8 @@ class Copy(NamedTuple):
 def tell_identical(data: DataSet | PairSet) -> None:
     """Say how many files are the same, byte for byte, in two splits, or in two classes of the training images.
 
-    One file that is in two splits by the design of a data set, as ImageNet's validation images are, is not told.
+    One file that is both val and test is so by the design of a data set, as ImageNet's validation images are, and is
+    not told.
     """
     told: dict[str, list[tuple[Path, Path]]] = {}
     for same in _copies(data):
@@ -38,10 +39,18 @@ def tell_identical(data: DataSet | PairSet) -> None:
                     what = f"{KINDS[copy.split]} images are the same files as {KINDS[split]} images"
                 else:
                     continue
-                if copy.path != first.path:
+                if copy.path != first.path or not _by_design([copy, first]):
                     told.setdefault(what, []).append((copy.path, first.path))
     for what, pairs in told.items():
-        tell(f"{len(pairs)} {what}, first {pairs[0][0]}, which is also {pairs[0][1]}: keep one of them.")
+        one, other = pairs[0]
+        rest = f"{one}: keep it in one" if one == other else f"{one}, which is also {other}: keep one of them"
+        tell(f"{len(pairs)} {what}, first {rest}.")
+
+
+def _by_design(copies: list[Copy]) -> bool:
+    """Whether one file may be what all of these are: in one split in one class, or both val and test."""
+    splits = {copy.split for copy in copies}
+    return splits == {"val", "test"} or len({(copy.split, copy.label) for copy in copies}) == 1
 
 
 def _copies(data: DataSet | PairSet) -> list[list[Copy]]:
@@ -56,7 +65,7 @@ def _copies(data: DataSet | PairSet) -> list[list[Copy]]:
                 of_size.setdefault(path.stat().st_size, []).append(Copy(split, path, label))
     found: dict[str, list[Copy]] = {}
     for group in of_size.values():
-        if len({copy.path for copy in group}) > 1:
+        if len({copy.path for copy in group}) > 1 or not _by_design(group):
             for copy in group:
                 found.setdefault(hashlib.sha256(copy.path.read_bytes()).hexdigest(), []).append(copy)
     return [group for group in found.values() if len(group) > 1]

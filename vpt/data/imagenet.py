@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vpt.data.base import DataSet, Files
-from vpt.data.folder import folders_in, read_classes
+from vpt.data.folder import read_classes
+from vpt.data.layout import folders_in
 from vpt.data.pieces import home, read_lines, require
 from vpt.errors import VptError
 from vpt.paths import data_root

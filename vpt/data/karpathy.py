@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from vpt.data.caption_rows import Row, image_root, pair_set
+from vpt.data.caption_rows import Row, image_root, pair_set, text_of
 from vpt.data.pairs import PairSet
 from vpt.data.texts import read_json
 from vpt.errors import VptError
@@ -45,15 +45,16 @@ def load(
         known = {"train": "train", "restval": "train", "val": "val", "test": "test"}
         wanted = [image for image in images if known[image["split"]] in splits]
         base = image_root(root, file.parent, _file_of(wanted[0])) if wanted else file.parent
-        rows = [row for image in wanted for row in _rows(image, base, known[image["split"]])]
+        rows = [row for image in wanted for row in _rows(image, base, known[image["split"]], file)]
     except (KeyError, TypeError, AttributeError) as error:
         raise VptError(f"{file} is no dataset_*.json of Karpathy's ({error!r}): download it again.") from error
     return pair_set(f"{name} {file.stem}", rows, source=file, empty=empty)
 
 
-def _rows(image: dict[str, Any], base: Path, split: str) -> Iterator[Row]:
+def _rows(image: dict[str, Any], base: Path, split: str, file: Path) -> Iterator[Row]:
     for number, sentence in enumerate(image["sentences"] or [{"raw": ""}], 1):
-        yield Row(split, base / _file_of(image), sentence["raw"], f"{image['filename']}, sentence {number}")
+        place = f"{image['filename']}, sentence {number}"
+        yield Row(split, base / _file_of(image), text_of(sentence["raw"], f"{file}, {place}"), place)
 
 
 def _file_of(image: dict[str, Any]) -> str:

@@ -6,10 +6,12 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator
+from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 from vpt.data.base import DataSet, Files
-from vpt.data.columns import Place, split_column, split_of
+from vpt.data.columns import Place, check_columns, split_column, split_of
 from vpt.data.rows import Labelled, check_there, each_once, placed
 from vpt.data.texts import parse_json, read_text
 from vpt.errors import VptError, did_you_mean
@@ -25,6 +27,9 @@ NO_TABLES = frozenset({".feather", ".json", ".ods", ".parquet", ".pkl", ".xls", 
 NOTHING = frozenset({"<na>", "n/a", "na", "none", "null", "undefined"})
 # Whole numbers as programs write them in a column where some numbers are missing.
 WHOLE = re.compile(r"-?[0-9]+(\.0+)?")
+
+# Digits that Python makes a number of at once.
+LONGEST_NUMBER = 4000
 
 Row = dict[str, str]
 
@@ -137,7 +142,7 @@ def _labelled(
 
 
 def read_rows(table: Path) -> Iterable[tuple[int, Row]]:
-    """Line numbers and rows of a table.
+    """The lines that rows begin on, and the rows of a table.
 
     Raises:
         VptError: it is no table, or a line is broken.
@@ -150,21 +155,53 @@ def read_rows(table: Path) -> Iterable[tuple[int, Row]]:
     if table.suffix.lower() in (".jsonl", ".ndjson"):
         yield from _json_rows(table, text)
         return
-    lines = text.splitlines()
-    reader = csv.DictReader(lines, delimiter=max("\t,;", key=lines[0].count), skipinitialspace=True)
-    columns = [column.strip() for column in reader.fieldnames or []]
-    twice = next((column for column in columns if columns.count(column) > 1), None)
-    if twice is not None:
-        raise VptError(f"{table} has two columns {twice!r}: rename or remove one.")
-    before = 1
-    for row in reader:
-        number, skipped = reader.line_num, sum(not line.strip() for line in lines[before : reader.line_num])
-        if number - before - skipped > 1:
-            raise VptError(f"{table}, line {before + 1} has quotation marks that are not closed: close them.")
-        before = number
-        if None in row or None in row.values():
+    yield from _csv_rows(table, text)
+
+
+def _csv_rows(table: Path, text: str) -> Iterator[tuple[int, Row]]:
+    """The line that each row begins on, and the row."""
+    # Not splitlines, which would also part a value at Unicode's other line ends.
+    lines = list(StringIO(text))
+    first = next(line for line in lines if line.strip())
+    separator = max("\t,;", key=first.count)
+    columns: list[str] = []
+    reader, end = csv.reader(lines, delimiter=separator, skipinitialspace=True), 0
+    while True:
+        number = end + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise _not_closed(table, number) from error
+        if row is None:
+            return
+        end = reader.line_num
+        if end > number:
+            _check_closed("".join(lines[number - 1 : end]), separator, table, number)
+        if len(row) <= 1 and not any(value.strip() for value in row):
+            continue
+        row = [value.strip() for value in row]
+        if not columns:
+            columns = check_columns(row, table)
+        elif len(row) != len(columns):
             raise VptError(f"{table}, line {number} has another number of columns than the first line: mend it.")
-        yield number, {key.strip(): value.strip() for key, value in row.items()}
+        else:
+            yield number, dict(zip(columns, row, strict=True))
+
+
+def _check_closed(text: str, separator: str, table: Path, number: int) -> None:
+    """Nothing, if a row that goes over several lines is one whose quotation marks close.
+
+    Raises:
+        VptError: they do not, and the row has taken in others.
+    """
+    try:
+        list(csv.reader(StringIO(text), delimiter=separator, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise _not_closed(table, number) from error
+
+
+def _not_closed(table: Path, number: int) -> VptError:
+    return VptError(f"{table}, line {number} has quotation marks that are not closed: close them.")
 
 
 def _json_rows(table: Path, text: str) -> Iterable[tuple[int, Row]]:
@@ -197,6 +234,12 @@ def _as_meant(rows: list[Labelled[str]], column: str) -> list[Labelled[str]]:
             f"the column {column!r} says {told}, which is taken for a class: remove these rows if it means that there "
             "is none."
         )
+    several = sorted(label for label in labels if "\n" in label)
+    if several:
+        told = first_of([repr(label) for label in several])
+        tell(
+            f"the column {column!r} has labels of several lines, {told}: mend the quotation marks if rows are in them."
+        )
     if not any("." in label for label in labels) or not all(WHOLE.fullmatch(label) for label in labels):
         return rows
     one = next(row.label for row in rows if "." in row.label)
@@ -208,5 +251,14 @@ def _as_meant(rows: list[Labelled[str]], column: str) -> list[Labelled[str]]:
 
 
 def _classes(labels: set[str]) -> list[str]:
-    """In numeric order where every label is a whole number, otherwise in order of name."""
-    return sorted(labels, key=int) if all(label.removeprefix("-").isdecimal() for label in labels) else sorted(labels)
+    """In numeric order where every label is a whole number, otherwise in order of name.
+
+    Those that write one number in two ways are classes of their own, always in the same order, which is told.
+    """
+    if not all(label.removeprefix("-").isdecimal() and len(label) < LONGEST_NUMBER for label in labels):
+        return sorted(labels)
+    ordered = sorted(labels, key=lambda label: (int(label), label))
+    alike = next(((one, other) for one, other in pairwise(ordered) if int(one) == int(other)), None)
+    if alike is not None:
+        tell(f"the labels {alike[0]!r} and {alike[1]!r} are two classes: write them alike if they mean one number.")
+    return ordered

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from PIL import Image
 
-from vpt.data.caption_rows import check_empty
+from vpt.data.caption_rows import check_empty, texts_of
 from vpt.data.pairs import Pairs, PairSet
 from vpt.data.texts import parse_json
 from vpt.errors import VptError
@@ -211,7 +211,8 @@ def _read(shard: Path, caption_key: str, json_field: str) -> list[tuple[Member, 
 def _texts(content: bytes, caption_key: str, json_field: str, place: str) -> list[str]:
     """The captions in one file of a shard."""
     try:
-        text = content.decode("utf-8")
+        # With the mark that some editors begin a file with, which is no part of the caption.
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise VptError(f"{place} is no {caption_key} in UTF-8 ({error}): mend it.") from error
     if caption_key != "json":
@@ -220,6 +221,4 @@ def _texts(content: bytes, caption_key: str, json_field: str, place: str) -> lis
     if not isinstance(record, dict) or json_field not in record:
         there = ", ".join(map(str, record)) if isinstance(record, dict) else "no object"
         raise VptError(f"{place} has no field {json_field!r}, but {there}: set data.json_field.")
-    value = record[json_field]
-    values = value if isinstance(value, list) and value else [value]
-    return ["" if item is None else str(item) for item in values]
+    return texts_of(record[json_field], place)
