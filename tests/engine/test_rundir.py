@@ -299,7 +299,7 @@ def test_a_result_that_makes_no_sense_is_told(tmp_path: Path) -> None:
         read_result(path)
 
 
-@pytest.mark.parametrize("row", ["{", "[]", '{"loss": 1}', '{"epoch": 0}', '{"epoch": 1, "loss": "x"}', "\xff"])
+@pytest.mark.parametrize("row", ["{", "[]", '{"loss": 1}', '{"epoch": -1}', '{"epoch": 1, "loss": "x"}', "\xff"])
 def test_rows_of_epochs_that_make_no_sense_are_told(row: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert read_history(path) == []
