@@ -120,6 +120,22 @@ def test_what_is_not_let_in_is_told_in_a_sentence(
     assert sentence in str(answer)
 
 
+@pytest.mark.parametrize(
+    ("path", "content", "sentence"),
+    [
+        ("/classify?tsk=pets", picture(), "there is no parameter 'tsk': did you mean 'task'?"),
+        ("/classify?task=pets&tpo=1", picture(), "there is no parameter 'tpo': did you mean 'top'?"),
+        ("/search?txt=a+dog", None, "there is no parameter 'txt': did you mean 'text'?"),
+        ("/images/0?size=9", None, "there is no parameter 'size': leave it out."),
+        ("/tasks?task=pets", None, "there is no parameter 'task': leave it out."),
+    ],
+)
+def test_a_misspelt_parameter_is_not_passed_over(
+    server: Server, path: str, content: bytes | None, sentence: str
+) -> None:
+    assert ask(server, path, content) == (422, {"error": sentence})
+
+
 def test_an_image_of_many_pixels_is_not_decoded(server: Server) -> None:
     import io
 

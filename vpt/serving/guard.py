@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from vpt.errors import VptError
+from vpt.errors import VptError, did_you_mean
 from vpt.serving.batching import BusyError
 from vpt.serving.limits import LOCAL, Limits, is_token
 from vpt.serving.metrics import Metrics
@@ -32,6 +32,19 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+
+def check_parameters(request: Request) -> None:
+    """Nothing, if the route knows every parameter of the query: one that is misspelt would be passed over.
+
+    Raises:
+        VptError: it does not know one.
+    """
+    known = [each.alias for each in request.scope["route"].dependant.query_params]
+    odd = next((name for name in request.query_params if name not in known), None)
+    if odd is not None:
+        raise VptError(f"there is no parameter {odd!r}: {did_you_mean(odd, known) if known else 'leave it out.'}")
+
 
 Answer = Callable[[Request], Awaitable[Response]]
 
