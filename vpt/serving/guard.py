@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from vpt.errors import VptError, did_you_mean
 from vpt.serving.batching import BusyError
@@ -32,6 +35,17 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+
+# A page of another site cannot reach the service by a name of its own that leads here.
+OWN_HOST = re.compile(rf"({'|'.join(map(re.escape, LOCAL))})(:\d+)?", re.IGNORECASE)
+LONGEST = 100
+
+
+class Mistake(BaseModel):
+    """What is answered in place of what was asked for: one sentence."""
+
+    error: str
 
 
 def check_parameters(request: Request) -> None:
@@ -58,14 +72,14 @@ def add_guard(app: FastAPI, *, token: str | None, limits: Limits, metrics: Metri
         limits: of which the seconds are kept.
         metrics: that count.
     """
-    if token is None:
-        # A page of another site cannot reach the service by a name of its own that leads here.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL), www_redirect=False)
 
     @app.middleware("http")
     async def guard(request: Request, answer: Answer) -> Response:
         started = time.perf_counter()
-        if _may(request, token):
+        if token is None and not OWN_HOST.fullmatch(request.headers.get("Host", "")):
+            sentence = "this is not the host that was asked for: say localhost, or start the service with a token."
+            response: Response = JSONResponse({"error": sentence}, 400)
+        elif _may(request, token):
             response = await _in_time(answer, request, limits.seconds)
         else:
             response = JSONResponse({"error": "say the token: Authorization: Bearer …"}, 401)
@@ -79,6 +93,7 @@ def add_guard(app: FastAPI, *, token: str | None, limits: Limits, metrics: Metri
 
     app.add_exception_handler(VptError, _mistake)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _wrong)
 
 
 def page() -> APIRouter:
@@ -112,6 +127,20 @@ async def _mistake(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 503 if busy else 422, {"Retry-After": "1"} if busy else None)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    told = error.detail
+    if told == HTTPStatus(error.status_code).phrase:
+        told = f"there is no {request.method} {request.url.path[:LONGEST]}: GET /openapi.json says what there is."
+    return JSONResponse({"error": told}, error.status_code, error.headers)
+
+
+async def _wrong(_: Request, error: Exception) -> Response:
+    """A parameter that is missing, or of no use."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name, reason = first["loc"][1], first["msg"]
+    if first["type"] == "missing":
+        return JSONResponse({"error": f"{name} is missing: say it, as ?{name}=…"}, 422)
+    given = repr(str(first["input"])[:LONGEST])
+    return JSONResponse({"error": f"{name}={given} will not do: {reason[:1].lower()}{reason[1:]}."}, 422)

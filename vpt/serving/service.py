@@ -20,7 +20,7 @@ from vpt.preprocessing import Preprocessing, transformed
 from vpt.serving.bank import PromptBank
 from vpt.serving.batching import Batcher
 from vpt.serving.gallery import Gallery
-from vpt.serving.guard import add_guard, check_parameters, page
+from vpt.serving.guard import Mistake, add_guard, check_parameters, page
 from vpt.serving.limits import Limits
 from vpt.serving.look import look as looked
 from vpt.serving.metrics import Metrics
@@ -54,7 +54,10 @@ def make_app(
         await asyncio.to_thread(batcher.close)
 
     # The documentation pages of FastAPI take scripts from elsewhere.
-    app = FastAPI(title="vpt", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    mistakes: dict[int | str, dict[str, Any]] = {422: {"model": Mistake}}
+    app = FastAPI(
+        title="vpt", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, responses=mistakes
+    )
     app.state.batcher, app.state.metrics = batcher, metrics
     add_guard(app, token=token, limits=limits, metrics=metrics)
     app.include_router(page())
