@@ -156,6 +156,24 @@ def test_a_run_that_trains_nothing_has_a_page_without_curves(method: str, frozen
     assert "Class by class" in text
 
 
+def test_the_page_of_one_run_lies_in_it_and_that_of_several_where_it_is_asked_for(
+    frozen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    zero, gda = (str(frozen / method) for method in ("zero-shot", "gda"))
+    assert main(["report", zero]) == 0
+    assert main(["report", gda, gda]) == 0
+    assert not list(tmp_path.iterdir())
+    assert main(["report", zero, gda]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert main(["report", zero]) == 2
+    assert "zero-shot" in (frozen / "zero-shot/report.html").read_text()
+    # What lies in a run and is not the run's own stays when it is made anew.
+    config = [str(frozen / "mine.yaml"), f"out={zero}", "--overwrite", "--quiet"]
+    assert main(["train", *config]) == 0
+    assert (frozen / "zero-shot/report.html").is_file()
+
+
 def test_a_run_that_trains_nothing_stands_at_epoch_0_beside_one_that_trains(frozen: Path) -> None:
     names = [str(frozen / method) for method in ("zero-shot", "coop")]
     assert main(["report", *names, "--out", str(frozen / "both.html")]) == 0
