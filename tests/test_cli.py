@@ -104,8 +104,9 @@ def test_eval_on_other_data(trained: Path, capsys: pytest.CaptureFixture[str]) -
     (trained / "photos").rename(trained / "moved")
     assert main(["eval", "runs/colours"]) == 2
     assert main(["eval", "runs/colours", "data.path=moved", "--split", "train"]) == 0
-    assert main(["eval", "runs/colours", "train.epochs=3"]) == 2
-    assert "does not change the data" in capsys.readouterr().err
+    for other in ("train.epochs=3", "datasets=[digits]", "data_root=moved", "dat=digits"):
+        assert main(["eval", "runs/colours", other]) == 2
+        assert f"{other!r} does not change the data" in capsys.readouterr().err
 
 
 def test_predict_as_a_table_and_as_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,9 @@
 """Experiments as YAML: what is read, what the command line changes, what is refused."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,6 +11,7 @@ from vpt import VptError, build, config
 
 COMMANDS = ("train", "sweep", "compare", "pretrain", "few-shot", "base-to-new", "transfer")
 
+ROOT = Path(__file__).parents[1]
 MINIMAL = "backbone: vpt/vit-nano\nmethod: linear\ndata: digits\n"
 
 
@@ -43,6 +47,79 @@ def test_a_new_name_drops_the_options_of_the_old_one(tmp_path: Path) -> None:
     both = config.read(path, ["method=[vpt-deep, {name: lora, rank: 4}]"]).method
     assert both == {"name": "vpt-deep+lora", "lora": {"rank": 4}}
     assert config.read(path, ["method.name=vpt-deep"]).method == {"name": "vpt-deep", "num_tokens": 4}
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("datasets=digits", [{"name": "digits"}]),
+        ("datasets=[digits]", [{"name": "digits"}]),
+        ("datasets=[digits, {name: folder, path: x}]", [{"name": "digits"}, {"name": "folder", "path": "x"}]),
+        ("datasets=[]", []),
+        ("targets=[digits, imagenetv2]", [{"name": "digits"}, {"name": "imagenetv2"}]),
+        ("targets=[{name: folder, path: x}]", [{"name": "folder", "path": "x"}]),
+        ("targets={name: folder, path: x}", [{"name": "folder", "path": "x"}]),
+        ("shots=4", {4: {}}),
+        ("shots=[1,2]", {1: {}, 2: {}}),
+        ("shots={1: {train.epochs: 5}}", {1: {"train.epochs": 5}}),
+        ("seeds=[1, 2]", [1, 2]),
+        ("select_seeds=[3]", [3]),
+        ("select={train.lr: [0.1, 0.2]}", {"train.lr": [0.1, 0.2]}),
+        ("search={train.lr: [0.1, 0.2]}", {"train.lr": [0.1, 0.2]}),
+        ("compare={a: {train.lr: 0.1}}", {"a": {"train.lr": 0.1}}),
+        ("compare.a={method: [vpt-deep, lora]}", {"a": {"method": ["vpt-deep", "lora"]}}),
+        ("compare.a.method=[vpt-deep, lora]", {"a": {"method": ["vpt-deep", "lora"]}}),
+        ("templates=[a photo]", ["a photo"]),
+        ("backbone={name: vpt/vit-nano, image_size: 32}", {"name": "vpt/vit-nano", "image_size": 32}),
+        ("method=[vpt-deep, lora]", {"name": "vpt-deep+lora"}),
+        ("data={name: folder, path: x}", {"name": "folder", "path": "x"}),
+        ("train={epochs: 2}", {"epochs": 2}),
+        ("task={loss: sigmoid}", {"loss": "sigmoid"}),
+    ],
+)
+def test_what_is_written_as_a_list_or_a_mapping_is_one(said: str, found: Any, tmp_path: Path) -> None:
+    read = config.read(write(tmp_path, MINIMAL), [said])
+    assert config.plain(read)[re.split(r"[.=]", said)[0]] == found
+
+
+def test_every_key_that_holds_a_list_or_a_mapping_is_among_them() -> None:
+    assert set(config.Config.model_fields) - set(config.COLLECTIONS) == {
+        "head", "head_init", "templates", "learn_scale", "text_chunk", "seed", "start", "out"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", config.COLLECTIONS)
+def test_a_list_without_its_end_is_no_word(key: str, tmp_path: Path) -> None:
+    with pytest.raises(VptError, match=rf"{key}=\[a is no valid YAML"):
+        config.read(write(tmp_path, MINIMAL), [f"{key}=[a"])
+
+
+def test_the_word_of_an_option_is_left_to_its_type(tmp_path: Path) -> None:
+    read = config.read(write(tmp_path, MINIMAL), ["data=folder", "data.path=[mine]", "out=[x]"])
+    assert (read.data["path"], read.out) == ("[mine]", Path("[x]"))
+
+
+def written(text: str) -> Iterator[str]:
+    """The lists and mappings that a page, or a comment of a config, gives for the command line."""
+    text = re.sub(r"\n#? *", " ", text)
+    for found in re.finditer(r"(?<![\w.])([a-z_]+)(?:\.[\w-]+)*=(?=[\[{])", text):
+        depth, end = 1, found.end() + 1
+        while depth:
+            depth += (text[end] in "[{") - (text[end] in "]}")
+            end += 1
+        said = text[found.start() : end]
+        # GRID and … stand for what the reader puts there.
+        if found[1] in config.Config.model_fields and "GRID" not in said and "…" not in said:
+            yield said
+
+
+PAGES = [path for ending in ("docs/**/*.md", "configs/**/*.yaml", "data/*.md") for path in ROOT.glob(ending)]
+
+
+@pytest.mark.parametrize("said", sorted({said for path in PAGES for said in written(path.read_text(encoding="utf-8"))}))
+def test_what_pages_and_configs_write_for_the_command_line_is_read(said: str, tmp_path: Path) -> None:
+    read = config.read(write(tmp_path, MINIMAL), [said])
+    assert not [each for each in (read.method, *read.datasets, *read.targets) if each["name"].startswith(("[", "{"))]
 
 
 def test_options_get_the_types_of_what_they_feed(tmp_path: Path) -> None:
@@ -89,7 +166,7 @@ def test_a_missing_file_is_named() -> None:
         config.read("none.yaml")
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("configs/**/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda p: p.stem)
 def test_every_config_that_is_shipped_is_valid_and_tells_its_command(path: Path) -> None:
     read = config.read(path)
     rows = read.compare or {"": {}}

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from vpt import VptError, config, experiment, sweep
+from vpt import VptError, beyond, config, experiment, sweep
 from vpt.data import READING
 from vpt.digest import of_file
 from vpt.engine import fit as engine
@@ -118,6 +118,31 @@ def test_a_run_is_not_tested_on_what_it_has_learned_from_where_its_images_are_de
     # These are other images of the same deal, or asked for by name.
     assert experiment.measure(run, overrides=["data.seed=3"])["images"] == 4
     assert experiment.measure(run, "val", ["data.split_seed=3"])["split"] == "val"
+
+
+def test_images_of_a_class_that_a_run_knows_are_not_counted_as_unknown(photos: Path) -> None:
+    run = trained(photos, data={"name": "folder", "path": str(photos), "test_fraction": 0.2, "shots": 2})
+    before = (run / "result.json").read_text()
+    strange = photos.parent / "strange"
+    picture(strange / "a.png", 90)
+    # Another way to the same files; most of them were not drawn for the run.
+    (strange / "b").symlink_to(photos)
+    for folder, count in ((photos, "20 of the 20"), (photos / "dog", "10 of the 10"), (strange, "20 of the 21")):
+        with pytest.raises(VptError, match=rf"^{count} images to be taken for unknown are of classes .* first .*\.png"):
+            beyond.unknown(run, folder)
+    assert (run / "result.json").read_text() == before
+    (strange / "b").unlink()
+    assert beyond.unknown(run, strange)["unknown"] == 1
+
+
+def test_images_of_classes_that_were_left_out_are_unknown(photos: Path) -> None:
+    for number in range(20):
+        picture(photos / ("elk", "fox")[number % 2] / f"{number}.png", 50 + number)
+    data = {"name": "folder", "path": str(photos), "test_fraction": 0.2, "classes_subset": "base"}
+    run = trained(photos, data=data)
+    assert beyond.unknown(run, photos / "fox")["unknown"] == 10
+    with pytest.raises(VptError, match=r"^20 of the 40 images"):
+        beyond.unknown(run, photos)
 
 
 def test_all_of_another_folder_is_measured_and_counted(photos: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vpt import VptError, digest, files
+from vpt.paths import model_folder
 
 
 def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,3 +70,12 @@ def test_every_changed_byte_of_a_sealed_file_is_seen(tmp_path: Path) -> None:
 def test_a_digest_is_the_same_of_a_file_and_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"content")
     assert digest.of_file(tmp_path / "x") == digest.of_bytes(b"content")
+
+
+def test_a_run_stands_for_its_best_model_and_all_else_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "run" / "best").mkdir(parents=True)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "best").write_text("a file")
+    assert model_folder(tmp_path / "run") == model_folder(str(tmp_path / "run")) == tmp_path / "run" / "best"
+    for source in (tmp_path / "saved", tmp_path / "nowhere", "user/name@main"):
+        assert model_folder(source) == source

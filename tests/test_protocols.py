@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import vpt
 from tests.finished import finished
@@ -311,6 +312,22 @@ def test_mistakes_are_told_before_anything_is_run(
     with pytest.raises(VptError) as error:
         getattr(protocols, make)(settings(tmp_path / "out", **values))
     assert sentence in str(error.value)
+    assert not runs.ran
+
+
+@pytest.mark.parametrize("test", [True, False])
+@pytest.mark.parametrize("method", ["coop", "promptkd"])
+def test_halves_of_fewer_than_two_classes_are_refused_before_anything_is_run(
+    method: str, test: bool, tmp_path: Path, runs: Runs
+) -> None:
+    train = {"epochs": 1, "lr": 0.01, "batch_size": 2, "drop_last": method == "promptkd"}
+    for label in ("blue", "green", "red"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(tmp_path / "photos" / label / f"{number}.png")
+    photos = {"name": "folder", "path": str(tmp_path / "photos"), "val_fraction": 0.3, "test_fraction": 0.3}
+    with pytest.raises(VptError, match=r"photos has 3 classes: base-to-new needs 4 or more, two for each half\."):
+        protocols.base_to_new(settings(tmp_path / "out", method=method, data=photos, train=train), test=test)
     assert not runs.ran
 
 

@@ -17,6 +17,7 @@ from vpt.methods import called, find
 from vpt.methods.base import Method
 from vpt.model import Prompted
 from vpt.options import checked
+from vpt.paths import model_folder
 from vpt.preprocessing import Preprocessing
 from vpt.text import DEFAULT_TEMPLATES, checked_classes, checked_templates
 from vpt.towers import load as towers
@@ -292,8 +293,7 @@ def _assemble(
         },
     )
     if model.method.teacher is not None and teach:
-        best = Path(model.method.teacher) / "best"
-        model.teach(load(best if best.is_dir() else model.method.teacher, device="cpu"))
+        model.teach(load(model_folder(model.method.teacher), device="cpu"))
     return model
 
 

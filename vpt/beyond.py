@@ -12,9 +12,11 @@ import torch
 from torch.utils.data import Dataset
 
 from vpt import files
-from vpt.build import build_model, config_of, load_run
+from vpt.build import build_model, config_of, load_run, undecoded
 from vpt.config import Config
+from vpt.data import load_whole
 from vpt.data.base import DataSet, Files, Samples
+from vpt.data.joined import joined_samples
 from vpt.data.shifts import SHIFTS, Shifted
 from vpt.devices import chosen_device
 from vpt.engine.evaluate import evaluate
@@ -41,12 +43,14 @@ def unknown(run: str | Path, folder: str | Path, *, weights: str | None = None) 
         What `vpt.tasks.unknown.separation` gives, with "score", "known", "unknown" (images) and "folder".
 
     Raises:
-        VptError: there is no such run or folder, or the run has no classes or no test images.
+        VptError: there is no such run or folder, images of the run's own classes are below it, or the run has no
+            classes or no test images.
     """
     run, config, data = _opened(run)
     paths = find_images(Path(folder)) if os.path.isdir(folder) else []
     if not paths:
         raise VptError(f"there are no images below {str(folder)!r}: correct the path.")
+    _check_strange(paths, run, config, data)
     model = load_run(run, weights=weights).to(chosen_device())
     scale = None if model.text is None else model.text.scale().item()
     known, others = (
@@ -103,6 +107,25 @@ def _opened(run: str | Path) -> tuple[Path, Config, DataSet]:
     if not isinstance(data, DataSet):
         raise VptError(f"{run} was trained with captions and knows no classes: name a run of a classifier.")
     return run, config, data
+
+
+def _check_strange(paths: Sequence[Path], run: Path, config: Config, data: DataSet) -> None:
+    """Nothing, if none of these files is of a class of the run, drawn for it or not.
+
+    Raises:
+        VptError: some are.
+    """
+    whole = load_whole(**undecoded(config.data))
+    assert isinstance(whole, DataSet)
+    samples = joined_samples(whole)
+    files = [samples.file(index) for index, label in enumerate(samples.labels) if whole.classes[label] in data.classes]
+    known = {path.resolve() for path in files if path is not None}
+    met = [path for path in paths if path.resolve() in known]
+    if met:
+        raise VptError(
+            f"{len(met)} of the {len(paths)} images to be taken for unknown are of classes that {run} knows, first "
+            f"{met[0]}: name a folder that holds none of the run's own images."
+        )
 
 
 def _test(data: DataSet) -> Samples:

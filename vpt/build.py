@@ -21,6 +21,7 @@ from vpt.errors import VptError
 from vpt.methods import find
 from vpt.model import Prompted
 from vpt.options import checked, options_of
+from vpt.paths import model_folder
 from vpt.report.notes import tell
 from vpt.tasks.image_text import ImageText
 from vpt.text import DEFAULT_TEMPLATES, ENSEMBLES, ensemble
@@ -157,8 +158,7 @@ def check_new_classes(config: Config) -> None:
 
 def load_run(run: str | Path, *, weights: str | None = None) -> Prompted:
     """The best model of a run directory, or what a folder or the hub holds; `weights` is a file of its backbone."""
-    best = Path(run) / "best"
-    return load(best if best.is_dir() else run, weights=weights)
+    return load(model_folder(run), weights=weights)
 
 
 def templates_for(chosen: Sequence[str] | str, data: DataSet | PairSet) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -236,10 +236,15 @@ def _plain(value: Any) -> Any:
 
 
 def _said(key: str, text: str) -> Any:
-    """The value of an assignment; a section or row written as {name: …}, and a list of methods, are read at once."""
-    sections = key in ("backbone", "method", "data", "train", "task") or key.startswith("compare.")
-    written = (sections and text.startswith("{")) or (key == "method" and text.startswith("["))
-    return read_yaml(text, f"{key}={text}") if written else word(text)
+    """The value of an assignment; where a key holds a list or a mapping, one that is written out is read at once.
+
+    Options and texts take the word as it stands: their own types say what it means.
+    """
+    whole = key if "." not in key else key.rpartition(".")[2] if key.startswith("compare.") else ""
+    row = key.startswith("compare.") and text.startswith("{")
+    if row or (whole in COLLECTIONS and text.startswith(("[", "{"))):
+        return read_yaml(text, f"{key}={text}")
+    return word(text)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -259,4 +264,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+COLLECTIONS = [name for name, each in Config.model_fields.items() if get_origin(each.annotation) in (dict, list)]
 SCHEMA = schema_of({name: (each.annotation, each) for name, each in Config.model_fields.items()}, Config)

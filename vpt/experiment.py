@@ -223,7 +223,7 @@ def measure(
     """
     run = Path(run)
     for assignment in overrides:
-        if not assignment.startswith("data"):
+        if assignment.partition("=")[0].partition(".")[0] != "data":
             raise VptError(f"{assignment!r} does not change the data, and the model is as it was trained.")
         if assignment.startswith("data.unlabelled"):
             raise VptError(f"{assignment!r} has no labels to measure by: give images of known classes as data.path=….")

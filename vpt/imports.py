@@ -91,20 +91,12 @@ def import_file(
     if method == "clip-lora":
         found.tensors = _lora_tensors(flat, said, model)
     state = model.tuned_state()
-    learned = {f"method.{_today(model, name)}": tensor.float() for name, tensor in found.tensors.items()}
+    learned = {model._name_now(f"method.{name}"): tensor.float() for name, tensor in found.tensors.items()}
     strange = [name for name in learned if name not in state]
     if strange:
         raise VptError(f"{path} holds {strange[0]}, which {method} on {backbone} has not: give its options.")
     model.load_tuned_state(state | learned)
     return model.eval(), found, sorted(name for name in flat if name not in found.used)
-
-
-def _today(model: Prompted, name: str) -> str:
-    """A tensor's name where its method has renamed it since."""
-    for before, now in getattr(type(model.method), "renamed", ()):
-        if name.startswith(before):
-            return str(now) + name.removeprefix(before)
-    return name
 
 
 def _num_classes(found: Found) -> int | None:

@@ -19,6 +19,12 @@ def cache_root() -> Path:
     return Path(os.environ.get("VPT_CACHE") or f"{user}/vpt").expanduser()
 
 
+def model_folder(source: str | Path) -> Path | str:
+    """Where the model of a run lies; of a saved model, or a repository of the hub, `source` as it is."""
+    best = Path(source) / "best"
+    return best if best.is_dir() else source
+
+
 def resolve(path: str | Path) -> Path:
     """`path` as it stands where something is there, otherwise below `data_root()`.
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
 import yaml
 
 from vpt import config as configs
 from vpt import experiment, files
 from vpt.config import Config
 from vpt.engine.callbacks import Callback, Training
-from vpt.engine.folder import RESULT, Lock
+from vpt.engine.folder import RESULT, Lock, lives, this_process
 from vpt.engine.results import read_result
 from vpt.errors import VptError, did_you_mean
 from vpt.extras import needed
@@ -123,7 +121,7 @@ class _Objective:
         self.progress = progress
 
     def __call__(self, trial: Trial) -> float:
-        trial.set_user_attr("process", _this_process())
+        trial.set_user_attr("process", this_process())
         folder = trial.user_attrs.get("folder", f"{trial.number:05d}")
         trial.set_user_attr("folder", folder)
         try:
@@ -220,10 +218,6 @@ def _check_same(study: Study, row: Row, space: Space) -> None:
         )
 
 
-def _this_process() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time()}
-
-
 def _revive(study: Study, space: Space) -> None:
     """Have trials of processes of this machine that have died begun again, where they are."""
     from optuna.trial import TrialState
@@ -232,19 +226,12 @@ def _revive(study: Study, space: Space) -> None:
         owner = trial.user_attrs.get("process")
         if owner is None or owner["host"] != socket.gethostname():
             tell(f"trial {trial.number} is said to run elsewhere ({owner['host'] if owner else 'not known where'}).")
-        elif not _lives(owner):
+        elif not lives(owner["pid"], owner["began"]):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             whole = trial.params.keys() == space.keys()
             # What was not drawn yet is drawn anew, and belongs to another folder.
             study.enqueue_trial(trial.params, user_attrs={"folder": trial.user_attrs["folder"]} if whole else None)
             tell(f"trial {trial.number} was interrupted, and is gone on with.")
-
-
-def _lives(owner: Mapping[str, Any]) -> bool:
-    try:
-        return abs(psutil.Process(owner["pid"]).create_time() - owner["began"]) < 1
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _more(study: Study, most: int | None, *, free: bool) -> bool:
@@ -271,7 +258,7 @@ def _tell(study: Study, progress: bool) -> None:
     """Say what became of the last trial of this process."""
     if not progress:
         return
-    mine = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("process") == _this_process()]
+    mine = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("process") == this_process()]
     if not mine:
         return
     trial = mine[-1]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vpt import saving
 from vpt.errors import VptError
+from vpt.paths import model_folder
 from vpt.report.card import card
 
 T = TypeVar("T")
@@ -169,8 +170,7 @@ def push(
     Raises:
         VptError: there is no saved model, it is damaged, or the hub refuses it.
     """
-    best = Path(source) / "best"
-    folder = best if best.is_dir() else Path(source)
+    folder = Path(model_folder(source))
     if not folder.is_dir():
         raise VptError(f"there is no folder {str(source)!r}: name one that save_pretrained or a run wrote.")
     tensors, _ = saving.read(folder)

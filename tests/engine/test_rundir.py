@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -67,6 +69,38 @@ def test_the_second_run_in_a_folder_is_refused_by_name_until_the_first_is_gone(
     assert (tmp_path / "run" / folder.LOCK).is_file()
     train(tmp_path / "run")
     assert not (tmp_path / "run" / folder.LOCK).exists()
+
+
+def test_a_process_is_known_by_its_number_and_when_it_began() -> None:
+    own = folder.this_process()
+    assert folder.lives(own["pid"], own["began"])
+    assert folder.lives(own["pid"], None)
+    # Its number was another's before.
+    assert not folder.lives(own["pid"], own["began"] - 60)
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        began = psutil.Process(process.pid).create_time()
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            pass
+        # It has ended, and nobody has asked how.
+        assert not folder.lives(process.pid, began)
+    assert not folder.lives(process.pid, began)
+
+
+def test_the_lock_of_a_process_whose_number_is_anothers_by_now_is_that_of_a_dead_one(tmp_path: Path) -> None:
+    with folder.Lock(tmp_path) as lock:
+        owner = lock.path.read_text()
+    assert re.fullmatch(rf"process {os.getpid()} on \S+ since \d{{4}}-\S+", owner)
+    assert folder._lives(owner)
+    assert not folder._lives(re.sub(r"since \d{4}", "since 2001", owner))
+    # Of older versions, of another machine, and of what else may stand there.
+    for other in (
+        owner.partition(" since")[0],
+        re.sub("on .* since .*", "on elsewhere since 2001", owner),
+        re.sub("since .*", "since noon", owner),
+        "",
+        "me",
+    ):
+        assert folder._lives(other)
 
 
 def test_a_run_holds_its_folder_from_its_beginning_to_its_end(tmp_path: Path) -> None:
@@ -299,7 +333,7 @@ def test_a_result_that_makes_no_sense_is_told(tmp_path: Path) -> None:
         read_result(path)
 
 
-@pytest.mark.parametrize("row", ["{", "[]", '{"loss": 1}', '{"epoch": 0}', '{"epoch": 1, "loss": "x"}', "\xff"])
+@pytest.mark.parametrize("row", ["{", "[]", '{"loss": 1}', '{"epoch": -1}', '{"epoch": 1, "loss": "x"}', "\xff"])
 def test_rows_of_epochs_that_make_no_sense_are_told(row: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert read_history(path) == []

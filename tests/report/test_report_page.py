@@ -129,6 +129,60 @@ def test_a_run_keeps_what_it_said_and_its_page_shows_it(runs: Path) -> None:
     assert "prompts to patches, rollout" in text
 
 
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that trains nothing, and one of the same pictures that trains."""
+    work = tmp_path_factory.mktemp("frozen")
+    for label, shade in (("dark", 20), ("light", 200)):
+        (work / "photos" / label).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (24, 24), (shade + number, shade, shade)).save(work / "photos" / label / f"{number}.png")
+    (work / "mine.yaml").write_text(
+        f"backbone: vpt/clip-nano\nmethod: zero-shot\n"
+        f"data: {{name: folder, path: {work / 'photos'}, val_fraction: 0.25, test_fraction: 0.25}}\n"
+    )
+    for method, more in (("zero-shot", []), ("gda", []), ("coop", ["train.epochs=1"])):
+        out = f"out={work / method}"
+        assert main(["train", str(work / "mine.yaml"), out, f"method={method}", *more, "--quiet"]) == 0
+    return work
+
+
+@pytest.mark.parametrize("method", ["zero-shot", "gda"])
+def test_a_run_that_trains_nothing_has_a_page_without_curves(method: str, frozen: Path) -> None:
+    assert main(["report", str(frozen / method), "--out", str(frozen / f"{method}.html")]) == 0
+    text = (frozen / f"{method}.html").read_text()
+    assert "nothing is trained" in text
+    assert "Curves" not in text
+    assert "Class by class" in text
+
+
+def test_the_page_of_one_run_lies_in_it_and_that_of_several_where_it_is_asked_for(
+    frozen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    zero, gda = (str(frozen / method) for method in ("zero-shot", "gda"))
+    assert main(["report", zero]) == 0
+    assert main(["report", gda, gda]) == 0
+    assert not list(tmp_path.iterdir())
+    assert main(["report", zero, gda]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert main(["report", zero]) == 2
+    assert "zero-shot" in (frozen / "zero-shot/report.html").read_text()
+    # What lies in a run and is not the run's own stays when it is made anew.
+    config = [str(frozen / "mine.yaml"), f"out={zero}", "--overwrite", "--quiet"]
+    assert main(["train", *config]) == 0
+    assert (frozen / "zero-shot/report.html").is_file()
+
+
+def test_a_run_that_trains_nothing_stands_at_epoch_0_beside_one_that_trains(frozen: Path) -> None:
+    names = [str(frozen / method) for method in ("zero-shot", "coop")]
+    assert main(["report", *names, "--out", str(frozen / "both.html")]) == 0
+    text = (frozen / "both.html").read_text()
+    assert "Curves" in text
+    assert re.search(r"zero-shot: [^<]* at 0</title>", text)
+    assert re.search(r"coop: [^<]* at 1</title>", text)
+
+
 @pytest.mark.slow
 def test_unknown_images_and_the_line_are_kept_with_the_run(runs: Path, tmp_path: Path) -> None:
     for number in range(12):

@@ -40,6 +40,24 @@ def test_groups_of_the_test_split_have_columns_of_their_own() -> None:
     assert row["sketch (%)"] == "30.00 ± 14.14"
 
 
+def test_a_row_with_fewer_figures_than_a_later_one_has_empty_cells() -> None:
+    fewer, more = result(0.5), result(0.7)
+    more["val"] = {"top1": 0.6}
+    rows = result_rows({"fewer": [fewer], "more": [more]})
+    assert list(rows[0]) == list(rows[1])
+    assert list(rows[0])[:4] == ["run", "test top-1 (%)", "val top-1 (%)", "tuned"]
+    assert [row["val top-1 (%)"] for row in rows] == ["", "60.00"]
+
+
+def test_no_form_loses_what_the_first_row_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"run": "a", "x": 1}, {"run": "b", "y": 2, "x": 3}]
+    assert markdown(rows) == "| run | x | y |\n| --- | ---: | ---: |\n| a | 1 |  |\n| b | 3 | 2 |\n"
+    assert comma_separated(rows) == "run,x,y\na,1,\nb,3,2\n"
+    assert "b & 3 & 2 " in latex(rows)
+    print_table(rows)
+    assert "y" in capsys.readouterr().out.splitlines()[1]
+
+
 def test_one_value_has_no_deviation() -> None:
     assert mean_and_deviation([0.5]) == "50.00"
 

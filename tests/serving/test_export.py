@@ -26,6 +26,7 @@ DOCS = Path(__file__).parents[2] / "docs/export.md"
 ALL = sorted(name for name in available() if name != "cocoop")
 # Where the defaults do not suit small images.
 OPTIONS: dict[str, dict[str, Any]] = {"pixel": {"size": 3}}
+SEEN = "numpy.save('seen.npy', numpy.asarray(picture))\n"
 WITHOUT = "import sys; sys.modules['vpt'] = sys.modules['torch'] = None\n"
 
 
@@ -51,22 +52,39 @@ def by_names(method: str) -> vpt.Prompted:
     return away(vpt.attach(image_text_model(), method, classes=CLASSES, head="text", **OPTIONS.get(method, {})))
 
 
+# Wide, tall, and with sides that leave an odd pixel to cut.
+SHAPES = [(90, 70), (40, 131), (133, 48), (33, 32)]
+
+
 @pytest.mark.slow
-def test_the_example_of_the_documentation_runs_without_this_package(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [{}, {"crop": 0.875}])
+@pytest.mark.parametrize("name", ["vpt/vit-nano", "vpt/clip-nano"], ids=["short side", "neither"])
+def test_the_example_of_the_documentation_runs_without_this_package(
+    name: str, given: dict[str, Any], tmp_path: Path
+) -> None:
     pytest.importorskip("onnxruntime", reason="the extra export is not installed")
-    model = away(vpt.create("vpt/vit-nano", "vpt-deep", num_tokens=2, classes=["cat", "dog", "ship"]))
-    picture(0, (90, 70)).save(tmp_path / "new.jpg", quality=95)
-    facts = vpt.export(model, tmp_path / "model.onnx", images=[tmp_path / "new.jpg", picture(1, (48, 64))])
-    assert facts["checked"]["largest difference"] < 1e-4
     (example,) = (code for code in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.S) if "onnxruntime" in code)
-    assert len([line for line in example.splitlines() if line and "import" not in line]) <= 10
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT + example], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    label, score = done.stdout.split()
-    said = model.predict(tmp_path / "new.jpg")
-    assert label == said.label
-    assert float(score) == pytest.approx(said.score, abs=1e-3)
+    assert len([line for line in example.splitlines() if line and "import" not in line]) <= 12
+    made = {"num_tokens": 2, "head": "linear", "classes": ["cat", "dog", "ship"], "preprocessing": given}
+    model = away(vpt.create(name, "vpt-deep", **made))
+    facts = vpt.export(model, tmp_path / "model.onnx", images=[picture(0, (90, 70)), picture(1, (48, 64))])
+    assert facts["resize"]["keep"] == ("neither" if name == "vpt/clip-nano" else "short side")
+    assert facts["checked"]["largest difference"] < 1e-4
+    for seed, shape in enumerate(SHAPES):
+        noise = np.random.default_rng(seed).integers(0, 256, (*shape[::-1], 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{seed}.png")
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT + example.replace("new.jpg", f"{seed}.png") + SEEN],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        label, score = done.stdout.split()
+        said = model.predict(tmp_path / f"{seed}.png")
+        assert label == said.label
+        assert float(score) == pytest.approx(said.score, abs=1e-4)
+        np.testing.assert_array_equal(np.load(tmp_path / "seen.npy"), pixels(Image.fromarray(noise), facts["resize"]))
 
 
 def test_a_program_of_torch_holds_its_facts_and_takes_any_batch(tmp_path: Path) -> None:

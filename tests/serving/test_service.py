@@ -108,8 +108,12 @@ def test_metrics_count_requests_images_and_tasks(server: Server) -> None:
         (b"x" * 50_001, {}, {}, 413, "larger than 50,000 bytes"),
         (picture(), {"Content-Type": "text/plain"}, {}, 415, "send the image file itself"),
         (picture(), {}, {"task": "pet"}, 404, "there is no task 'pet'"),
-        (picture(), {}, {"top": "0"}, 422, ""),
-        (picture(), {"Host": "elsewhere.example"}, {}, 400, ""),
+        (picture(), {}, {"top": "0"}, 422, "top='0' will not do: input should be greater than or equal to 1."),
+        (picture(), {}, {"top": "x"}, 422, "top='x' will not do: input should be a valid integer"),
+        (picture(), {}, {"look": "maybe"}, 422, "look='maybe' will not do: input should be a valid boolean"),
+        (picture(), {"Host": "elsewhere.example"}, {}, 400, "this is not the host that was asked for: say localhost"),
+        (picture(), {"Host": "a@localhost"}, {}, 400, "this is not the host that was asked for"),
+        (picture(), {"Host": "localhost.elsewhere.example"}, {}, 400, "this is not the host that was asked for"),
     ],
 )
 def test_what_is_not_let_in_is_told_in_a_sentence(
@@ -117,7 +121,62 @@ def test_what_is_not_let_in_is_told_in_a_sentence(
 ) -> None:
     found, answer = ask(server, "/classify", content, headers=headers, **query)
     assert found == status
-    assert sentence in str(answer)
+    assert answer.keys() == {"error"}
+    assert sentence in answer["error"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "[::1]", "[::1]:8000"])
+def test_this_machines_names_of_itself_are_let_in(server: Server, host: str) -> None:
+    assert ask(server, "/health", headers={"Host": host})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("/search", 422, "text is missing: say it, as ?text=…"),
+        ("/search?text=", 422, "text='' will not do: string should have at least 1 character."),
+        (
+            f"/search?text={'a' * 1001}",
+            422,
+            f"text='{'a' * 100}' will not do: string should have at most 1000 characters.",
+        ),
+        ("/images/abc", 422, "number='abc' will not do: input should be a valid integer"),
+        ("/nowhere", 404, "there is no GET /nowhere: GET /openapi.json says what there is."),
+        ("/classify", 405, "there is no GET /classify: GET /openapi.json says what there is."),
+    ],
+)
+def test_a_question_without_an_answer_is_told_in_a_sentence(
+    server: Server, path: str, status: int, sentence: str
+) -> None:
+    found, answer = ask(server, path)
+    assert found == status
+    assert answer.keys() == {"error"}
+    assert answer["error"].startswith(sentence)
+
+
+def test_what_programs_are_told_of_mistakes_is_what_they_are(server: Server) -> None:
+    _, told = ask(server, "/openapi.json")
+    for path, route in told["paths"].items():
+        for how in route.values():
+            schema = how["responses"]["422"]["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/Mistake"}, path
+    assert "HTTPValidationError" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "sentence"),
+    [
+        ("/classify?tsk=pets", picture(), "there is no parameter 'tsk': did you mean 'task'?"),
+        ("/classify?task=pets&tpo=1", picture(), "there is no parameter 'tpo': did you mean 'top'?"),
+        ("/search?txt=a+dog", None, "there is no parameter 'txt': did you mean 'text'?"),
+        ("/images/0?size=9", None, "there is no parameter 'size': leave it out."),
+        ("/tasks?task=pets", None, "there is no parameter 'task': leave it out."),
+    ],
+)
+def test_a_misspelt_parameter_is_not_passed_over(
+    server: Server, path: str, content: bytes | None, sentence: str
+) -> None:
+    assert ask(server, path, content) == (422, {"error": sentence})
 
 
 def test_an_image_of_many_pixels_is_not_decoded(server: Server) -> None:

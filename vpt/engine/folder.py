@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from fnmatch import fnmatch
 from os import getpid
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 from filelock import FileLock, Timeout
@@ -30,6 +32,9 @@ LEAVING, FORMER, RETURNING = ".leaving", ".former", ".returning"
 # Workers that load images outlive a process that was killed by some seconds, and hold its lock.
 ORPHANS = 15.0
 MINUTE = 60.0
+OWNER = re.compile(r"process (\d+) on (\S+)(?: since (\S+))?")
+# A clock that is set a little is no other process.
+SAME_TIME = 1.0
 
 
 class Lock:
@@ -75,7 +80,9 @@ class Lock:
                     time.sleep(0.05)
             # Windows lets nobody write to a file that is locked.
             with suppress(PermissionError):
-                self.path.write_text(f"process {getpid()} on {socket.gethostname()}", encoding="utf-8")
+                own = this_process()
+                since = datetime.fromtimestamp(own["began"], UTC).isoformat()
+                self.path.write_text(f"process {own['pid']} on {own['host']} since {since}", encoding="utf-8")
 
     def release(self) -> None:
         """Leave the folder to others, without a trace."""
@@ -95,12 +102,38 @@ class Lock:
         self.release()
 
 
-def _lives(owner: str) -> bool:
-    """Whether the process that calls itself so may still be there."""
-    words = owner.split()
-    if len(words) != 4 or words[3] != socket.gethostname():
+def this_process() -> dict[str, Any]:
+    """What tells this process from all others, as JSON can hold it: "host", "pid" and "began"."""
+    return {"host": socket.gethostname(), "pid": getpid(), "began": psutil.Process().create_time()}
+
+
+def lives(pid: int, began: float | None) -> bool:
+    """Whether a process of this machine may still be there; its number may be another's by now.
+
+    Args:
+        pid: its number.
+        began: when, in seconds since 1970; None where that is not known.
+    """
+    try:
+        process = psutil.Process(pid)
+        # One that has died and that nobody asks after keeps its number, and holds nothing.
+        gone = process.status() == psutil.STATUS_ZOMBIE
+        return not gone and (began is None or abs(process.create_time() - began) < SAME_TIME)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
         return True
-    return bool(psutil.pid_exists(int(words[1])))
+
+
+def _lives(owner: str) -> bool:
+    """Whether the process that calls itself so may still be there; older versions do not say since when."""
+    said = OWNER.fullmatch(owner)
+    if said is None or said[2] != socket.gethostname():
+        return True
+    # What is no time says nothing.
+    with suppress(ValueError, OverflowError):
+        return lives(int(said[1]), datetime.fromisoformat(said[3]).timestamp() if said[3] else None)
+    return True
 
 
 def own(folder: Path) -> Iterator[Path]:

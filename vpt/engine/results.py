@@ -142,12 +142,12 @@ class Result(BaseModel):
 
 
 class Row(BaseModel):
-    """An epoch in metrics.jsonl: numbers by name."""
+    """An epoch in metrics.jsonl: numbers by name. A method that trains nothing has one row, of epoch 0."""
 
     model_config = ConfigDict(extra="allow", strict=True)
     __pydantic_extra__: dict[str, float]
 
-    epoch: int = Field(ge=1)
+    epoch: int = Field(ge=0)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -7,8 +7,9 @@ from statistics import harmonic_mean, mean
 from typing import Any
 
 from vpt.config import Config
+from vpt.errors import VptError
 from vpt.methods import find
-from vpt.protocols.elsewhere import known_elsewhere, measure_elsewhere
+from vpt.protocols.elsewhere import known_elsewhere, measure_elsewhere, with_data
 from vpt.protocols.lines import Line, Lines, line, split_figures, tested, with_averages, write
 from vpt.protocols.sources import (
     Source,
@@ -23,6 +24,8 @@ from vpt.protocols.sources import (
 from vpt.sweep import Row, Run, finish
 
 BASE, NEW, HARMONIC = "base (%)", "new (%)", "H (%)"
+# Two for each half: of one class there is nothing to tell apart.
+FEWEST = 4
 
 
 def base_to_new(
@@ -48,8 +51,9 @@ def base_to_new(
         written as table.md, table.csv and table.tex, and the intervals of its figures as intervals.md and so on.
 
     Raises:
-        VptError: a mistake in the config, or a method that knows its own classes alone (a linear head, a context or a
-            cache of each class), told before any run; or a run that was made with another config.
+        VptError: a mistake in the config, too few classes for two halves, or a method that knows its own classes alone
+            (a linear head, a context or a cache of each class), told before any run; or a run that was made with
+            another config.
     """
     out = config.out or Path("runs/base_to_new")
     rows = {
@@ -61,7 +65,7 @@ def base_to_new(
     for row in {row.label: row for row in todo}.values():
         check_new_classes(row)
     for row in of_each_source(todo).values():
-        look(row.first(), test=test)
+        _check_halves(row.first(), test=test)
     lines: Lines = {}
     for key, row in rows.items():
         runs = finish(row, test=test, overwrite=overwrite, progress=progress)
@@ -89,6 +93,19 @@ def _row(config: Config, source: Source, label: str, out: Path) -> Row:
     if not _transductive(row):
         return row
     return source_row(config, source, label, out, after={"data.classes_subset": "all"})
+
+
+def _check_halves(config: Config, *, test: bool) -> None:
+    """Nothing, if the data of a checked config are there, and each half of the classes leaves something to choose.
+
+    Raises:
+        VptError: they are not, or there are too few classes.
+    """
+    whole = with_data(config, {**config.data, "classes_subset": "all"})
+    data = look(whole, test=test)
+    if len(data.classes) < FEWEST:
+        count = f"{data.name} has {len(data.classes)} classes"
+        raise VptError(f"{count}: base-to-new needs {FEWEST} or more, two for each half.")
 
 
 def _transductive(row: Row) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from vpt import build
 from vpt import data as data_sets
 from vpt.config import Config
+from vpt.data.base import DataSet
 from vpt.data.pairs import PairSet
 from vpt.errors import VptError
 from vpt.options import options_of
@@ -94,8 +95,8 @@ def of_each_source(rows: Sequence[Row]) -> dict[str, Row]:
     return {row.place.partition("/")[0]: row for row in rows}
 
 
-def look(config: Config, *, test: bool) -> tuple[str, ...]:
-    """The classes of a checked config's data, which are read to see that they are there; images are not decoded.
+def look(config: Config, *, test: bool) -> DataSet:
+    """A checked config's data, which are read to see that they are there; images are not decoded.
 
     Args:
         config: of the run.
@@ -109,7 +110,7 @@ def look(config: Config, *, test: bool) -> tuple[str, ...]:
         raise VptError(f"{data.name} has captions, and the protocols are of classes: name data sets with classes.")
     if test and data.test is None:
         raise VptError(f"{data.name} has no test split: give it data.test_fraction, or say --no-test.")
-    return data.classes
+    return data
 
 
 def check_new_classes(row: Row) -> None:

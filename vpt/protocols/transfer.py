@@ -87,10 +87,10 @@ def _figures(
 
 def _check(rows: Sequence[Row], aims: Sequence[Source], *, test: bool) -> None:
     """See that the data are there, and that methods which know their own classes alone are not asked for others."""
-    known = {look(row.first(), test=test) for row in of_each_source(rows).values()}
+    known = {look(row.first(), test=test).classes for row in of_each_source(rows).values()}
     if not test or not rows:
         return
-    asked = {look(with_data(rows[0].first(), aim.section), test=True) for aim in aims}
+    asked = {look(with_data(rows[0].first(), aim.section), test=True).classes for aim in aims}
     if len(known | asked) > 1:
         for row in {row.label: row for row in rows}.values():
             check_new_classes(row)

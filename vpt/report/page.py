@@ -13,7 +13,7 @@ from PIL import Image
 
 from vpt import __version__
 from vpt.report.tables import cell as shown
-from vpt.report.tables import numeric
+from vpt.report.tables import columns_of, numeric
 
 HERE = Path(__file__).parent
 THUMBNAIL = 224
@@ -88,7 +88,7 @@ def page(title: str, sections: Sequence[Section], *, kind: str, subtitle: str = 
 def table(
     rows: Sequence[Mapping[str, Any]], caption: str, *, sortable: bool = False, bars: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Rows with the keys of the first as columns.
+    """Rows with their keys as columns.
 
     Args:
         rows: values, as `vpt.report.tables.cell` shows them.
@@ -96,7 +96,7 @@ def table(
         sortable: by any column.
         bars: columns of shares from 0 to 1, shown in per cent over a bar.
     """
-    columns = list(rows[0])
+    columns = columns_of(rows)
     texts = {name: [_text(row.get(name), name in bars) for row in rows] for name in columns}
     numbers = {name: numeric(texts[name]) for name in columns}
     cells = [

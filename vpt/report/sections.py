@@ -101,7 +101,8 @@ def _cards(run: Any, number: int, several: bool) -> Panel:
     cards.append({"name": "file", "value": _bytes(result["bytes"]), "beside": "without the backbone"})
     stopped = ", stopped early" if result["stopped_early"] else ""
     best = f"best of epoch {result['best_epoch']} of {len(run.history)}{stopped}"
-    cards.append({"name": "training", "value": _time(result["seconds"]), "beside": best})
+    beside = best if _trained(run) else "nothing is trained"
+    cards.append({"name": "training", "value": _time(result["seconds"]), "beside": beside})
     colour = charts.colour(number) if several else ""
     return Panel(run.name if several else "", colour, cards=cards, notes=run.missing)
 
@@ -163,7 +164,15 @@ def _pair(one: Any, other: Any) -> dict[str, Any] | None:
     }
 
 
+def _trained(run: Any) -> bool:
+    """Whether the run has epochs; one that trains nothing has a row of epoch 0."""
+    return not run.history or run.history[-1]["epoch"] > 0
+
+
 def _curves(runs: Sequence[Any]) -> Section | None:
+    """Lines by epoch; a run that trains nothing is a point at 0 beside those that do, and no curve alone."""
+    if not any(map(_trained, runs)):
+        return None
     shown = []
     for key, title, percent in (
         ("train/loss", "training loss", False),

@@ -38,20 +38,25 @@ Rows = Sequence[dict[str, Any]]
 
 
 def print_table(rows: Rows) -> None:
-    """Print `rows` with the keys of the first as columns; numbers stand to the right, names as they are."""
+    """Print `rows`; numbers stand to the right, names as they are."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    columns = {column: [cell(row.get(column, "")) for row in rows] for column in rows[0]}
+    columns = {column: [cell(row.get(column, "")) for row in rows] for column in columns_of(rows)}
     for column, cells in columns.items():
         table.add_column(Text(printable(column)), justify="right" if numeric(cells) else "left", overflow="fold")
     for line in zip(*columns.values(), strict=True):
         table.add_row(*(Text(printable(text)) for text in line))
     # Without a terminal to fit into rich would fold columns at 80 characters.
     Console(width=None if sys.stdout.isatty() else WIDEST).print(table)
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of all rows, each where it comes first: a row need not have what another has."""
+    return list(dict.fromkeys(column for row in rows for column in row))
 
 
 def numeric(cells: Sequence[str]) -> bool:
@@ -61,7 +66,7 @@ def numeric(cells: Sequence[str]) -> bool:
 
 def markdown(rows: Rows) -> str:
     """`rows` as a Markdown table; numbers stand to the right."""
-    columns = list(rows[0])
+    columns = columns_of(rows)
     lines = [columns, *([cell(row.get(c, "")) for c in columns] for row in rows)]
     plain = [[printable(text).replace("|", "\\|") for text in line] for line in lines]
     plain.insert(1, ["---:" if numeric(cells) else "---" for cells in zip(*lines[1:], strict=True)])
@@ -71,7 +76,7 @@ def markdown(rows: Rows) -> str:
 def comma_separated(rows: Rows) -> str:
     """`rows` as CSV."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(out, fieldnames=columns_of(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
@@ -79,7 +84,7 @@ def comma_separated(rows: Rows) -> str:
 
 def latex(rows: Rows) -> str:
     r"""`rows` as a LaTeX tabular, for which the document needs booktabs; numbers stand to the right."""
-    columns = list(rows[0])
+    columns = columns_of(rows)
     cells = [[cell(row.get(column, "")) for column in columns] for row in rows]
     sides = "".join("r" if numeric(column) else "l" for column in zip(*cells, strict=True))
     head, *lines = (" & ".join(_escaped(text) for text in line) + r" \\" for line in (columns, *cells))
@@ -88,31 +93,39 @@ def latex(rows: Rows) -> str:
 
 
 def result_rows(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """A row for each label, from the results of its runs: mean and deviation over seeds of what differs."""
-    rows = []
-    for label, runs in results.items():
-        figures: dict[str, Any] = {}
-        for split in ("val", "test"):
-            if not all(run[split] for run in runs):
-                continue
-            for key, title in FIGURES.items():
-                if key in runs[0][split]:
-                    figures[f"{split} {title}"] = mean_and_deviation([run[split][key] for run in runs])
-        for key in runs[0]["test"]:
-            if key.startswith("top1/"):
-                part = key.removeprefix("top1/")
-                figures[f"{part} (%)"] = mean_and_deviation([run["test"][key] for run in runs])
-        rows.append(
-            {
-                "run": label,
-                **figures,
-                "tuned": runs[0]["tuned_parameters"],
-                "share": f"{runs[0]['share']:.2%}",
-                "seconds": round(mean(run["seconds"] for run in runs), 1),
-                "file size (KB)": round(runs[0]["bytes"] / 1000),
-            }
-        )
-    return rows
+    """A row for each label, from the results of its runs: mean and deviation over seeds of what differs.
+
+    A figure that any row has is a column of all, and empty where a row has not been measured so.
+    """
+    figures = {label: _figures(runs) for label, runs in results.items()}
+    nothing = dict.fromkeys(columns_of(list(figures.values())), "")
+    return [
+        {
+            "run": label,
+            **nothing,
+            **figures[label],
+            "tuned": runs[0]["tuned_parameters"],
+            "share": f"{runs[0]['share']:.2%}",
+            "seconds": round(mean(run["seconds"] for run in runs), 1),
+            "file size (KB)": round(runs[0]["bytes"] / 1000),
+        }
+        for label, runs in results.items()
+    ]
+
+
+def _figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the runs of a row were measured by, on validation and test images."""
+    figures = {}
+    for split in ("val", "test"):
+        if not all(run[split] for run in runs):
+            continue
+        for key, title in FIGURES.items():
+            if key in runs[0][split]:
+                figures[f"{split} {title}"] = mean_and_deviation([run[split][key] for run in runs])
+    for key in runs[0]["test"]:
+        if key.startswith("top1/"):
+            figures[f"{key.removeprefix('top1/')} (%)"] = mean_and_deviation([run["test"][key] for run in runs])
+    return figures
 
 
 def _escaped(text: str) -> str:

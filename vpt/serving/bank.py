@@ -14,6 +14,7 @@ from vpt import saving
 from vpt.devices import chosen_device
 from vpt.errors import VptError, did_you_mean
 from vpt.methods.base import Method
+from vpt.paths import model_folder
 from vpt.predict import ImageLike, Prediction, as_picture, is_one, predictions
 from vpt.preprocessing import transformed
 from vpt.serving.plan import Step
@@ -110,8 +111,7 @@ class PromptBank:
             )
         found = found or {folder.name: str(source)}
         first = next(iter(found.values()))
-        best = Path(first) / "best"
-        facts = saving.read(best if best.is_dir() else first)[1]
+        facts = saving.read(model_folder(first))[1]
         bank = cls(saved.load(facts.backbone, first, name=None, weights=weights), dtype=dtype, device=device)
         for name, place in found.items():
             bank.add(name, place)
@@ -304,4 +304,4 @@ def found_tasks(folder: Path) -> dict[str, str]:
 
 
 def _is_saved(folder: Path) -> bool:
-    return (folder / saving.FACTS).is_file() or (folder / "best" / saving.FACTS).is_file()
+    return any((Path(place) / saving.FACTS).is_file() for place in (folder, model_folder(folder)))

@@ -7,6 +7,7 @@ from threading import Event, Thread
 
 from vpt import saving
 from vpt.errors import VptError
+from vpt.paths import model_folder
 from vpt.report.notes import tell
 from vpt.serving.bank import PromptBank, found_tasks
 
@@ -73,9 +74,8 @@ class Following:
         """Where each task lies, and what tells whether it was saved again."""
         found = {}
         for name, place in found_tasks(self.folder).items():
-            best = Path(place) / "best"
             try:
-                facts = ((best if best.is_dir() else Path(place)) / saving.FACTS).stat()
+                facts = (Path(model_folder(place)) / saving.FACTS).stat()
             except OSError:
                 # It goes at this moment.
                 continue

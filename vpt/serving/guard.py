@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from vpt.errors import VptError
+from vpt.errors import VptError, did_you_mean
 from vpt.serving.batching import BusyError
 from vpt.serving.limits import LOCAL, Limits, is_token
 from vpt.serving.metrics import Metrics
@@ -33,6 +36,30 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+
+# A page of another site cannot reach the service by a name of its own that leads here.
+OWN_HOST = re.compile(rf"({'|'.join(map(re.escape, LOCAL))})(:\d+)?", re.IGNORECASE)
+LONGEST = 100
+
+
+class Mistake(BaseModel):
+    """What is answered in place of what was asked for: one sentence."""
+
+    error: str
+
+
+def check_parameters(request: Request) -> None:
+    """Nothing, if the route knows every parameter of the query: one that is misspelt would be passed over.
+
+    Raises:
+        VptError: it does not know one.
+    """
+    known = [each.alias for each in request.scope["route"].dependant.query_params]
+    odd = next((name for name in request.query_params if name not in known), None)
+    if odd is not None:
+        raise VptError(f"there is no parameter {odd!r}: {did_you_mean(odd, known) if known else 'leave it out.'}")
+
+
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -45,14 +72,14 @@ def add_guard(app: FastAPI, *, token: str | None, limits: Limits, metrics: Metri
         limits: of which the seconds are kept.
         metrics: that count.
     """
-    if token is None:
-        # A page of another site cannot reach the service by a name of its own that leads here.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL), www_redirect=False)
 
     @app.middleware("http")
     async def guard(request: Request, answer: Answer) -> Response:
         started = time.perf_counter()
-        if _may(request, token):
+        if token is None and not OWN_HOST.fullmatch(request.headers.get("Host", "")):
+            sentence = "this is not the host that was asked for: say localhost, or start the service with a token."
+            response: Response = JSONResponse({"error": sentence}, 400)
+        elif _may(request, token):
             response = await _in_time(answer, request, limits.seconds)
         else:
             response = JSONResponse({"error": "say the token: Authorization: Bearer …"}, 401)
@@ -66,6 +93,7 @@ def add_guard(app: FastAPI, *, token: str | None, limits: Limits, metrics: Metri
 
     app.add_exception_handler(VptError, _mistake)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _wrong)
 
 
 def page() -> APIRouter:
@@ -99,6 +127,20 @@ async def _mistake(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 503 if busy else 422, {"Retry-After": "1"} if busy else None)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    told = error.detail
+    if told == HTTPStatus(error.status_code).phrase:
+        told = f"there is no {request.method} {request.url.path[:LONGEST]}: GET /openapi.json says what there is."
+    return JSONResponse({"error": told}, error.status_code, error.headers)
+
+
+async def _wrong(_: Request, error: Exception) -> Response:
+    """A parameter that is missing, or of no use."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name, reason = first["loc"][1], first["msg"]
+    if first["type"] == "missing":
+        return JSONResponse({"error": f"{name} is missing: say it, as ?{name}=…"}, 422)
+    given = repr(str(first["input"])[:LONGEST])
+    return JSONResponse({"error": f"{name}={given} will not do: {reason[:1].lower()}{reason[1:]}."}, 422)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from starlette.exceptions import HTTPException
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from vpt.preprocessing import Preprocessing, transformed
 from vpt.serving.bank import PromptBank
 from vpt.serving.batching import Batcher
 from vpt.serving.gallery import Gallery
-from vpt.serving.guard import add_guard, page
+from vpt.serving.guard import Mistake, add_guard, check_parameters, page
 from vpt.serving.limits import Limits
 from vpt.serving.look import look as looked
 from vpt.serving.metrics import Metrics
@@ -28,6 +28,7 @@ from vpt.serving.tasks import Task
 
 KINDS = ("image/", "application/octet-stream")
 MOST_TOP, LONGEST_TEXT = 1000, 1000
+STRICT = [Depends(check_parameters)]
 
 
 def make_app(
@@ -53,7 +54,10 @@ def make_app(
         await asyncio.to_thread(batcher.close)
 
     # The documentation pages of FastAPI take scripts from elsewhere.
-    app = FastAPI(title="vpt", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    mistakes: dict[int | str, dict[str, Any]] = {422: {"model": Mistake}}
+    app = FastAPI(
+        title="vpt", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, responses=mistakes
+    )
     app.state.batcher, app.state.metrics = batcher, metrics
     add_guard(app, token=token, limits=limits, metrics=metrics)
     app.include_router(page())
@@ -65,7 +69,7 @@ def make_app(
 
 def _overview(bank: PromptBank, metrics: Metrics, *, searches: bool) -> APIRouter:
     """What there is, and how it is."""
-    router = APIRouter()
+    router = APIRouter(dependencies=STRICT)
 
     @router.get("/health")
     async def health() -> dict[str, Any]:
@@ -88,7 +92,7 @@ def _overview(bank: PromptBank, metrics: Metrics, *, searches: bool) -> APIRoute
 
 def _classification(bank: PromptBank, batcher: Batcher, metrics: Metrics, limits: Limits) -> APIRouter:
     """An image for one task or several."""
-    router = APIRouter()
+    router = APIRouter(dependencies=STRICT)
 
     @router.post("/classify")
     async def classify(
@@ -112,7 +116,7 @@ def _classification(bank: PromptBank, batcher: Batcher, metrics: Metrics, limits
 
 def _search(gallery: Gallery | None, batcher: Batcher) -> APIRouter:
     """Images by a text."""
-    router = APIRouter()
+    router = APIRouter(dependencies=STRICT)
 
     @router.get("/search")
     async def search(

@@ -17,6 +17,7 @@ from vpt.assemble import restored
 from vpt.errors import VptError
 from vpt.facts import Facts
 from vpt.model import Prompted
+from vpt.paths import model_folder
 from vpt.preprocessing import ImageTransform, Preprocessing
 from vpt.serving.plan import Plan, is_frozen, plan_of, tensors_of
 from vpt.towers.backbone import Backbone, Pair
@@ -91,8 +92,7 @@ def read_task(name: str, source: str | Path, backbone: Backbone, fingerprint: Fi
     Raises:
         VptError: there is no such model, it was trained with another backbone, or it has no classes.
     """
-    best = Path(source) / "best"
-    tensors, facts = saving.read(best if best.is_dir() else source)
+    tensors, facts = saving.read(model_folder(source))
     _check(facts, str(source))
     own = {name for name in tensors if name.startswith(("tower.", "text.tower."))}
     model = restored(
