@@ -15,6 +15,7 @@ PACKAGE = Path(vpt.__file__).parent
 LEAVES = {
     "capture",
     "modes",
+    "claims",
     "devices",
     "errors",
     "extras",
@@ -43,6 +44,7 @@ LEAVES = {
 MAY_IMPORT = {
     "capture": set(),
     "modes": set(),
+    "claims": set(),
     "errors": set(),
     "extras": set(),
     "paths": set(),

@@ -1,5 +1,6 @@
 """Class names as classifier: what is computed, when it is computed anew, what can be changed."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,18 @@ def test_chunks_computed_again_give_the_same_values_and_gradients() -> None:
         values.append([logits.detach(), *gradients])
     for one, other in zip(*values, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_what_is_written_to_the_data_of_parameters_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier("coop")
+    with torch.no_grad():
+        before = model(IMAGES)
+        for parameter in model.parameter_groups()["prompts"]:
+            # As in an average of one's own: it raises no version.
+            parameter.data.mul_(0.5)
+        found = model(IMAGES)
+        assert not torch.allclose(found, before)
+        assert torch.equal(found, copy.deepcopy(model)(IMAGES))
+    monkeypatch.setattr(model.text, "encode", lambda *_, **__: pytest.fail("computed again"))
+    with torch.no_grad():
+        assert torch.equal(model(IMAGES), found)

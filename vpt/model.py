@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vpt import saving
 from vpt.around import are_images, by_size
+from vpt.claims import claim
 from vpt.classes import NOTHING, ClassNames
 from vpt.comparing import Comparing
 from vpt.errors import VptError
@@ -26,6 +27,9 @@ from vpt.sharing import Shared
 from vpt.text import DEFAULT_TEMPLATES, TextSide
 from vpt.towers.backbone import Pair
 from vpt.towers.base import ImageTower
+
+# What begins so in a model's state is never the backbone's.
+LEARNED = ("method.", "head.")
 
 
 class Prompted(ClassNames, Comparing, Kept, OwnLoop, Shared, nn.Module):
@@ -87,11 +91,15 @@ class Prompted(ClassNames, Comparing, Kept, OwnLoop, Shared, nn.Module):
         self._folded: Folded | None = None
         self.loop = encode_images
         text = self.text.tower if self.text else None
-        for encoder in (tower, text):
-            if encoder is not None:
-                encoder.requires_grad_(False)
-        for parameter in method.tuned(tower, text):
+        encoders = [tower] if text is None else [tower, text]
+        tuned = list(method.tuned(tower, text))
+        claim(self, encoders, tuned, method.name)
+        for encoder in encoders:
+            encoder.requires_grad_(False)
+        for parameter in tuned:
             parameter.requires_grad_(True)
+        # Whatever is frozen by hand later, it was trained.
+        self._tunes = frozenset(name for name, p in self.named_parameters() if p.requires_grad)
         self.train(False)
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
@@ -207,20 +215,30 @@ class Prompted(ClassNames, Comparing, Kept, OwnLoop, Shared, nn.Module):
         return sum(p.numel() for name, group in groups.items() for p in group if head or name != "head")
 
     def tuned_state(self) -> dict[str, Tensor]:
-        """Every tensor of the method and every trained one by its name, and the buffers of modules that hold one."""
+        """By name every tensor of method and head, and of the backbone those that training changes, buffers too.
+
+        Whether they are frozen by hand meanwhile is nothing to it.
+        """
         whole = self.state_dict()
-        state = {name: t for name, t in whole.items() if name.startswith("method.")}
-        state |= {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        tuned = {name for name, p in self.named_parameters() if p.requires_grad or name in self._tunes}
+        # A head that is the method's has its names there.
+        learned = LEARNED[:1] if self.head is self.method.own_head else LEARNED
+        state = {name: t for name, t in whole.items() if name.startswith(learned)}
+        state |= {name: t for name, t in whole.items() if name in tuned}
+        # Of modules that hold one, and of norms that keep statistics and have no parameters, beside one.
+        holds = {name.rpartition(".")[0] for name in tuned}
+        above = {".".join(name.split(".")[:depth]) for name in tuned for depth in range(name.count(".") + 1)}
         for path, module in self.named_modules():
-            if any(p.requires_grad for p in module.parameters(recurse=False)):
+            counts = isinstance(module, nn.modules.batchnorm._NormBase) and not list(module.parameters())
+            if path in holds or (counts and path.rpartition(".")[0] in above):
                 own = (f"{path}.{name}" for name, _ in module.named_buffers(recurse=False))
                 state |= {name: whole[name] for name in own if name in whole}
         return state
 
     def frozen_state(self) -> dict[str, Tensor]:
         """Every tensor of the backbone that training leaves alone."""
-        tuned, learned = self.tuned_state(), ("method.", "head.")
-        return {name: t for name, t in self.state_dict().items() if name not in tuned and not name.startswith(learned)}
+        tuned = self.tuned_state()
+        return {name: t for name, t in self.state_dict().items() if name not in tuned and not name.startswith(LEARNED)}
 
     def load_tuned_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `tuned_state`.

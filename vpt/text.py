@@ -79,6 +79,10 @@ def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.is_meta or (one.device == other.device and one.dtype == other.dtype and torch.equal(one, other))
+
+
 class TextSide(nn.Module):
     """A text tower and the scale of logits.
 
@@ -104,6 +108,7 @@ class TextSide(nn.Module):
         self.chunk: int | None = None
         self.loop = encode_texts
         self._remembered: dict[str, tuple[Any, Any]] = {}
+        self._values: dict[str, list[Tensor]] = {}
 
     def scale(self) -> Tensor:
         """What cosine similarities are multiplied by, a scalar."""
@@ -308,7 +313,16 @@ class TextSide(nn.Module):
             # Training changes them from step to step: a replay is to compute them, as steps do that run as they are.
             with torch.no_grad():
                 return compute()
-        return self._once(name, (*key, *self._state(method)), compute)
+        key = (*key, *self._state(method))
+        if is_holding() or torch.compiler.is_compiling() or not method.prompts_text:
+            return self._once(name, key, compute)
+        values = [*method.parameters(), *method.buffers()]
+        before = self._values.get(name, [])
+        if len(before) != len(values) or not all(map(_alike, before, values)):
+            # What is written to `.data`, as by averages of one's own, has no number that says so.
+            self._remembered.pop(name, None)
+            self._values[name] = [value.detach().clone() for value in values]
+        return self._once(name, key, compute)
 
     def _once(self, name: str, key: Any, compute: Callable[[], T]) -> T:
         """What `compute` gives, remembered until `key` changes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 import sys
@@ -48,10 +49,7 @@ class Facts:
 
     @property
     def shown(self) -> vpt.Prompted:
-        """A model of the head that it has where not asked otherwise, which is drawn and counted.
-
-        It is made anew each time: all models share the encoders, and the last one says what of them is trained.
-        """
+        """A model of the head that it has where not asked otherwise, which is drawn and counted."""
         return model(self.name, self.kind.head)
 
     @property
@@ -130,10 +128,12 @@ def encoders() -> dict[str, nn.Module]:
 
 def model(name: str, head: str, classes: int = CLASSES) -> vpt.Prompted:
     """A method with its defaults, on the encoder for a head."""
+    # Some tune it.
+    encoder = copy.deepcopy(encoders()[head])
     with torch.device("meta"):
         if head == "linear":
-            return vpt.attach(encoders()[head], name, head=head, num_classes=classes)
-        return vpt.attach(encoders()[head], name, head=head, classes=[f"class {i}" for i in range(classes)])
+            return vpt.attach(encoder, name, head=head, num_classes=classes)
+        return vpt.attach(encoder, name, head=head, classes=[f"class {i}" for i in range(classes)])
 
 
 @cache
