@@ -116,3 +116,16 @@ def test_features_of_another_width_are_none_of_the_backbone() -> None:
         vpt.VptError, match=r"features \(1, 5\) are none of this backbone, which has 24: give \(B, 24\)"
     ):
         model("linear")(torch.zeros(1, 5))
+
+
+def test_a_head_of_ones_own_that_does_not_fit_is_told_before_it_is_trained() -> None:
+    width = vit().num_features
+    with pytest.raises(VptError, match=r"head=Linear makes \(2, 5\) .*, and should make \(2, 3\) for 3 classes"):
+        model(head=torch.nn.Linear(width, 5))
+    with pytest.raises(VptError, match=rf"head=Linear does not take features \(B, {width}\)"):
+        model(head=torch.nn.Linear(width + 1, 3))
+    assert model(head=torch.nn.Linear(width, 3)).head.training is False
+
+
+def test_the_number_of_classes_may_be_one_of_numpy() -> None:
+    assert vpt.attach(vit(), "linear", num_classes=np.array([0, 2]).max() + 1).classes == ("0", "1", "2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from vpt.facts import Facts
 from vpt.methods import called, find
 from vpt.methods.base import Method
 from vpt.model import Prompted
+from vpt.modes import evaluating
 from vpt.options import checked
 from vpt.paths import model_folder
 from vpt.preprocessing import Preprocessing
@@ -264,6 +266,8 @@ def _assemble(
     kind: Any = find(method)
     values = checked(kind, with_it | dict(options), "method")
     own = head if isinstance(head, nn.Module) else None
+    if own is not None:
+        _check_head(own, backbone.tower.num_features, len(classes))
     head = "linear" if isinstance(head, nn.Module) else kind.head if head is None else head
     if head not in kind.heads:
         raise VptError(f"head={head!r}: {method} takes {' or '.join(kind.heads)}.")
@@ -295,6 +299,26 @@ def _assemble(
     if model.method.teacher is not None and teach:
         model.teach(load(model_folder(model.method.teacher), device="cpu"))
     return model
+
+
+@torch.no_grad()
+def _check_head(head: nn.Module, num_features: int, num_classes: int) -> None:
+    """Nothing, if a head of one's own takes features and gives a number for each class.
+
+    Raises:
+        VptError: it does not.
+    """
+    like, name = next(head.parameters(), torch.empty(0)), f"head={type(head).__name__}"
+    with evaluating(head):
+        try:
+            shape = tuple(head(like.new_zeros(2, num_features)).shape)
+        except RuntimeError as error:
+            raise VptError(f"{name} does not take features (B, {num_features}): {error}.") from error
+    if shape != (2, num_classes):
+        raise VptError(
+            f"{name} makes {shape} of features (2, {num_features}), and should make (2, {num_classes}) for "
+            f"{num_classes} classes: give its last layer as many outputs."
+        )
 
 
 def _own_head(head: nn.Module | None, said: str, source: str) -> str | nn.Module:
@@ -347,11 +371,12 @@ def _held(model: Prompted, dtype: str) -> Prompted:
 
 
 def _class_names(classes: Sequence[str] | None, num_classes: int | None) -> tuple[str, ...]:
-    if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
+    # numpy's whole numbers too, as labels.max() + 1 is one.
+    if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, Integral)):
         raise VptError(f"num_classes={num_classes!r} is no whole number: say how many classes there are.")
     if num_classes is not None and not 1 <= num_classes <= MOST_CLASSES:
         raise VptError(f"num_classes={num_classes}: a classifier has from 1 to {MOST_CLASSES:,} classes.")
-    names = checked_classes(classes if classes is not None else [str(i) for i in range(num_classes or 0)])
+    names = checked_classes(classes if classes is not None else [str(i) for i in range(int(num_classes or 0))])
     if num_classes is not None and len(names) != num_classes:
         raise VptError(f"num_classes={num_classes}, but {len(names)} classes are named: leave one of the two out.")
     return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -73,7 +74,7 @@ def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
     empty = [index for index, name in enumerate(names) if not name.strip()]
     if empty:
         raise VptError(f"{len(empty)} of {len(names)} texts are empty, first number {empty[0] + 1}: give words.")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise VptError(f"two classes are both named {twice[0]!r}: class names must differ.")
     return names

@@ -21,7 +21,6 @@ from tests.few import few
 from tests.tape import TapeRecorder
 from tests.taught import taught
 from tests.text_models import CLASSES, image_text_model
-from vpt import VptError
 from vpt.capture import Graphs
 from vpt.data.base import Samples
 from vpt.engine import prepare
@@ -347,16 +346,6 @@ def test_a_captured_run_that_was_interrupted_goes_on_as_one_that_was_not(
     found = fitted(name, options, {**run, "resume": True}, recorder, monkeypatch)
     for key, tensor in expected.tuned_state().items():
         torch.testing.assert_close(found.tuned_state()[key], tensor, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize(
-    ("graph", "sentence"),
-    [(True, r"steps cannot be captured \(there is no GPU that captures\): leave it out"), ("yes", "not one of auto")],
-)
-def test_what_cannot_be_captured_is_told_before_training(graph: Any, sentence: str) -> None:
-    model = vpt.attach(image_text_model(), "coop", classes=CLASSES)
-    with pytest.raises(VptError, match=sentence):
-        vpt.fit(model, Drawn(), graph=graph, **RUN)
 
 
 class Forgetful:
