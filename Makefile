@@ -28,7 +28,7 @@ test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not gpu"
 
 test-gpu: $(READY)
 	VPT_TEST_GPU=1 $(BIN)/python -m pytest -m gpu

@@ -8,8 +8,11 @@ import torch
 import yaml
 
 import vpt
+from tests.tape import TapeRecorder
 from tests.text_models import image_text_model
+from vpt.capture import Graphs
 from vpt.cli import main
+from vpt.engine import retrieval
 
 SCENES = {"name": "scenes", "train": 24, "val": 12, "test": 12, "side": 24}
 
@@ -97,3 +100,12 @@ def test_captions_that_are_too_long_are_counted(tmp_path: Path, capsys: pytest.C
     path = experiment(tmp_path, data={"name": "captions", "path": str(tmp_path / "captions.jsonl")})
     assert main(["train", str(path), "train.epochs=1", "--quiet"]) == 0
     assert "1 of 8 captions have more than 77 tokens and are cut" in capsys.readouterr().err
+
+
+def test_images_of_captions_that_captured_passes_evaluate_rank_as_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = vpt.create("vpt/clip-nano", "ivlp", head="text", classes=()), vpt.data.load(**SCENES)
+    expected = vpt.evaluate(model, data.test, batch_size=2, progress=False)
+    recorder = TapeRecorder()
+    monkeypatch.setattr(retrieval, "repeated", lambda function, *_: Graphs(function, recorder, failed=pytest.fail))
+    assert vpt.evaluate(model, data.test, batch_size=2, progress=False) == pytest.approx(expected)
+    assert recorder.replayed > 1
