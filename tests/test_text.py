@@ -146,3 +146,18 @@ def test_what_is_written_to_the_data_of_parameters_is_seen(monkeypatch: pytest.M
     monkeypatch.setattr(model.text, "encode", lambda *_, **__: pytest.fail("computed again"))
     with torch.no_grad():
         assert torch.equal(model(IMAGES), found)
+
+
+def test_a_device_is_waited_for_once_behind_each_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison of values reads them back."""
+    model, compared = classifier("coop").to("meta").eval(), []
+    monkeypatch.setattr("vpt.text._alike", lambda *given: compared.append(given) or True)
+    with torch.no_grad():
+        model.class_features()
+        before = len(compared)
+        for count in (1, 1, 2):
+            if count == 2:
+                model.eval()
+            model.class_features()
+            model.class_features()
+            assert len(compared) == before + (count - 1) * len(list(model.method.parameters()))

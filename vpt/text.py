@@ -110,6 +110,12 @@ class TextSide(nn.Module):
         self.loop = encode_texts
         self._remembered: dict[str, tuple[Any, Any]] = {}
         self._values: dict[str, list[Tensor]] = {}
+        self._looked: set[str] = set()
+
+    def train(self, mode: bool = True) -> TextSide:
+        """torch's own."""
+        self._looked.clear()
+        return super().train(mode)
 
     def scale(self) -> Tensor:
         """What cosine similarities are multiplied by, a scalar."""
@@ -317,12 +323,15 @@ class TextSide(nn.Module):
         key = (*key, *self._state(method))
         if is_holding() or torch.compiler.is_compiling() or not method.prompts_text:
             return self._once(name, key, compute)
-        values = [*method.parameters(), *method.buffers()]
-        before = self._values.get(name, [])
-        if len(before) != len(values) or not all(map(_alike, before, values)):
-            # What is written to `.data`, as by averages of one's own, has no number that says so.
-            self._remembered.pop(name, None)
-            self._values[name] = [value.detach().clone() for value in values]
+        # What is written to `.data`, as by averages of one's own, has no number that says so. A GPU would have to be
+        # waited for: there it is looked for once behind each `train` and `eval`.
+        if name not in self._looked or self.logit_scale.device.type == "cpu":
+            self._looked.add(name)
+            values = [*method.parameters(), *method.buffers()]
+            before = self._values.get(name, [])
+            if len(before) != len(values) or not all(map(_alike, before, values)):
+                self._remembered.pop(name, None)
+                self._values[name] = [value.detach().clone() for value in values]
         return self._once(name, key, compute)
 
     def _once(self, name: str, key: Any, compute: Callable[[], T]) -> T:

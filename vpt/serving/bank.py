@@ -74,8 +74,10 @@ class PromptBank:
             raise VptError(f"dtype={dtype!r} is not one of {', '.join(PRECISIONS)}.")
         self.backbone = found
         for encoder in self._encoders():
-            encoder.requires_grad_(False).eval()
+            encoder.eval()
             if not live:
+                # Of a live one another model may tune weights, and goes on to.
+                encoder.requires_grad_(False)
                 encoder.to(device=chosen_device(device), dtype=PRECISIONS[dtype] if dtype else None)
         self._fingerprint = Fingerprints()
         self._tasks: Mapping[str, Task] = {}
